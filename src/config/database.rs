@@ -55,19 +55,19 @@ pub enum SslMode {
 pub struct DatabaseConfig {
     /// Where its server listens.
     pub address: Address,
-    /// Name of the database on that server.
+    /// Name of the database on that server; there is no default.
     pub database: String,
-    /// Login name.
+    /// Login name; there is no default but for an entry with `pgserver: true`, which has the server's.
     pub user: String,
     /// Password; `None` lets the driver look at `PGPASSWORD` and `~/.pgpass`, an empty one is none.
     pub password: Option<SecretString>,
-    /// Connections kept open. Default 5.
+    /// Connections kept open, at least 1. Default 5. With `max_overflow` at most 10 000.
     pub pool_size: u32,
     /// Further connections under load, closed when idle. Default 10.
     pub max_overflow: u32,
     /// Longest wait for a connection. Default 30 s.
     pub pool_timeout: Duration,
-    /// Longest life of a connection. Default 3600 s.
+    /// Longest life of a connection. Default 3600 s; [`Duration::MAX`] (-1 in the file) is for ever.
     pub pool_recycle: Duration,
     /// Ping a connection that has idled before it is handed out. Default true.
     pub pool_pre_ping: bool,
@@ -77,17 +77,18 @@ pub struct DatabaseConfig {
     pub readonly: bool,
     /// A login with SELECT only, used by read-only sessions.
     pub read_role: Option<Role>,
-    /// The database is made if it is not there.
+    /// The database is made if it is not there. Default false; never with `readonly`.
     pub create_db: bool,
     /// Extensions that the database needs.
     pub extensions: Vec<String>,
     /// The search path.
     pub schema: Option<String>,
-    /// PostgreSQL's `statement_timeout`.
+    /// PostgreSQL's `statement_timeout`, in whole milliseconds; zero switches it off, `None` leaves it as
+    /// the server has it.
     pub statement_timeout: Option<Duration>,
-    /// PostgreSQL's `lock_timeout`.
+    /// PostgreSQL's `lock_timeout`, likewise.
     pub lock_timeout: Option<Duration>,
-    /// PostgreSQL's `idle_in_transaction_session_timeout`.
+    /// PostgreSQL's `idle_in_transaction_session_timeout`, likewise.
     pub idle_in_transaction_timeout: Option<Duration>,
     /// Shown in `pg_stat_activity`. Default: the name of the running program.
     pub application_name: String,
@@ -95,7 +96,7 @@ pub struct DatabaseConfig {
     pub ssl_mode: SslMode,
     /// File with the authorities to trust, as libpq's `sslrootcert`.
     pub ssl_root_cert: Option<PathBuf>,
-    /// Client certificate, as libpq's `sslcert`.
+    /// Client certificate, as libpq's `sslcert`. Relative names begin at the current folder.
     pub ssl_cert: Option<PathBuf>,
     /// Key of the client certificate, as libpq's `sslkey`.
     pub ssl_key: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! The section `pgserver:`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use secrecy::SecretString;
 
@@ -25,12 +25,13 @@ pub enum Runtime {
 pub struct ReplicaConfig {
     /// Whether there is one. Default false.
     pub enabled: bool,
-    /// Its port on this machine.
+    /// Its port on this machine; `None` (0 in the file): a free one. `port_r` beside `port`, as older
+    /// files of the Python original have it, is read as this.
     pub port: Option<u16>,
 }
 
 /// The server for development.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PgServerConfig {
     /// Names the server's data (and container). Default `wharf`.
@@ -41,7 +42,7 @@ pub struct PgServerConfig {
     pub image: Option<String>,
     /// Where it listens. Default 127.0.0.1.
     pub host: String,
-    /// Its port; `None` or 0: a free one, chosen at the first start and kept while it is free.
+    /// Its port; `None` (0 in the file): a free one, chosen at the first start and kept while it is free.
     pub port: Option<u16>,
     /// Superuser. Default `postgres`.
     pub user: String,
@@ -54,4 +55,40 @@ pub struct PgServerConfig {
     pub replica: ReplicaConfig,
     /// What runs it. Default `auto`.
     pub runtime: Runtime,
+}
+
+// Some settings of PostgreSQL hold passwords.
+impl fmt::Debug for PgServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: BTreeMap<&str, &str> = self
+            .postgres_conf
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.as_str(),
+                    if holds_secret(name) { "***" } else { value },
+                )
+            })
+            .collect();
+        f.debug_struct("PgServerConfig")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("image", &self.image)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("pass", &self.pass)
+            .field("postgres_conf", &shown)
+            .field("replica", &self.replica)
+            .field("runtime", &self.runtime)
+            .finish()
+    }
+}
+
+/// Whether a setting of PostgreSQL may hold a password: `primary_conninfo`, `ssl_passphrase_command`.
+pub(super) fn holds_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["conninfo", "pass", "secret", "token"]
+        .iter()
+        .any(|word| name.contains(word))
 }

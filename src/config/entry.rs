@@ -1,0 +1,411 @@
+//! An entry of `databases:` as the file has it, to a checked [`DatabaseConfig`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{
+    Address, ConfigError, DatabaseConfig, Origin, PgServerConfig, Role, fields,
+    read::{self, Count, FileName, Flag, Millis, Port, Seconds, Secret, Span, Ssl, Text, Type},
+    source,
+    tree::{self, Value, ValueKind},
+    url,
+};
+
+/// Far beyond what one server serves, near enough to catch a slip of the keyboard.
+const MAX_CONNECTIONS: u32 = 10_000;
+/// PostgreSQL keeps its timeouts as a signed 32-bit number of milliseconds.
+const MAX_MILLIS: u128 = i32::MAX as u128;
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Entry {
+    #[serde(rename = "type")]
+    _type: Option<Type>,
+    #[serde(rename = "url")]
+    _url: Option<Secret>,
+    pgserver: Option<Flag>,
+    host: Option<Text>,
+    port: Option<Port>,
+    database: Option<Text>,
+    user: Option<Text>,
+    password: Option<Secret>,
+    pool_size: Option<Count>,
+    max_overflow: Option<Count>,
+    pool_timeout: Option<Seconds>,
+    pool_recycle: Option<Seconds>,
+    pool_pre_ping: Option<Flag>,
+    connect_timeout: Option<Seconds>,
+    readonly: Option<Flag>,
+    read_role: Option<EntryRole>,
+    create_db: Option<Flag>,
+    extensions: Option<Vec<Text>>,
+    schema: Option<Text>,
+    statement_timeout: Option<Millis>,
+    lock_timeout: Option<Millis>,
+    idle_in_transaction_timeout: Option<Millis>,
+    application_name: Option<Text>,
+    ssl_mode: Option<Ssl>,
+    ssl_root_cert: Option<FileName>,
+    ssl_cert: Option<FileName>,
+    ssl_key: Option<FileName>,
+    #[serde(rename = "echo")]
+    _echo: IgnoredAny,
+    #[serde(rename = "echo_pool")]
+    _echo_pool: IgnoredAny,
+    #[serde(rename = "expire_on_commit")]
+    _expire_on_commit: IgnoredAny,
+    #[serde(rename = "autoflush")]
+    _autoflush: IgnoredAny,
+    #[serde(rename = "pool_use_lifo")]
+    _pool_use_lifo: IgnoredAny,
+    #[serde(rename = "pool_reset_on_return")]
+    _pool_reset_on_return: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryRole {
+    user: Option<Text>,
+    password: Option<Secret>,
+}
+
+/// Checks the entry at `path`. What its url says is written into the tree beside the url, so that each
+/// of those values has its place there.
+pub(super) fn check(
+    tree: &mut Value,
+    path: &[String],
+    server: Option<&PgServerConfig>,
+) -> Result<DatabaseConfig, ConfigError> {
+    read::known_keys(tree, path, fields::DATABASE)?;
+    one_form(tree, path)?;
+    expand_url(tree, path)?;
+    let entry: Entry = read::section(tree, path)?;
+    Checked { tree, path }.entry(entry, server)
+}
+
+/// The value of a key of the entry, unless it is left empty.
+fn given<'a>(tree: &'a Value, path: &[String], key: &str) -> Option<&'a Value> {
+    let entry = path
+        .iter()
+        .try_fold(tree, |value, key| tree::child(value, key))?;
+    tree::child(entry, key).filter(|value| !matches!(value.kind, ValueKind::Nil))
+}
+
+fn one_form(tree: &Value, path: &[String]) -> Result<(), ConfigError> {
+    let server = match given(tree, path, "pgserver") {
+        Some(_) => read::section::<Flag>(tree, &[path, &["pgserver".to_owned()]].concat())?.0,
+        None => false,
+    };
+    let clashes: &[&str] = match given(tree, path, "url") {
+        Some(_) if server => &[
+            "url", "pgserver", "host", "port", "database", "user", "password",
+        ],
+        Some(_) => &["url", "host", "port", "database", "user", "password"],
+        None if server => &["pgserver", "host", "port"],
+        None => &[],
+    };
+    let keys: Vec<String> = clashes
+        .iter()
+        .filter_map(|key| {
+            Some(format!(
+                "`{key}` ({})",
+                tree::origin(given(tree, path, key)?)
+            ))
+        })
+        .collect();
+    if keys.len() > 1 {
+        return Err(ConfigError::BothForms {
+            at: tree::origin_at(tree, path),
+            path: path.join("."),
+            keys,
+        });
+    }
+    if given(tree, path, "url").is_none() && given(tree, path, "database").is_none() {
+        return Err(ConfigError::NeitherForm {
+            at: tree::origin_at(tree, path),
+            path: path.join("."),
+        });
+    }
+    Ok(())
+}
+
+fn expand_url(tree: &mut Value, path: &[String]) -> Result<(), ConfigError> {
+    let Some(value) = given(tree, path, "url") else {
+        return Ok(());
+    };
+    let (at, place) = (tree::origin(value), [path, &["url".to_owned()]].concat());
+    let ValueKind::String(text) = &value.kind else {
+        return Err(read::wrong_type(tree, &place));
+    };
+    let refuse = |reason| ConfigError::Url {
+        at: at.clone(),
+        path: place.join("."),
+        reason,
+    };
+    let parts = url::parse(text).map_err(refuse)?;
+    for (key, what) in [
+        ("database", "database; end it with `/name`"),
+        ("user", "user; begin it with `postgresql://user@`"),
+    ] {
+        if !parts
+            .iter()
+            .any(|(given, text)| *given == key && !text.is_empty())
+        {
+            return Err(refuse(format!("it names no {what}")));
+        }
+    }
+    for (key, _) in &parts {
+        if let Some(other) = given(tree, path, key) {
+            let keys = vec![
+                format!("`url` ({at})"),
+                format!("`{key}` ({})", tree::origin(other)),
+            ];
+            return Err(ConfigError::BothForms {
+                at: tree::origin_at(tree, path),
+                path: path.join("."),
+                keys,
+            });
+        }
+    }
+    let entry = path
+        .iter()
+        .try_fold(tree, |value, key| match &mut value.kind {
+            ValueKind::Table(table) => table.get_mut(key),
+            _ => None,
+        });
+    if let Some(ValueKind::Table(entry)) = entry.map(|entry| &mut entry.kind) {
+        for (key, text) in parts {
+            entry.insert(key.to_owned(), tree::value(&at, text));
+        }
+    }
+    Ok(())
+}
+
+/// The entry whose types are right, for the checks that types cannot express.
+struct Checked<'a> {
+    tree: &'a Value,
+    path: &'a [String],
+}
+
+impl Checked<'_> {
+    fn entry(
+        &self,
+        entry: Entry,
+        server: Option<&PgServerConfig>,
+    ) -> Result<DatabaseConfig, ConfigError> {
+        let by_server = entry.pgserver.is_some_and(|flag| flag.0);
+        if by_server && server.is_none() {
+            return Err(self.invalid(
+                "pgserver",
+                "says that the file's own server is meant, but the file has no `pgserver:` section",
+            ));
+        }
+        let server = server.filter(|_| by_server);
+        let user = match (self.filled("user", entry.user)?, server) {
+            (Some(user), _) => user,
+            (None, Some(server)) => server.user.clone(),
+            (None, None) => return Err(self.invalid("", "names no `user`; give one")),
+        };
+        let password = entry.password.map(|secret| secret.0).or_else(|| {
+            // The superuser's password is no one else's.
+            server
+                .filter(|server| server.user == user)
+                .and_then(|server| server.pass.clone())
+        });
+        let address = if by_server {
+            Address::PgServer
+        } else {
+            let port = entry.port.map_or(5432, |port| port.0);
+            if port == 0 {
+                return Err(self.invalid(
+                    "port",
+                    "is 0; PostgreSQL listens on 5432 unless told otherwise",
+                ));
+            }
+            Address::Host {
+                host: self
+                    .filled("host", entry.host)?
+                    .unwrap_or_else(|| "localhost".to_owned()),
+                port,
+            }
+        };
+        let readonly = entry.readonly.is_some_and(|flag| flag.0);
+        let create_db = entry.create_db.is_some_and(|flag| flag.0);
+        if readonly && create_db {
+            return Err(self.invalid(
+                "create_db",
+                "is true beside `readonly: true`; a read-only entry cannot make its database",
+            ));
+        }
+        let (pool_size, max_overflow) = self.pool(entry.pool_size, entry.max_overflow)?;
+        Ok(DatabaseConfig {
+            address,
+            database: self.filled("database", entry.database)?.unwrap_or_default(),
+            user,
+            password,
+            pool_size,
+            max_overflow,
+            pool_timeout: self.wait("pool_timeout", entry.pool_timeout, Duration::from_secs(30))?,
+            pool_recycle: self.recycle(entry.pool_recycle)?,
+            pool_pre_ping: entry.pool_pre_ping.is_none_or(|flag| flag.0),
+            connect_timeout: self.wait(
+                "connect_timeout",
+                entry.connect_timeout,
+                Duration::from_secs(10),
+            )?,
+            readonly,
+            read_role: self.role(entry.read_role)?,
+            create_db,
+            extensions: self.names(entry.extensions.unwrap_or_default())?,
+            schema: self.filled("schema", entry.schema)?,
+            statement_timeout: self.timeout("statement_timeout", entry.statement_timeout)?,
+            lock_timeout: self.timeout("lock_timeout", entry.lock_timeout)?,
+            idle_in_transaction_timeout: self.timeout(
+                "idle_in_transaction_timeout",
+                entry.idle_in_transaction_timeout,
+            )?,
+            application_name: entry
+                .application_name
+                .map_or_else(source::program, |name| name.0),
+            ssl_mode: entry.ssl_mode.map(|mode| mode.0).unwrap_or_default(),
+            ssl_root_cert: entry.ssl_root_cert.map(|name| name.0),
+            ssl_cert: entry.ssl_cert.map(|name| name.0),
+            ssl_key: entry.ssl_key.map(|name| name.0),
+        })
+    }
+
+    /// `key` is empty for the entry as a whole.
+    fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+        let path: Vec<String> = self
+            .path
+            .iter()
+            .cloned()
+            .chain(
+                key.split('.')
+                    .filter(|key| !key.is_empty())
+                    .map(str::to_owned),
+            )
+            .collect();
+        ConfigError::Invalid {
+            at: tree::origin_at(self.tree, &path),
+            path: path.join("."),
+            reason: reason.into(),
+        }
+    }
+
+    fn filled(&self, key: &str, text: Option<Text>) -> Result<Option<String>, ConfigError> {
+        match text {
+            Some(Text(text)) if text.is_empty() => {
+                Err(self.invalid(key, "is empty; give it a value, or leave it out"))
+            }
+            text => Ok(text.map(|text| text.0)),
+        }
+    }
+
+    fn pool(
+        &self,
+        size: Option<Count>,
+        overflow: Option<Count>,
+    ) -> Result<(u32, u32), ConfigError> {
+        let size = size.map_or(5, |count| count.0);
+        let overflow = overflow.map_or(10, |count| count.0);
+        if size == 0 {
+            return Err(self.invalid("pool_size", "is 0; a pool keeps at least 1 connection"));
+        }
+        if size.saturating_add(overflow) > MAX_CONNECTIONS {
+            let key = if size > overflow {
+                "pool_size"
+            } else {
+                "max_overflow"
+            };
+            return Err(self.invalid(key, format!("makes more than {MAX_CONNECTIONS} connections with the other of `pool_size` and `max_overflow`")));
+        }
+        Ok((size, overflow))
+    }
+
+    fn wait(
+        &self,
+        key: &str,
+        given: Option<Seconds>,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        match given.map(|given| given.0) {
+            None => Ok(default),
+            Some(Span::Of(Duration::ZERO)) => {
+                Err(self.invalid(key, "is 0, which leaves no time at all; give at least 1ms"))
+            }
+            Some(Span::Of(duration)) => Ok(duration),
+            Some(Span::Never) => Err(self.invalid(key, "is negative; give a time")),
+        }
+    }
+
+    fn recycle(&self, given: Option<Seconds>) -> Result<Duration, ConfigError> {
+        match given.map(|given| given.0) {
+            None => Ok(Duration::from_secs(3600)),
+            Some(Span::Of(Duration::ZERO)) => Err(self.invalid(
+                "pool_recycle",
+                "is 0, which closes every connection at once; -1 keeps them for ever",
+            )),
+            Some(Span::Of(duration)) => Ok(duration),
+            Some(Span::Never) => Ok(Duration::MAX),
+        }
+    }
+
+    fn timeout(&self, key: &str, given: Option<Millis>) -> Result<Option<Duration>, ConfigError> {
+        match given.map(|given| given.0) {
+            None => Ok(None),
+            Some(Span::Never) => Err(self.invalid(key, "is negative; 0 switches it off")),
+            Some(Span::Of(duration)) if duration.as_millis() > MAX_MILLIS => Err(self.invalid(
+                key,
+                format!("is longer than PostgreSQL allows ({MAX_MILLIS}ms); 0 switches it off"),
+            )),
+            Some(Span::Of(duration)) if !duration.subsec_nanos().is_multiple_of(1_000_000) => {
+                Err(self.invalid(
+                    key,
+                    "is not a whole number of milliseconds, which is what PostgreSQL keeps",
+                ))
+            }
+            Some(Span::Of(duration)) => Ok(Some(duration)),
+        }
+    }
+
+    fn role(&self, role: Option<EntryRole>) -> Result<Option<Role>, ConfigError> {
+        let Some(role) = role else { return Ok(None) };
+        match self.filled("read_role.user", role.user)? {
+            Some(user) => Ok(Some(Role {
+                user,
+                password: role.password.map(|secret| secret.0),
+            })),
+            None => Err(self.invalid("read_role", "names no `user`; give one")),
+        }
+    }
+
+    fn names(&self, names: Vec<Text>) -> Result<Vec<String>, ConfigError> {
+        names
+            .into_iter()
+            .enumerate()
+            .map(|(index, name)| {
+                Ok(self
+                    .filled(&format!("extensions.{index}"), Some(name))?
+                    .unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
+/// An entry that consists of nothing but a url.
+pub(super) fn from_url(url: &str) -> Result<DatabaseConfig, ConfigError> {
+    let mut entry = ::config::Map::new();
+    entry.insert("url".to_owned(), tree::value(&Origin::Default, url));
+    // A path of the usual shape, since the shapes of fields are known by it.
+    let path = ["databases".to_owned(), "url".to_owned()];
+    let mut databases = ::config::Map::new();
+    databases.insert("url".to_owned(), tree::value(&Origin::Default, entry));
+    let mut top = ::config::Map::new();
+    top.insert(
+        "databases".to_owned(),
+        tree::value(&Origin::Default, databases),
+    );
+    check(&mut tree::value(&Origin::Default, top), &path, None)
+}

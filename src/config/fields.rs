@@ -1,0 +1,181 @@
+//! The keys that wharf knows: what stands behind each and how it is called in errors.
+
+/// Sections at the top of the file that are wharf's.
+pub(super) const SECTIONS: &[&str] = &["databases", "dbs", "pgserver"];
+
+/// What may stand behind a key.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// A url, which may hold a password.
+    Url,
+    Path,
+    Count,
+    Port,
+    Flag,
+    /// A time whose bare number is seconds.
+    Seconds,
+    /// A time whose bare number is milliseconds.
+    Millis,
+    Type,
+    SslMode,
+    Runtime,
+    Names,
+    Section(&'static [Field]),
+    /// Any key with one value or a list of them.
+    Settings,
+    /// Read by SQLAlchemy only.
+    NoEffect,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+}
+
+const fn field(name: &'static str, shape: Shape) -> Field {
+    Field { name, shape }
+}
+
+/// An entry of `databases:`, in the order in which it is shown.
+pub(super) const DATABASE: &[Field] = &[
+    field("type", Shape::Type),
+    field("url", Shape::Url),
+    field("pgserver", Shape::Flag),
+    field("host", Shape::Text),
+    field("port", Shape::Port),
+    field("database", Shape::Text),
+    field("user", Shape::Text),
+    field("password", Shape::Secret),
+    field("pool_size", Shape::Count),
+    field("max_overflow", Shape::Count),
+    field("pool_timeout", Shape::Seconds),
+    field("pool_recycle", Shape::Seconds),
+    field("pool_pre_ping", Shape::Flag),
+    field("connect_timeout", Shape::Seconds),
+    field("readonly", Shape::Flag),
+    field("read_role", Shape::Section(ROLE)),
+    field("create_db", Shape::Flag),
+    field("extensions", Shape::Names),
+    field("schema", Shape::Text),
+    field("statement_timeout", Shape::Millis),
+    field("lock_timeout", Shape::Millis),
+    field("idle_in_transaction_timeout", Shape::Millis),
+    field("application_name", Shape::Text),
+    field("ssl_mode", Shape::SslMode),
+    field("ssl_root_cert", Shape::Path),
+    field("ssl_cert", Shape::Path),
+    field("ssl_key", Shape::Path),
+    field("echo", Shape::NoEffect),
+    field("echo_pool", Shape::NoEffect),
+    field("expire_on_commit", Shape::NoEffect),
+    field("autoflush", Shape::NoEffect),
+    field("pool_use_lifo", Shape::NoEffect),
+    field("pool_reset_on_return", Shape::NoEffect),
+];
+
+const ROLE: &[Field] = &[field("user", Shape::Text), field("password", Shape::Secret)];
+
+/// The section `pgserver:`.
+pub(super) const PGSERVER: &[Field] = &[
+    field("version", Shape::Text),
+    field("image", Shape::Text),
+    field("name", Shape::Text),
+    field("host", Shape::Text),
+    field("port", Shape::Port),
+    field("user", Shape::Text),
+    field("pass", Shape::Secret),
+    field("postgres_conf", Shape::Settings),
+    field("replica", Shape::Section(REPLICA)),
+    field("port_r", Shape::Port),
+    field("runtime", Shape::Runtime),
+];
+
+const REPLICA: &[Field] = &[field("enabled", Shape::Flag), field("port", Shape::Port)];
+
+/// A map of the file, by what its keys may be.
+#[derive(Clone, Copy)]
+pub(super) enum Level {
+    Root,
+    Databases,
+    Section(&'static [Field]),
+    Settings,
+    /// Not ours, or one value.
+    Other,
+}
+
+impl Level {
+    /// What stands behind a key of this map.
+    pub(super) fn below(self, key: &str) -> Self {
+        match self {
+            Self::Root if key == "pgserver" => Self::Section(PGSERVER),
+            Self::Root if SECTIONS.contains(&key) => Self::Databases,
+            Self::Databases => Self::Section(DATABASE),
+            Self::Section(fields) => match shape(fields, key) {
+                Some(Shape::Section(fields)) => Self::Section(fields),
+                Some(Shape::Settings) => Self::Settings,
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        }
+    }
+
+    /// The keys that may stand here although the file does not have them.
+    pub(super) fn known(self) -> &'static [Field] {
+        match self {
+            Self::Section(fields) => fields,
+            _ => &[],
+        }
+    }
+}
+
+pub(super) fn shape(fields: &[Field], name: &str) -> Option<Shape> {
+    fields
+        .iter()
+        .find(|field| field.name == name)
+        .map(|field| field.shape)
+}
+
+/// The shape of the value at a path from the top of the file; `None` if it is no field of ours.
+pub(super) fn shape_at<S: AsRef<str>>(path: &[S]) -> Option<Shape> {
+    let (last, above) = path.split_last()?;
+    let level = above
+        .iter()
+        .fold(Level::Root, |level, key| level.below(key.as_ref()));
+    shape(level.known(), last.as_ref())
+}
+
+impl Shape {
+    pub(super) fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::Url)
+    }
+
+    /// What should stand there, for errors.
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Secret => "text (a password)",
+            Self::Url => "text (a url, `postgresql://user:password@host:port/database`)",
+            Self::Path => "the name of a file",
+            Self::Count => "a whole number, 0 or more",
+            Self::Port => "a port, a number from 0 to 65535",
+            Self::Flag => "true or false",
+            Self::Seconds => {
+                "a time, 0 or more: seconds, or a number with a unit (500ms, 30s, 5min, 1h, 1d)"
+            }
+            Self::Millis => {
+                "a time, 0 or more: milliseconds, or a number with a unit (500ms, 30s, 5min, 1h, 1d)"
+            }
+            Self::Type => "`postgresql`, the only type so far",
+            Self::SslMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
+            Self::Runtime => "one of auto, docker, native, embedded",
+            Self::Names => "a list of names, such as [vector, pg_trgm]",
+            Self::Section(_) => "a map",
+            Self::Settings => "a map of settings, each with one value or a list of them",
+            Self::NoEffect => "anything",
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The section `pgserver:` as the file has it, to a checked [`PgServerConfig`].
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{
+    ConfigError, PgServerConfig, ReplicaConfig, fields,
+    read::{self, Flag, Port, RuntimeName, Secret, Settings, Text},
+    tree::{self, Value},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    version: Option<Text>,
+    image: Option<Text>,
+    name: Option<Text>,
+    host: Option<Text>,
+    port: Option<Port>,
+    user: Option<Text>,
+    pass: Option<Secret>,
+    postgres_conf: Option<Settings>,
+    replica: Option<Replica>,
+    port_r: Option<Port>,
+    runtime: Option<RuntimeName>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replica {
+    enabled: Option<Flag>,
+    port: Option<Port>,
+}
+
+/// Checks the section of a tree that has one.
+pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
+    let path = ["pgserver".to_owned()];
+    read::known_keys(tree, &path, fields::PGSERVER)?;
+    let section: Section = read::section(tree, &path)?;
+    let checked = PgServerConfig {
+        name: filled(tree, "name", section.name)?.unwrap_or_else(|| "wharf".to_owned()),
+        version: filled(tree, "version", section.version)?,
+        image: filled(tree, "image", section.image)?,
+        host: filled(tree, "host", section.host)?.unwrap_or_else(|| "127.0.0.1".to_owned()),
+        port: section.port.map(|port| port.0).filter(|port| *port != 0),
+        user: filled(tree, "user", section.user)?.unwrap_or_else(|| "postgres".to_owned()),
+        pass: section.pass.map(|secret| secret.0),
+        postgres_conf: settings(tree, section.postgres_conf)?,
+        replica: replica(tree, section.replica.unwrap_or_default(), section.port_r)?,
+        runtime: section.runtime.map(|runtime| runtime.0).unwrap_or_default(),
+    };
+    if checked.version.is_none() && checked.image.is_none() {
+        return Err(invalid(
+            tree,
+            &[],
+            "says neither `version` nor `image`; give one, such as `version: 17`",
+        ));
+    }
+    if !checked.version.as_deref().is_none_or(is_version) {
+        return Err(invalid(
+            tree,
+            &["version"],
+            "is not a version of PostgreSQL, such as 17 or 17.5",
+        ));
+    }
+    if !is_name(&checked.name) {
+        let reason = "is not usable as the name of a container and of a folder; \
+            use letters, digits, `_`, `.` and `-`, beginning with a letter or a digit";
+        return Err(invalid(tree, &["name"], reason));
+    }
+    if checked.replica.enabled && checked.port.is_some() && checked.port == checked.replica.port {
+        return Err(invalid(
+            tree,
+            &["replica", "port"],
+            "is the port of the server itself; give another",
+        ));
+    }
+    Ok(checked)
+}
+
+fn replica(
+    tree: &Value,
+    replica: Replica,
+    old: Option<Port>,
+) -> Result<ReplicaConfig, ConfigError> {
+    if replica.port.is_some() && old.is_some() {
+        let keys = [
+            &["pgserver", "replica", "port"][..],
+            &["pgserver", "port_r"][..],
+        ]
+        .map(|path| format!("`{}` ({})", path.join("."), tree::origin_at(tree, path)));
+        return Err(ConfigError::BothForms {
+            at: tree::origin_at(tree, &["pgserver"]),
+            path: "pgserver".to_owned(),
+            keys: keys.into(),
+        });
+    }
+    let port = replica
+        .port
+        .or(old)
+        .map(|port| port.0)
+        .filter(|port| *port != 0);
+    Ok(ReplicaConfig {
+        enabled: replica.enabled.is_some_and(|flag| flag.0),
+        port,
+    })
+}
+
+// They end up in a file of PostgreSQL's and on command lines.
+fn settings(
+    tree: &Value,
+    settings: Option<Settings>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut checked = BTreeMap::new();
+    for (name, value) in settings.map(|settings| settings.0).unwrap_or_default() {
+        if name.is_empty()
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+        {
+            let reason = "is not the name of a PostgreSQL setting: letters, digits, `_` and `.`";
+            return Err(invalid(tree, &["postgres_conf", &name], reason));
+        }
+        if value.0.contains(['\n', '\r']) {
+            return Err(invalid(
+                tree,
+                &["postgres_conf", &name],
+                "holds a line break, which no setting may",
+            ));
+        }
+        checked.insert(name, value.0);
+    }
+    Ok(checked)
+}
+
+fn filled(tree: &Value, key: &str, text: Option<Text>) -> Result<Option<String>, ConfigError> {
+    match text {
+        Some(Text(text)) if text.is_empty() => Err(invalid(
+            tree,
+            &[key],
+            "is empty; give it a value, or leave it out",
+        )),
+        text => Ok(text.map(|text| text.0)),
+    }
+}
+
+fn invalid(tree: &Value, below: &[&str], reason: &str) -> ConfigError {
+    let path: Vec<&str> = std::iter::once("pgserver")
+        .chain(below.iter().copied())
+        .collect();
+    ConfigError::Invalid {
+        at: tree::origin_at(tree, &path),
+        path: path.join("."),
+        reason: reason.to_owned(),
+    }
+}
+
+fn is_version(version: &str) -> bool {
+    version.split('.').all(|part| {
+        !part.is_empty() && part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}

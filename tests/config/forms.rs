@@ -1,0 +1,270 @@
+//! The forms of an entry, and urls.
+
+use secrecy::ExposeSecret as _;
+use wharf::config::{Address, ConfigError, DatabaseConfig, SslMode};
+
+use crate::{load, main_of, refusal, says, try_load};
+
+fn host(host: &str, port: u16) -> (String, u16) {
+    (host.to_owned(), port)
+}
+
+fn address(database: &DatabaseConfig) -> (String, u16) {
+    match &database.address {
+        Address::Host { host, port } => (host.clone(), *port),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn of_url(url: &str) -> DatabaseConfig {
+    DatabaseConfig::from_url(url).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn url_refusal(url: &str) -> String {
+    DatabaseConfig::from_url(url)
+        .expect_err("a refusal")
+        .to_string()
+}
+
+#[test]
+fn an_entry_is_given_by_parts() {
+    let config = load(
+        "databases: {main: {type: postgresql, host: db.example.com, port: 6432, database: shop, user: app, password: x y}}",
+    );
+    let main = main_of(&config);
+    assert_eq!(address(main), host("db.example.com", 6432));
+    assert_eq!(
+        (main.database.as_str(), main.user.as_str()),
+        ("shop", "app")
+    );
+    assert_eq!(main.password.as_ref().unwrap().expose_secret(), "x y");
+}
+
+#[test]
+fn host_and_port_have_defaults() {
+    let config = load("databases: {main: {database: shop, user: app}}");
+    assert_eq!(address(main_of(&config)), host("localhost", 5432));
+    assert!(main_of(&config).password.is_none());
+}
+
+#[test]
+fn an_entry_is_given_by_url() {
+    let config = load(
+        "databases: {main: {url: 'postgres://app:s%40cret@db:6432/shop?sslmode=require', pool_size: 2}}",
+    );
+    let main = main_of(&config);
+    assert_eq!(address(main), host("db", 6432));
+    assert_eq!(main.password.as_ref().unwrap().expose_secret(), "s@cret");
+    assert_eq!((main.ssl_mode, main.pool_size), (SslMode::Require, 2));
+}
+
+#[test]
+fn dbs_is_the_same_as_databases() {
+    assert_eq!(
+        load("dbs: {main: {database: shop, user: app}}")
+            .databases
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn both_spellings_in_one_file_are_refused() {
+    says(
+        &refusal("databases: {}\ndbs: {}\n"),
+        &[
+            "`databases` (infra.yaml:1)",
+            "`dbs` (infra.yaml:2)",
+            "keep one",
+        ],
+    );
+}
+
+#[test]
+fn both_forms_in_one_entry_are_refused() {
+    let yaml = "databases:\n  main:\n    url: postgres://a@b/c\n    host: d\n";
+    says(
+        &refusal(yaml),
+        &[
+            "databases.main",
+            "`url` (infra.yaml:3)",
+            "`host` (infra.yaml:4)",
+        ],
+    );
+}
+
+#[test]
+fn neither_form_in_an_entry_is_refused() {
+    for keys in ["pool_size: 3", "host: db, user: app", ""] {
+        let error = refusal(&format!("\ndatabases:\n  main: {{{keys}}}\n"));
+        says(
+            &error,
+            &[
+                "infra.yaml:3",
+                "`databases.main`",
+                "neither `url` nor `database`",
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_value_in_the_url_and_beside_it_is_refused() {
+    let yaml = "databases: {main: {url: 'postgres://a@b/c?sslmode=allow', ssl_mode: require}}";
+    says(&refusal(yaml), &["`url`", "`ssl_mode`"]);
+}
+
+#[test]
+fn an_entry_is_on_the_files_own_server() {
+    let config = load(
+        "pgserver: {version: 17, user: boss, pass: pw}\ndatabases: {main: {pgserver: true, database: shop}}",
+    );
+    let main = main_of(&config);
+    assert_eq!(main.address, Address::PgServer);
+    assert_eq!(main.user, "boss");
+    assert_eq!(main.password.as_ref().unwrap().expose_secret(), "pw");
+}
+
+#[test]
+fn another_user_does_not_get_the_superusers_password() {
+    let config = load(
+        "pgserver: {version: 17, pass: pw}\ndatabases: {main: {pgserver: true, database: shop, user: app}}",
+    );
+    assert!(main_of(&config).password.is_none());
+}
+
+#[test]
+fn the_files_own_server_needs_a_section() {
+    says(
+        &refusal("databases: {main: {pgserver: true, database: shop}}"),
+        &["databases.main.pgserver", "no `pgserver:`"],
+    );
+}
+
+#[test]
+fn the_files_own_server_has_no_other_address() {
+    for key in ["host: db", "port: 1", "url: 'postgres://a@b/c'"] {
+        let error = refusal(&format!(
+            "pgserver: {{version: 17}}\ndatabases: {{main: {{pgserver: true, database: s, {key}}}}}"
+        ));
+        says(&error, &["`pgserver`", key.split(':').next().unwrap()]);
+    }
+}
+
+#[test]
+fn an_entry_without_a_user_is_refused() {
+    says(
+        &refusal("databases: {main: {database: shop}}"),
+        &["`databases.main`", "no `user`"],
+    );
+    says(&url_refusal("postgres://db/shop"), &["no user"]);
+}
+
+#[test]
+fn a_url_without_a_database_is_refused() {
+    says(&url_refusal("postgres://app@db"), &["no database"]);
+    says(&url_refusal("postgres://app@db/"), &["no database"]);
+}
+
+#[test]
+fn a_url_may_name_sqlalchemys_driver() {
+    assert_eq!(of_url("postgresql+psycopg2://app@db/shop").database, "shop");
+}
+
+#[test]
+fn other_types_are_refused() {
+    says(
+        &refusal("databases: {main: {type: mysql, database: s, user: a}}"),
+        &["databases.main.type", "`postgresql`"],
+    );
+    says(&url_refusal("mysql://app@db/shop"), &["postgresql"]);
+}
+
+#[test]
+fn a_url_takes_libpqs_parameters() {
+    let url = "postgres:///?host=%2Frun%2Fpg&port=6000&user=app&password=p&dbname=shop&sslrootcert=ca&sslcert=c&sslkey=k\
+               &application_name=a%20b&connect_timeout=3";
+    let main = of_url(url);
+    assert_eq!(address(&main), host("/run/pg", 6000));
+    assert_eq!(
+        (main.user.as_str(), main.database.as_str()),
+        ("app", "shop")
+    );
+    assert_eq!(main.application_name, "a b");
+    assert_eq!(main.connect_timeout.as_secs(), 3);
+    assert_eq!(main.ssl_root_cert.unwrap().to_str(), Some("ca"));
+}
+
+#[test]
+fn an_unknown_parameter_is_refused_with_the_nearest() {
+    says(
+        &url_refusal("postgres://a@b/c?sslmod=require"),
+        &["`sslmod`", "did you mean `sslmode`?"],
+    );
+}
+
+#[test]
+fn a_host_may_be_an_ipv6_address_or_a_socket() {
+    assert_eq!(
+        address(&of_url("postgres://a@[::1]:6000/c")),
+        host("::1", 6000)
+    );
+    assert_eq!(
+        address(&of_url("postgres://a@%2Fvar%2Frun/c")),
+        host("/var/run", 5432)
+    );
+}
+
+#[test]
+fn a_password_that_cuts_the_url_in_two_is_refused() {
+    for password in ["a/1", "12/3", "a#b", "a?b", "1#", "%zz", "a b", "1?x=2"] {
+        let error = url_refusal(&format!("postgres://app:{password}@db/shop"));
+        assert!(error.contains("percent-encode"), "{password}: {error}");
+    }
+}
+
+#[test]
+fn an_at_sign_in_a_password_is_part_of_it() {
+    let main = of_url("postgres://app:p@ss@db/shop");
+    assert_eq!(main.password.unwrap().expose_secret(), "p@ss");
+    assert_eq!(
+        address(&of_url("postgres://app:p@ss@db/shop")),
+        host("db", 5432)
+    );
+}
+
+#[test]
+fn urls_that_name_no_place_are_refused() {
+    for url in [
+        "",
+        "shop",
+        "postgres:/a@b/c",
+        "postgres://a@b,c/d",
+        "postgres://a@[::1/c",
+        "postgres://a@b:99999/c",
+        "postgres://a@b:0/c",
+        "postgres://a@b/c/d",
+        "postgres://a@b/c?host=x",
+        "postgres://a@b/%00",
+    ] {
+        assert!(
+            matches!(DatabaseConfig::from_url(url), Err(ConfigError::Url { .. })),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_url_alone_has_all_the_defaults() {
+    let (a, b) = (
+        of_url("postgres://app@db/shop"),
+        load("databases: {main: {host: db, database: shop, user: app}}"),
+    );
+    assert_eq!(format!("{a:?}"), format!("{:?}", main_of(&b)));
+}
+
+#[test]
+fn an_entry_without_a_map_is_refused() {
+    let error = try_load("databases: {main: 'postgres://a:hunter2@b/c'}", &[]).unwrap_err();
+    assert!(matches!(error, ConfigError::WrongType { .. }), "{error}");
+}

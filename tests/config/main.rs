@@ -1,0 +1,79 @@
+//! What `wharf::config` promises, one behaviour a test.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod effective;
+mod entries;
+mod forms;
+mod includes;
+mod mistakes;
+mod overrides;
+mod properties;
+mod python;
+mod references;
+mod secrets;
+mod server;
+
+use std::path::PathBuf;
+
+use wharf::config::{Config, ConfigError, DatabaseConfig};
+
+/// The config that a text stands for, with these overrides.
+pub fn try_load(yaml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let env = env
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    Config::loader("infra.yaml").text(yaml).env(env).load()
+}
+
+pub fn load(yaml: &str) -> Config {
+    try_load(yaml, &[]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What is said about a text that is refused.
+pub fn refusal(yaml: &str) -> String {
+    match try_load(yaml, &[]) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The entry `main` whose keys beside `database` and `user` are these.
+pub fn entry(keys: &str) -> String {
+    format!("databases:\n  main: {{database: shop, user: app, {keys}}}\n")
+}
+
+pub fn main_of(config: &Config) -> &DatabaseConfig {
+    config.databases.get("main").expect("the entry `main`")
+}
+
+/// A folder with these files.
+pub fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+/// Loads `infra.yaml` of a folder with these files.
+pub fn load_files(files: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let folder = folder(files);
+    Config::loader(folder.path().join("infra.yaml"))
+        .env([])
+        .load()
+}
+
+pub fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/config/fixtures")
+        .join(name)
+}
+
+#[track_caller]
+pub fn says(error: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+}

@@ -1,0 +1,123 @@
+//! Every mistake is told with file, line, path and the nearest right key.
+
+use wharf::config::ConfigError;
+
+use crate::{entry, refusal, says, try_load};
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest() {
+    for (wrong, right) in [
+        ("pool_sise: 3", "pool_size"),
+        ("usr: a", "user"),
+        ("username: a", "user"),
+        ("passwd: a", "password"),
+        ("sslmode: require", "ssl_mode"),
+        ("read-only: true", "readonly"),
+    ] {
+        let key = wrong.split(':').next().unwrap();
+        says(
+            &refusal(&entry(wrong)),
+            &[
+                "infra.yaml:2",
+                &format!("`databases.main.{key}`"),
+                &format!("did you mean `{right}`?"),
+            ],
+        );
+    }
+    says(
+        &refusal("pgserver: {version: 1, password: x}"),
+        &["pgserver.password", "did you mean `pass`?"],
+    );
+    says(
+        &refusal(&entry("read_role: {usr: x}")),
+        &["databases.main.read_role.usr", "`user`"],
+    );
+    says(
+        &refusal("pgserver: {version: 1, replica: {prt: 1}}"),
+        &["pgserver.replica.prt", "`port`"],
+    );
+}
+
+#[test]
+fn an_unknown_key_is_named_with_all_that_may_stand_there() {
+    says(
+        &refusal("pgserver: {version: 1, zzz: x}"),
+        &["known: version, image, name"],
+    );
+}
+
+#[test]
+fn a_wrong_type_is_told_by_what_should_stand_there() {
+    for (keys, path, expected) in [
+        ("pool_size: ten", "pool_size", "a whole number"),
+        ("pool_size: 7.6", "pool_size", "a whole number"),
+        ("pool_size: -1", "pool_size", "a whole number"),
+        ("pool_size: +1", "pool_size", "a whole number"),
+        ("pool_size: 4294967296", "pool_size", "a whole number"),
+        ("pool_size: [1]", "pool_size", "a whole number"),
+        ("port: 70000", "port", "a port"),
+        ("readonly: maybe", "readonly", "true or false"),
+        ("readonly: 1", "readonly", "true or false"),
+        ("pool_timeout: soon", "pool_timeout", "a time"),
+        ("extensions: vector", "extensions", "a list"),
+        ("extensions: [[a]]", "extensions.0", "a list of names"),
+        ("read_role: reader", "read_role", "a map"),
+        ("read_role: {user: [a]}", "read_role.user", "text"),
+        ("schema: {a: b}", "schema", "text"),
+        ("password: [a]", "password", "text"),
+        ("ssl_mode: maybe", "ssl_mode", "verify-full"),
+        ("host: \"a\\0b\"", "host", "text"),
+    ] {
+        let error = try_load(&entry(keys), &[]).expect_err(keys);
+        assert!(
+            matches!(error, ConfigError::WrongType { .. }),
+            "{keys}: {error}"
+        );
+        says(
+            &error.to_string(),
+            &[
+                "infra.yaml:2",
+                &format!("`databases.main.{path}`"),
+                expected,
+            ],
+        );
+    }
+    says(&refusal("databases: [a]"), &["`databases`", "a map"]);
+    says(
+        &refusal("databases: {main: [a]}"),
+        &["`databases.main`", "a map"],
+    );
+    says(&refusal("pgserver: 17"), &["`pgserver`", "a map"]);
+    says(
+        &refusal("databases: {main: {url: [a]}}"),
+        &["`databases.main.url`", "url"],
+    );
+}
+
+#[test]
+fn the_line_is_that_of_the_value_in_the_file_that_has_it() {
+    let error = crate::load_files(&[
+        ("infra.yaml", "databases:\n  main: !include etc/main.yaml\n"),
+        (
+            "etc/main.yaml",
+            "database: shop\nuser: app\n\npool_size: ten\n",
+        ),
+    ]);
+    says(
+        &error.unwrap_err().to_string(),
+        &["etc/main.yaml:4", "`databases.main.pool_size`"],
+    );
+}
+
+#[test]
+fn a_file_with_none_of_wharfs_sections_is_refused() {
+    says(
+        &refusal("database: {main: {}}\nlogging: {}\n"),
+        &["infra.yaml", "no `databases:`", "`databases`"],
+    );
+}
+
+#[test]
+fn an_empty_section_is_no_database() {
+    assert!(crate::load("databases:\n").databases.is_empty());
+}
