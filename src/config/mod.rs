@@ -82,6 +82,7 @@ mod effective;
 mod entry;
 mod error;
 mod fields;
+mod include;
 mod interpolate;
 mod overrides;
 mod pgserver;
@@ -115,7 +116,7 @@ pub struct Config {
     pub databases: BTreeMap<String, DatabaseConfig>,
     /// The server for development, if the file has one.
     pub pgserver: Option<PgServerConfig>,
-    effective: Effective,
+    pub(crate) effective: Effective,
 }
 
 impl Config {

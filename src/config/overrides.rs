@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::{
     ConfigError, Origin,
     fields::{self, Level, Shape},
-    source,
+    include,
     tree::{self, Value, ValueKind},
 };
 
@@ -116,7 +116,7 @@ fn read(tree: &Value, variable: &str, text: &str, path: &[String]) -> Result<Val
             .is_some_and(|value| matches!(value.kind, ValueKind::Table(_) | ValueKind::Array(_))),
     };
     if structured {
-        return source::override_value(variable, text, path);
+        return include::override_value(variable, text, path);
     }
     Ok(tree::value(
         &Origin::Override {

@@ -57,28 +57,30 @@ pub(super) fn wrong_type(tree: &Value, path: &[String]) -> ConfigError {
 /// Refuses keys that mean nothing in the section at `path`.
 pub(super) fn known_keys(
     tree: &Value,
-    path: &[String],
+    above: &[String],
     known: &'static [fields::Field],
 ) -> Result<(), ConfigError> {
-    let Some(section) = path
+    let Some(section) = above
         .iter()
         .try_fold(tree, |value, key| tree::child(value, key))
     else {
         return Ok(());
     };
     if !matches!(section.kind, ValueKind::Table(_) | ValueKind::Nil) {
-        return Err(wrong_type(tree, path));
+        return Err(wrong_type(tree, above));
     }
     for (key, value) in tree::sorted(section) {
-        let mut path = path.to_vec();
+        let mut path = above.to_vec();
         path.push(key.clone());
         match fields::shape(known, key) {
             None => {
                 let known: Vec<&'static str> = known.iter().map(|field| field.name).collect();
-                let nearest = tree::nearest(key, known.iter().copied());
+                let shown = tree::shown(key);
+                let nearest = tree::nearest(&shown, known.iter().copied());
+                let (at, path) = (tree::origin(value), format!("{}.{shown}", above.join(".")));
                 return Err(ConfigError::UnknownKey {
-                    at: tree::origin(value),
-                    path: path.join("."),
+                    at,
+                    path,
                     nearest,
                     known,
                 });

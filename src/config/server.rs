@@ -120,7 +120,11 @@ fn settings(
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
         {
             let reason = "is not the name of a PostgreSQL setting: letters, digits, `_` and `.`";
-            return Err(invalid(tree, &["postgres_conf", &name], reason));
+            return Err(invalid(
+                tree,
+                &["postgres_conf", &tree::shown(&name)],
+                reason,
+            ));
         }
         if value.0.contains(['\n', '\r']) {
             return Err(invalid(

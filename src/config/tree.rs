@@ -104,6 +104,15 @@ pub(super) fn sorted(value: &Value) -> Vec<(&String, &Value)> {
     }
 }
 
+/// A key that is shown although nobody knows it: without what cannot belong to a name. `{password:x}`,
+/// where the space is missing, is one key, and half of it is a secret.
+pub(super) fn shown(key: &str) -> String {
+    match key.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '.')) {
+        Some(end) => format!("{}…", key.get(..end).unwrap_or_default()),
+        None => key.to_owned(),
+    }
+}
+
 /// Where the value at `path` came from, or else the nearest one above it.
 pub(super) fn origin_at<S: AsRef<str>>(root: &Value, path: &[S]) -> Origin {
     let mut here = root;

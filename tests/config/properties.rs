@@ -117,7 +117,12 @@ fn bounded(yaml: &str, env: &[(&str, &str)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        // PROPTEST_CASES for longer runs.
+        cases: ProptestConfig::default().cases.max(500),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn arbitrary_text(text in any::<String>()) {
@@ -172,4 +177,29 @@ proptest! {
 #[test]
 fn the_file_that_is_mutated_is_valid() {
     assert_eq!(crate::load(VALID).databases.len(), 3);
+}
+
+#[test]
+fn large_files_are_read_in_bounded_time() {
+    for piece in [
+        "a: b\n", "- a\n", "[a], ", "{a: b}, ", "a ", "\n", "'", "\"\\x41", "&a ", "*a ", "? a\n",
+        "| \n", "#", "!t ", "--- ", "a\n ", ": ", "\t", "%",
+    ] {
+        let body = piece.repeat((256 << 10) / piece.len());
+        for text in [
+            body.clone(),
+            format!("x: [{body}"),
+            format!("x: \"{body}"),
+            format!("x: |\n  {body}"),
+            format!("x: {{{body}"),
+        ] {
+            let start = Instant::now();
+            let _ = try_load(&text, &[]);
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{piece:?} took {:?}",
+                start.elapsed()
+            );
+        }
+    }
 }

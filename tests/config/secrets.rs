@@ -195,6 +195,26 @@ fn in_a_value_of_the_wrong_type() {
 }
 
 #[test]
+fn in_a_key_whose_space_is_missing() {
+    refused(
+        &format!("databases: {{main: {{database: d, password:{SECRET}}}}}"),
+        &[],
+    );
+    refused(
+        &format!("databases: {{main: {{password:{SECRET}, password:{SECRET}}}}}"),
+        &[],
+    );
+    refused(
+        &format!("pgserver: {{image: x, postgres_conf: {{a:{SECRET}: b}}}}"),
+        &[],
+    );
+    refused(
+        &format!("databases:\n  main:\n    database: d\n    password:{SECRET}\n"),
+        &[],
+    );
+}
+
+#[test]
 fn in_what_the_loader_was_given() {
     let loader = Config::loader("x")
         .text(SECRET)
