@@ -90,7 +90,8 @@ pub struct DatabaseConfig {
     pub lock_timeout: Option<Duration>,
     /// PostgreSQL's `idle_in_transaction_session_timeout`, likewise.
     pub idle_in_transaction_timeout: Option<Duration>,
-    /// Shown in `pg_stat_activity`. Default: the name of the running program.
+    /// Shown in `pg_stat_activity`. Default: the name of the running program, or
+    /// `wharf` where that is not to be had.
     pub application_name: String,
     /// How much TLS. Default `prefer`.
     pub ssl_mode: SslMode,

@@ -135,7 +135,7 @@ impl Rows<'_> {
                 let source = tree::origin(value);
                 self.settings.push(Setting {
                     path: path.join("."),
-                    value: MASK_UNUSED.to_owned(),
+                    value: UNREAD.to_owned(),
                     source,
                     has_effect: false,
                 });
@@ -145,8 +145,18 @@ impl Rows<'_> {
         let value = match (field.name, &database.address) {
             ("type", _) => "postgresql".to_owned(),
             ("url", Address::Host { host, port }) if self.given(&path).is_some() => {
+                let mask = if database.password.is_some() {
+                    ":***"
+                } else {
+                    ""
+                };
+                let host = if host.contains(':') {
+                    format!("[{host}]")
+                } else {
+                    host.clone()
+                };
                 format!(
-                    "postgresql://{}:{MASK}@{host}:{port}/{}",
+                    "postgresql://{}{mask}@{host}:{port}/{}",
                     database.user, database.database
                 )
             }
@@ -259,7 +269,7 @@ impl Rows<'_> {
 }
 
 /// In place of a value that nothing reads and whose kind is therefore not known.
-const MASK_UNUSED: &str = "(given)";
+const UNREAD: &str = "(given)";
 
 fn secret(secret: Option<&SecretString>) -> String {
     match secret {

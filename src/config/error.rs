@@ -249,7 +249,7 @@ pub enum ConfigError {
 
 fn did_you_mean(nearest: &Option<String>) -> impl fmt::Display {
     match nearest {
-        Some(name) => format!("; did you mean `{name}`?"),
+        Some(name) => format!(" (did you mean `{name}`?)"),
         None => String::new(),
     }
 }

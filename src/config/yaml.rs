@@ -156,7 +156,7 @@ impl Builder<'_> {
                 Some(node) => self.place_node(node, 0, false),
                 None => Err(self.unsupported(
                     line,
-                    "an alias (`*name`) to the very value that it stands in",
+                    "an alias (`*name`) leads to the very value that it stands in; write the value out",
                 )),
             },
             _ => Ok(()),

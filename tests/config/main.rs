@@ -13,7 +13,11 @@ mod references;
 mod secrets;
 mod server;
 
-use std::path::PathBuf;
+use std::{
+    fmt::{self, Write as _},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use wharf::config::{Config, ConfigError, DatabaseConfig};
 
@@ -76,4 +80,37 @@ pub fn says(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
+}
+
+/// What is logged meanwhile, a line an event.
+pub fn log_of(run: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<String>>);
+    struct Line(String);
+    impl tracing::field::Visit for Line {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+            write!(self.0, "{field}={value:?} ").unwrap();
+        }
+    }
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+            tracing::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            writeln!(self.0.lock().unwrap(), "{}", line.0).unwrap();
+        }
+        fn enter(&self, _: &tracing::Id) {}
+        fn exit(&self, _: &tracing::Id) {}
+    }
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), run);
+    let text = log.0.lock().unwrap().clone();
+    text
 }

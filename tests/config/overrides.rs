@@ -236,3 +236,49 @@ fn keys_with_odd_characters_are_neither_misread_nor_fatal() {
     );
     assert_eq!(config.databases["my.db"].pool_size, 7);
 }
+
+/// Runs the ignored test below in a process that has this variable.
+#[cfg(unix)]
+fn in_a_process_with(variable: &str, text: &[u8]) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "overrides::prints_what_the_process_has",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(variable, std::ffi::OsStr::from_bytes(text))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+#[ignore = "run by the tests below in a process of its own"]
+fn prints_what_the_process_has() {
+    match Config::loader("infra.yaml").text(PRODUCTION).load() {
+        Ok(config) => println!("pool_size={}", config.databases["production"].pool_size),
+        Err(error) => println!("error={error}"),
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn the_environment_of_the_process_is_read_unless_another_is_given() {
+    says(
+        &in_a_process_with("INFRA_DATABASES_PRODUCTION_POOL_SIZE", b"9"),
+        &["pool_size=9"],
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_variable_that_is_not_utf8_is_refused_if_it_is_meant_for_the_file() {
+    says(
+        &in_a_process_with("INFRA_PGSERVER_PASS", b"hunter2\xff"),
+        &["error=", "INFRA_PGSERVER_PASS", "UTF-8"],
+    );
+    assert!(!in_a_process_with("INFRA_PGSERVER_PASS", b"hunter2\xff").contains("hunter2"));
+    says(&in_a_process_with("OTHER", b"\xff"), &["pool_size=3"]);
+}

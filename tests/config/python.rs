@@ -107,6 +107,13 @@ fn foreign_sections_may_hold_anything() {
 }
 
 #[test]
+fn keys_without_effect_are_told_to_the_log() {
+    let log = crate::log_of(|| drop(infra()));
+    crate::says(&log, &["dbs.main_ro.echo", "pg.yaml:", "no effect"]);
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
 fn keys_that_only_sqlalchemy_reads_are_accepted_and_shown_without_effect() {
     let effective = infra().effective();
     let echo = effective.get("dbs.main_ro.echo").unwrap();

@@ -14,6 +14,7 @@ fn hidden(text: &str) {
 /// Loads, and looks at everything that can be printed.
 #[track_caller]
 fn check(yaml: &str, env: &[(&str, &str)]) {
+    hidden(&crate::log_of(|| drop(try_load(yaml, env))));
     match try_load(yaml, env) {
         Ok(config) => {
             hidden(&format!("{config:?} {config:#?}"));
@@ -94,6 +95,14 @@ fn in_an_override() {
     refused(yaml, &[("INFRA_DATABASES_MAIN_READ_ROLE", SECRET)]);
     refused(yaml, &[("INFRA_DATABASES_MAIN", SECRET)]);
     refused(yaml, &[("INFRA_DATABASES", SECRET)]);
+}
+
+#[test]
+fn beside_keys_without_effect() {
+    accepted(
+        &format!("databases: {{main: {{url: 'postgres://u:{SECRET}@h/d', echo: {SECRET}}}}}"),
+        &[],
+    );
 }
 
 #[test]
