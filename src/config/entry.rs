@@ -5,11 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Address, ConfigError, DatabaseConfig, Origin, PgServerConfig, Role, fields,
+    Address, ConfigError, DatabaseConfig, Origin, PgServerConfig, Role, fields, form,
     read::{self, Count, FileName, Flag, Millis, Port, Seconds, Secret, Span, Ssl, Text, Type},
     source,
-    tree::{self, Value, ValueKind},
-    url,
+    tree::{self, Value},
 };
 
 /// Far beyond what one server serves, near enough to catch a slip of the keyboard.
@@ -78,108 +77,10 @@ pub(super) fn check(
     server: Option<&PgServerConfig>,
 ) -> Result<DatabaseConfig, ConfigError> {
     read::known_keys(tree, path, fields::DATABASE)?;
-    one_form(tree, path)?;
-    expand_url(tree, path)?;
+    form::one(tree, path)?;
+    form::expand_url(tree, path)?;
     let entry: Entry = read::section(tree, path)?;
     Checked { tree, path }.entry(entry, server)
-}
-
-/// The value of a key of the entry, unless it is left empty.
-fn given<'a>(tree: &'a Value, path: &[String], key: &str) -> Option<&'a Value> {
-    let entry = path
-        .iter()
-        .try_fold(tree, |value, key| tree::child(value, key))?;
-    tree::child(entry, key).filter(|value| !matches!(value.kind, ValueKind::Nil))
-}
-
-fn one_form(tree: &Value, path: &[String]) -> Result<(), ConfigError> {
-    let server = match given(tree, path, "pgserver") {
-        Some(_) => read::section::<Flag>(tree, &[path, &["pgserver".to_owned()]].concat())?.0,
-        None => false,
-    };
-    let clashes: &[&str] = match given(tree, path, "url") {
-        Some(_) if server => &[
-            "url", "pgserver", "host", "port", "database", "user", "password",
-        ],
-        Some(_) => &["url", "host", "port", "database", "user", "password"],
-        None if server => &["pgserver", "host", "port"],
-        None => &[],
-    };
-    let keys: Vec<String> = clashes
-        .iter()
-        .filter_map(|key| {
-            Some(format!(
-                "`{key}` ({})",
-                tree::origin(given(tree, path, key)?)
-            ))
-        })
-        .collect();
-    if keys.len() > 1 {
-        return Err(ConfigError::BothForms {
-            at: tree::origin_at(tree, path),
-            path: path.join("."),
-            keys,
-        });
-    }
-    if given(tree, path, "url").is_none() && given(tree, path, "database").is_none() {
-        return Err(ConfigError::NeitherForm {
-            at: tree::origin_at(tree, path),
-            path: path.join("."),
-        });
-    }
-    Ok(())
-}
-
-fn expand_url(tree: &mut Value, path: &[String]) -> Result<(), ConfigError> {
-    let Some(value) = given(tree, path, "url") else {
-        return Ok(());
-    };
-    let (at, place) = (tree::origin(value), [path, &["url".to_owned()]].concat());
-    let ValueKind::String(text) = &value.kind else {
-        return Err(read::wrong_type(tree, &place));
-    };
-    let refuse = |reason| ConfigError::Url {
-        at: at.clone(),
-        path: place.join("."),
-        reason,
-    };
-    let parts = url::parse(text).map_err(refuse)?;
-    for (key, what) in [
-        ("database", "database; end it with `/name`"),
-        ("user", "user; begin it with `postgresql://user@`"),
-    ] {
-        if !parts
-            .iter()
-            .any(|(given, text)| *given == key && !text.is_empty())
-        {
-            return Err(refuse(format!("it names no {what}")));
-        }
-    }
-    for (key, _) in &parts {
-        if let Some(other) = given(tree, path, key) {
-            let keys = vec![
-                format!("`url` ({at})"),
-                format!("`{key}` ({})", tree::origin(other)),
-            ];
-            return Err(ConfigError::BothForms {
-                at: tree::origin_at(tree, path),
-                path: path.join("."),
-                keys,
-            });
-        }
-    }
-    let entry = path
-        .iter()
-        .try_fold(tree, |value, key| match &mut value.kind {
-            ValueKind::Table(table) => table.get_mut(key),
-            _ => None,
-        });
-    if let Some(ValueKind::Table(entry)) = entry.map(|entry| &mut entry.kind) {
-        for (key, text) in parts {
-            entry.insert(key.to_owned(), tree::value(&at, text));
-        }
-    }
-    Ok(())
 }
 
 /// The entry whose types are right, for the checks that types cannot express.
@@ -407,5 +308,36 @@ pub(super) fn from_url(url: &str) -> Result<DatabaseConfig, ConfigError> {
         "databases".to_owned(),
         tree::value(&Origin::Default, databases),
     );
-    check(&mut tree::value(&Origin::Default, top), &path, None)
+    check(&mut tree::value(&Origin::Default, top), &path, None).map_err(|error| {
+        // There is no file to speak of.
+        let at = Origin::Argument;
+        let key = |path: String| match path.strip_prefix("databases.url.") {
+            Some(key) => key.to_owned(),
+            None => "url".to_owned(),
+        };
+        match error {
+            ConfigError::Url { path, reason, .. } => ConfigError::Url {
+                at,
+                path: key(path),
+                reason,
+            },
+            ConfigError::Invalid { path, reason, .. } => ConfigError::Invalid {
+                at,
+                path: key(path),
+                reason,
+            },
+            ConfigError::WrongType {
+                path,
+                expected,
+                found,
+                ..
+            } => ConfigError::WrongType {
+                at,
+                path: key(path),
+                expected,
+                found,
+            },
+            other => other,
+        }
+    })
 }

@@ -214,13 +214,13 @@ pub enum ConfigError {
         found: &'static str,
     },
     /// An environment variable with the prefix that names nothing in the file.
-    #[error(
-        "the variable {variable} matches nothing in the file{}; unset it, or correct its name",
-        did_you_mean(nearest)
-    )]
+    #[error("the variable {variable} matches nothing in {}{}; unset it, or correct its name",
+        path.display(), did_you_mean(nearest))]
     OverrideUnmatched {
         /// The variable.
         variable: String,
+        /// The file.
+        path: PathBuf,
         /// The nearest variable that would match.
         nearest: Option<String>,
     },

@@ -82,6 +82,7 @@ mod effective;
 mod entry;
 mod error;
 mod fields;
+mod form;
 mod include;
 mod interpolate;
 mod overrides;
@@ -227,7 +228,8 @@ impl DatabaseConfig {
     /// has its default. Reads neither file nor environment.
     ///
     /// # Errors
-    /// [`ConfigError::Url`] if it cannot be read, or names no user or no database; the url itself is
+    /// [`ConfigError::Url`] if it cannot be read, or names no user or no database;
+    /// [`ConfigError::WrongType`] or [`ConfigError::Invalid`] for what a parameter says. The url itself is
     /// never shown.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         entry::from_url(url)

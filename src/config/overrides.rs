@@ -146,8 +146,13 @@ fn unmatched(tree: &Value, prefix: &str, variable: &str) -> ConfigError {
     let mut names = Vec::new();
     collect(Some(tree), Level::Root, prefix, &mut names);
     let nearest = tree::nearest(variable, names.iter().map(String::as_str));
+    let path = match tree::origin(tree) {
+        Origin::File { path, .. } => path,
+        _ => "the file".into(),
+    };
     ConfigError::OverrideUnmatched {
         variable: variable.to_owned(),
+        path,
         nearest,
     }
 }

@@ -23,6 +23,8 @@ pub enum Origin {
         /// Its name.
         variable: String,
     },
+    /// The url given to [`DatabaseConfig::from_url`](super::DatabaseConfig::from_url).
+    Argument,
     /// Not given: wharf's own default.
     Default,
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Override { variable } => f.write_str(variable),
+            Self::Argument => f.write_str("the url given"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -44,7 +47,7 @@ impl Origin {
         match self {
             Self::File { .. } => Some(self.to_string()),
             Self::Override { variable } => Some(format!("{variable}:")),
-            Self::Default => None,
+            Self::Argument | Self::Default => None,
         }
     }
 

@@ -255,6 +255,22 @@ fn urls_that_name_no_place_are_refused() {
 }
 
 #[test]
+fn what_is_wrong_in_a_url_alone_names_no_file() {
+    says(
+        &url_refusal("postgres://a@b"),
+        &["the url given: `url` is not a usable url"],
+    );
+    says(
+        &url_refusal("postgres://a@b/c?sslmode=x"),
+        &["the url given: `ssl_mode` should be"],
+    );
+    says(
+        &url_refusal("postgres://a@b/c?connect_timeout=0"),
+        &["the url given: `connect_timeout` is 0"],
+    );
+}
+
+#[test]
 fn a_url_alone_has_all_the_defaults() {
     let (a, b) = (
         of_url("postgres://app@db/shop"),

@@ -1,5 +1,11 @@
 //! What `wharf::config` promises, one behaviour a test.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod effective;
 mod entries;
@@ -111,6 +117,5 @@ pub fn log_of(run: impl FnOnce()) -> String {
     }
     let log = Log::default();
     tracing::subscriber::with_default(log.clone(), run);
-    let text = log.0.lock().unwrap().clone();
-    text
+    log.0.lock().unwrap().clone()
 }

@@ -137,6 +137,7 @@ fn an_override_that_matches_nothing_is_refused_with_the_nearest() {
         &error,
         &[
             "INFRA_DATABASES_PRODUCTION_POOL_SISE",
+            "nothing in infra.yaml",
             "did you mean `INFRA_DATABASES_PRODUCTION_POOL_SIZE`?",
         ],
     );
