@@ -1,14 +1,404 @@
-//! The one error of the crate.
+//! What can go wrong, told to the person who has to do something about it.
 
-/// What went wrong, for which database, and what to do about it.
+use std::{fmt, panic::Location, sync::Arc, time::Duration};
+
+use sea_orm::{DbErr, RuntimeErr};
+
+use crate::{
+    config::ConfigError,
+    pool::{ConnectTo, PoolStats},
+};
+
+/// What went wrong, for which database, after how long, and what to do about it.
+///
+/// SeaORM's traits speak [`DbErr`]. An `Error` of wharf's that had to pass through one is inside
+/// it: [`Error::from`] gives it back, and [`Error::of`] looks at it where it is. A statement's
+/// error keeps the shape that SeaORM gives it, so [`DbErr::sql_err`] and matches on
+/// `DbErr::Query(RuntimeErr::SqlxError(_))` work as they do on SeaORM's own connection.
+///
+/// ```
+/// # fn handle(error: sea_orm::DbErr) {
+/// match wharf::Error::from(error) {
+///     error if error.is_retryable() => { /* the transaction may be run again */ }
+///     wharf::Error::Connect(error) => eprintln!("{error}"),
+///     error => eprintln!("{error} (SQLSTATE {:?})", error.sqlstate()),
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file, an override or a value in it is not right.
     #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
+    Config(#[from] ConfigError),
     /// The server for development could not be started, found or stopped.
     #[cfg(feature = "pgserver")]
     #[error(transparent)]
     PgServer(#[from] crate::pgserver::PgServerError),
+    /// No entry of the file has this name.
+    #[error("no database is named `{name}`{}", nearest(.name, .known))]
+    UnknownDatabase {
+        /// The name asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A server was to be started, and the file describes none.
+    #[cfg(feature = "pgserver")]
+    #[error("the file has no section `pgserver:`, so there is no server to start")]
+    NoPgServer,
+    /// The entry says `pgserver: true`, and the server of the file was not found running.
+    #[error(
+        "database `{database}` is on the file's own pgserver, which is not running here: start it \
+         (Manager::start_pgserver), give `pgserver:` a fixed port, or give this entry an address"
+    )]
+    PgServerDown {
+        /// Key of the database in the file.
+        database: String,
+    },
+    /// A connection could not be opened.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// Every connection was in use for as long as `pool_timeout`.
+    #[error(transparent)]
+    PoolTimeout(PoolTimeout),
+    /// The embedded engine serves one connection in all, and somebody has it.
+    #[error(transparent)]
+    SingleConnection(SingleConnection),
+    /// The pool was closed.
+    #[error("database `{database}`: its pool is closed, nothing more can be asked of it")]
+    Closed {
+        /// Key of the database in the file.
+        database: String,
+    },
+    /// Something that writes was asked of a database, a view of one, or a session that only reads.
+    #[error("database `{database}` is read-only here: {what}")]
+    ReadOnly {
+        /// Key of the database in the file.
+        database: String,
+        /// What was asked for, and what to do.
+        what: String,
+    },
+    /// A raw statement would have ended or begun a transaction behind the session's back.
+    #[error(
+        "database `{database}`: {keyword} in a raw statement of a session; use commit(), \
+         rollback() or begin() of the session, which then knows what has been kept"
+    )]
+    TransactionControl {
+        /// Key of the database in the file.
+        database: String,
+        /// The keyword.
+        keyword: &'static str,
+    },
+    /// The session, or the one around it, has been committed or rolled back.
+    #[error("database `{database}`: this session has ended, nothing more can run in it")]
+    SessionEnded {
+        /// Key of the database in the file.
+        database: String,
+    },
+    /// A statement of the session had failed, so the server rolled back in place of committing.
+    #[error(
+        "database `{database}`: nothing was committed, because an earlier statement of the \
+         session had failed and its error was passed over"
+    )]
+    RolledBack {
+        /// Key of the database in the file.
+        database: String,
+    },
+    /// The connection was lost with a COMMIT on its way: whether it happened is not known, and it
+    /// must not be repeated without looking.
+    #[error(
+        "database `{database}`: the connection was lost during COMMIT ({source}); the changes may \
+         have been kept or not, so look before doing them again"
+    )]
+    CommitUnknown {
+        /// Key of the database in the file.
+        database: String,
+        /// How it was lost.
+        source: Arc<sqlx::Error>,
+    },
+    /// Something that wharf held to be impossible.
+    #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
+    Internal {
+        /// Key of the database in the file.
+        database: String,
+        /// What.
+        reason: String,
+    },
+    /// A statement failed, or SeaORM could not make or read one.
+    #[error(transparent)]
+    Db(DbErr),
+}
+
+impl Error {
+    /// The error of wharf's that passed through SeaORM inside this one, if one did.
+    pub fn of(error: &DbErr) -> Option<&Error> {
+        match error {
+            DbErr::Conn(RuntimeErr::SqlxError(error))
+            | DbErr::Exec(RuntimeErr::SqlxError(error))
+            | DbErr::Query(RuntimeErr::SqlxError(error)) => match &**error {
+                sqlx::Error::Io(error) => error.get_ref()?.downcast_ref(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The five characters by which PostgreSQL names the error, where the server gave one.
+    pub fn sqlstate(&self) -> Option<String> {
+        let source = match self {
+            Error::Connect(error) => error.source.as_deref(),
+            Error::CommitUnknown { source, .. } => Some(&**source),
+            Error::Db(error) => match Error::of(error) {
+                Some(inner) => return inner.sqlstate(),
+                None => driver_error(error),
+            },
+            _ => None,
+        };
+        let code = source?.as_database_error()?.code()?;
+        Some(code.into_owned())
+    }
+
+    /// Whether the whole transaction may be run again: serialization failure (40001) or deadlock
+    /// (40P01). Never after [`CommitUnknown`](Error::CommitUnknown).
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Error::CommitUnknown { .. })
+            && matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+    }
+}
+
+fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
+impl From<DbErr> for Error {
+    /// Gives back the error of wharf's that is inside, if there is one.
+    fn from(error: DbErr) -> Error {
+        if Error::of(&error).is_none() {
+            return Error::Db(error);
+        }
+        let (DbErr::Conn(RuntimeErr::SqlxError(shared))
+        | DbErr::Exec(RuntimeErr::SqlxError(shared))
+        | DbErr::Query(RuntimeErr::SqlxError(shared))) = error
+        else {
+            return Error::Db(error);
+        };
+        match Arc::try_unwrap(shared) {
+            Ok(sqlx::Error::Io(io)) => match io.downcast::<Error>() {
+                Ok(error) => error,
+                Err(io) => Error::Db(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(io.into())))),
+            },
+            Ok(other) => Error::Db(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(other)))),
+            // Somebody else still looks at it: it stays where it is, for `Error::of`.
+            Err(shared) => Error::Db(DbErr::Conn(RuntimeErr::SqlxError(shared))),
+        }
+    }
+}
+
+impl From<Error> for DbErr {
+    /// Wraps an error of wharf's so that SeaORM passes it through, message and all.
+    fn from(error: Error) -> DbErr {
+        match error {
+            Error::Db(error) => error,
+            error => {
+                let inside = sqlx::Error::Io(std::io::Error::other(error));
+                DbErr::Conn(RuntimeErr::SqlxError(Arc::new(inside)))
+            }
+        }
+    }
+}
+
+/// Why a connection could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// Nobody listens there, the name does not resolve, or the network ends on the way.
+    Unreachable,
+    /// Nothing answered within `connect_timeout`.
+    Timeout,
+    /// Wrong password, unknown login, or a line of `pg_hba.conf` that says no.
+    Authentication,
+    /// The server has no database of this name.
+    NoSuchDatabase,
+    /// The server has as many connections as it takes.
+    TooManyConnections,
+    /// The server is starting up, shutting down or recovering.
+    NotReady,
+    /// TLS was asked for and could not be had, or a certificate did not hold.
+    Tls,
+    /// The server refused for another reason, which `source` names.
+    Refused,
+}
+
+/// A connection that could not be opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectError {
+    /// Key of the database in the file.
+    pub database: String,
+    /// `user@host:port/database`, never with a password.
+    pub target: String,
+    /// What kind of no it was.
+    pub kind: ConnectErrorKind,
+    /// How long the attempt took.
+    pub elapsed: Duration,
+    /// What the driver said.
+    pub source: Option<Arc<sqlx::Error>>,
+}
+
+impl ConnectError {
+    pub(crate) fn new(to: &ConnectTo, elapsed: Duration, error: sqlx::Error) -> ConnectError {
+        use ConnectErrorKind as Kind;
+        let kind = match &error {
+            sqlx::Error::Io(_) => Kind::Unreachable,
+            sqlx::Error::Tls(_) => Kind::Tls,
+            sqlx::Error::Database(error) => match error.code().as_deref() {
+                Some("28000" | "28P01") => Kind::Authentication,
+                Some("3D000") => Kind::NoSuchDatabase,
+                Some("53300") => Kind::TooManyConnections,
+                Some("57P01" | "57P02" | "57P03") => Kind::NotReady,
+                _ => Kind::Refused,
+            },
+            _ => Kind::Refused,
+        };
+        ConnectError { kind, source: Some(Arc::new(error)), ..ConnectError::timeout(to, elapsed) }
+    }
+
+    pub(crate) fn timeout(to: &ConnectTo, elapsed: Duration) -> ConnectError {
+        ConnectError {
+            database: to.name.to_string(),
+            target: to.target(),
+            kind: ConnectErrorKind::Timeout,
+            elapsed,
+            source: None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ConnectErrorKind as Kind;
+        let Self { database, target, elapsed, .. } = self;
+        let (what, remedy) = match self.kind {
+            Kind::Unreachable => {
+                ("cannot be reached", "is the server running, and are host and port right?")
+            }
+            Kind::Timeout => (
+                "did not answer",
+                "is there a firewall on the way, or is the server overloaded? connect_timeout is \
+                 how long to wait",
+            ),
+            Kind::Authentication => {
+                ("does not let us in", "check user and password, and the server's pg_hba.conf")
+            }
+            Kind::NoSuchDatabase => ("has no such database", "check the name, or create it"),
+            Kind::TooManyConnections => (
+                "has too many connections",
+                "lower pool_size or max_overflow of its clients, or raise max_connections",
+            ),
+            Kind::NotReady => ("is not ready", "it is starting or stopping: try again shortly"),
+            Kind::Tls => (
+                "could not agree on TLS with us",
+                "check ssl_mode and ssl_root_cert, and that wharf is built with the feature tls",
+            ),
+            Kind::Refused => ("refused the connection", "the server's log may say more"),
+        };
+        write!(f, "database `{database}`: {target} {what} (after {elapsed:.0?}")?;
+        if let Some(source) = &self.source {
+            match source.as_database_error() {
+                Some(error) => write!(f, "; the server says: {}", error.message())?,
+                None => write!(f, "; {source}")?,
+            }
+        }
+        write!(f, "): {remedy}")
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|error| &**error as _)
+    }
+}
+
+/// Nobody gave a connection back for as long as `pool_timeout`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PoolTimeout {
+    /// Key of the database in the file.
+    pub database: String,
+    /// How long this caller waited.
+    pub waited: Duration,
+    /// The pool as it was then.
+    pub stats: PoolStats,
+}
+
+impl fmt::Display for PoolTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { database, waited, stats } = self;
+        write!(
+            f,
+            "database `{database}`: no connection came free within {waited:.0?} ({stats}): hold \
+             sessions and streams for less time, or raise pool_size or max_overflow"
+        )
+    }
+}
+
+impl std::error::Error for PoolTimeout {}
+
+/// The embedded engine's one connection was needed while somebody had it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SingleConnection {
+    /// Key of the database that it was needed for.
+    pub database: String,
+    /// What holds it: a session, a stream, SeaORM's own connection.
+    pub holder: &'static str,
+    /// Key of the database that the holder uses.
+    pub holder_database: String,
+    /// Where in the caller's code the holder was opened, as far as that is known.
+    pub opened_at: Option<&'static Location<'static>>,
+    /// For how long it has been held.
+    pub held: Duration,
+    /// For how long it was waited for.
+    pub waited: Duration,
+}
+
+impl fmt::Display for SingleConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { database, holder, holder_database, held, waited, .. } = self;
+        write!(
+            f,
+            "database `{database}`: the embedded engine serves one connection in all, and {holder} \
+             on `{holder_database}`"
+        )?;
+        if let Some(place) = self.opened_at {
+            write!(f, " opened at {place}")?;
+        }
+        write!(f, " has had it for {held:.0?}")?;
+        if !waited.is_zero() && waited.as_millis() > 0 {
+            write!(f, " (waited {waited:.0?})")?;
+        }
+        write!(f, ": end that one first, or use a server (runtime: native or docker)")
+    }
+}
+
+impl std::error::Error for SingleConnection {}
+
+/// `, did you mean …`, or all that there is.
+fn nearest(name: &str, known: &[String]) -> String {
+    let best = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match best {
+        Some((_, best)) => format!("; did you mean `{best}`?"),
+        None if known.is_empty() => "; the file names none".to_owned(),
+        None => format!("; there are {}", known.join(", ")),
+    }
 }

@@ -49,10 +49,7 @@ impl Effective {
 
     /// `tree` has what the file and the overrides say, `section` is the name that the file uses.
     pub(super) fn new(config: &Config, tree: &Value, section: &str) -> Self {
-        let mut rows = Rows {
-            tree,
-            settings: Vec::new(),
-        };
+        let mut rows = Rows { tree, settings: Vec::new() };
         for (name, database) in &config.databases {
             let path = [section.to_owned(), name.clone()];
             for field in fields::DATABASE {
@@ -64,31 +61,18 @@ impl Effective {
                 rows.server(field, server);
             }
         }
-        Self {
-            settings: rows.settings,
-        }
+        Self { settings: rows.settings }
     }
 }
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |of: fn(&Setting) -> &str| {
-            self.settings
-                .iter()
-                .map(|setting| of(setting).chars().count())
-                .max()
-                .unwrap_or(0)
+            self.settings.iter().map(|setting| of(setting).chars().count()).max().unwrap_or(0)
         };
-        let (path, value) = (
-            width(|setting| &setting.path),
-            width(|setting| &setting.value),
-        );
+        let (path, value) = (width(|setting| &setting.path), width(|setting| &setting.value));
         for setting in &self.settings {
-            let note = if setting.has_effect {
-                ""
-            } else {
-                " (no effect)"
-            };
+            let note = if setting.has_effect { "" } else { " (no effect)" };
             writeln!(
                 f,
                 "{:path$}  {:value$}  {}{note}",
@@ -113,12 +97,7 @@ impl Rows<'_> {
 
     fn push(&mut self, path: &[String], value: String) {
         let source = self.given(path).map_or(Origin::Default, tree::origin);
-        self.settings.push(Setting {
-            path: path.join("."),
-            value,
-            source,
-            has_effect: true,
-        });
+        self.settings.push(Setting { path: path.join("."), value, source, has_effect: true });
     }
 
     fn database(
@@ -145,20 +124,9 @@ impl Rows<'_> {
         let value = match (field.name, &database.address) {
             ("type", _) => "postgresql".to_owned(),
             ("url", Address::Host { host, port }) if self.given(&path).is_some() => {
-                let mask = if database.password.is_some() {
-                    ":***"
-                } else {
-                    ""
-                };
-                let host = if host.contains(':') {
-                    format!("[{host}]")
-                } else {
-                    host.clone()
-                };
-                format!(
-                    "postgresql://{}{mask}@{host}:{port}/{}",
-                    database.user, database.database
-                )
+                let mask = if database.password.is_some() { ":***" } else { "" };
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                format!("postgresql://{}{mask}@{host}:{port}/{}", database.user, database.database)
             }
             ("pgserver", Address::PgServer) => "true".to_owned(),
             ("host", Address::Host { host, .. }) => host.clone(),
@@ -227,9 +195,7 @@ impl Rows<'_> {
             "image" => text(server.image.as_deref()),
             "name" => server.name.clone(),
             "host" => server.host.clone(),
-            "port" => server
-                .port
-                .map_or("(chosen at start)".to_owned(), |port| port.to_string()),
+            "port" => server.port.map_or("(chosen at start)".to_owned(), |port| port.to_string()),
             "user" => server.user.clone(),
             "pass" => secret(server.pass.as_ref()),
             "runtime" => runtime(server.runtime).to_owned(),
@@ -241,11 +207,7 @@ impl Rows<'_> {
                     .map_or("(chosen at start)".to_owned(), |port| port.to_string());
                 self.push(&below("enabled"), server.replica.enabled.to_string());
                 let old = ["pgserver".to_owned(), "port_r".to_owned()];
-                let place = if self.given(&old).is_some() {
-                    old.to_vec()
-                } else {
-                    below("port")
-                };
+                let place = if self.given(&old).is_some() { old.to_vec() } else { below("port") };
                 return self.push(&place, port);
             }
             "postgres_conf" => {
@@ -255,10 +217,7 @@ impl Rows<'_> {
                     } else {
                         value.clone()
                     };
-                    self.push(
-                        &[path.as_slice(), std::slice::from_ref(name)].concat(),
-                        value,
-                    );
+                    self.push(&[path.as_slice(), std::slice::from_ref(name)].concat(), value);
                 }
                 return;
             }

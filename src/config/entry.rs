@@ -110,24 +110,19 @@ impl Checked<'_> {
         };
         let password = entry.password.map(|secret| secret.0).or_else(|| {
             // The superuser's password is no one else's.
-            server
-                .filter(|server| server.user == user)
-                .and_then(|server| server.pass.clone())
+            server.filter(|server| server.user == user).and_then(|server| server.pass.clone())
         });
         let address = if by_server {
             Address::PgServer
         } else {
             let port = entry.port.map_or(5432, |port| port.0);
             if port == 0 {
-                return Err(self.invalid(
-                    "port",
-                    "is 0; PostgreSQL listens on 5432 unless told otherwise",
-                ));
+                return Err(
+                    self.invalid("port", "is 0; PostgreSQL listens on 5432 unless told otherwise")
+                );
             }
             Address::Host {
-                host: self
-                    .filled("host", entry.host)?
-                    .unwrap_or_else(|| "localhost".to_owned()),
+                host: self.filled("host", entry.host)?.unwrap_or_else(|| "localhost".to_owned()),
                 port,
             }
         };
@@ -162,13 +157,9 @@ impl Checked<'_> {
             schema: self.filled("schema", entry.schema)?,
             statement_timeout: self.timeout("statement_timeout", entry.statement_timeout)?,
             lock_timeout: self.timeout("lock_timeout", entry.lock_timeout)?,
-            idle_in_transaction_timeout: self.timeout(
-                "idle_in_transaction_timeout",
-                entry.idle_in_transaction_timeout,
-            )?,
-            application_name: entry
-                .application_name
-                .map_or_else(source::program, |name| name.0),
+            idle_in_transaction_timeout: self
+                .timeout("idle_in_transaction_timeout", entry.idle_in_transaction_timeout)?,
+            application_name: entry.application_name.map_or_else(source::program, |name| name.0),
             ssl_mode: entry.ssl_mode.map(|mode| mode.0).unwrap_or_default(),
             ssl_root_cert: entry.ssl_root_cert.map(|name| name.0),
             ssl_cert: entry.ssl_cert.map(|name| name.0),
@@ -182,11 +173,7 @@ impl Checked<'_> {
             .path
             .iter()
             .cloned()
-            .chain(
-                key.split('.')
-                    .filter(|key| !key.is_empty())
-                    .map(str::to_owned),
-            )
+            .chain(key.split('.').filter(|key| !key.is_empty()).map(str::to_owned))
             .collect();
         ConfigError::Invalid {
             at: tree::origin_at(self.tree, &path),
@@ -215,11 +202,7 @@ impl Checked<'_> {
             return Err(self.invalid("pool_size", "is 0; a pool keeps at least 1 connection"));
         }
         if size.saturating_add(overflow) > MAX_CONNECTIONS {
-            let key = if size > overflow {
-                "pool_size"
-            } else {
-                "max_overflow"
-            };
+            let key = if size > overflow { "pool_size" } else { "max_overflow" };
             return Err(self.invalid(key, format!("makes more than {MAX_CONNECTIONS} connections with the other of `pool_size` and `max_overflow`")));
         }
         Ok((size, overflow))
@@ -274,10 +257,7 @@ impl Checked<'_> {
     fn role(&self, role: Option<EntryRole>) -> Result<Option<Role>, ConfigError> {
         let Some(role) = role else { return Ok(None) };
         match self.filled("read_role.user", role.user)? {
-            Some(user) => Ok(Some(Role {
-                user,
-                password: role.password.map(|secret| secret.0),
-            })),
+            Some(user) => Ok(Some(Role { user, password: role.password.map(|secret| secret.0) })),
             None => Err(self.invalid("read_role", "names no `user`; give one")),
         }
     }
@@ -287,9 +267,7 @@ impl Checked<'_> {
             .into_iter()
             .enumerate()
             .map(|(index, name)| {
-                Ok(self
-                    .filled(&format!("extensions.{index}"), Some(name))?
-                    .unwrap_or_default())
+                Ok(self.filled(&format!("extensions.{index}"), Some(name))?.unwrap_or_default())
             })
             .collect()
     }
@@ -304,10 +282,7 @@ pub(super) fn from_url(url: &str) -> Result<DatabaseConfig, ConfigError> {
     let mut databases = ::config::Map::new();
     databases.insert("url".to_owned(), tree::value(&Origin::Default, entry));
     let mut top = ::config::Map::new();
-    top.insert(
-        "databases".to_owned(),
-        tree::value(&Origin::Default, databases),
-    );
+    top.insert("databases".to_owned(), tree::value(&Origin::Default, databases));
     check(&mut tree::value(&Origin::Default, top), &path, None).map_err(|error| {
         // There is no file to speak of.
         let at = Origin::Argument;
@@ -316,27 +291,15 @@ pub(super) fn from_url(url: &str) -> Result<DatabaseConfig, ConfigError> {
             None => "url".to_owned(),
         };
         match error {
-            ConfigError::Url { path, reason, .. } => ConfigError::Url {
-                at,
-                path: key(path),
-                reason,
-            },
-            ConfigError::Invalid { path, reason, .. } => ConfigError::Invalid {
-                at,
-                path: key(path),
-                reason,
-            },
-            ConfigError::WrongType {
-                path,
-                expected,
-                found,
-                ..
-            } => ConfigError::WrongType {
-                at,
-                path: key(path),
-                expected,
-                found,
-            },
+            ConfigError::Url { path, reason, .. } => {
+                ConfigError::Url { at, path: key(path), reason }
+            }
+            ConfigError::Invalid { path, reason, .. } => {
+                ConfigError::Invalid { at, path: key(path), reason }
+            }
+            ConfigError::WrongType { path, expected, found, .. } => {
+                ConfigError::WrongType { at, path: key(path), expected, found }
+            }
             other => other,
         }
     })

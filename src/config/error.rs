@@ -164,10 +164,7 @@ pub enum ConfigError {
         path: String,
     },
     /// The file has none of wharf's sections.
-    #[error(
-        "{at}: no `databases:` (or `dbs:`) and no `pgserver:`{}",
-        did_you_mean(nearest)
-    )]
+    #[error("{at}: no `databases:` (or `dbs:`) and no `pgserver:`{}", did_you_mean(nearest))]
     NothingHere {
         /// The file.
         at: Origin,
@@ -288,9 +285,6 @@ impl ConfigError {
 
     // Not the other error's own text: it may quote a value.
     fn unexplained(at: Origin) -> Self {
-        Self::Unsupported {
-            at,
-            what: "the file could not be read as a tree of values".to_owned(),
-        }
+        Self::Unsupported { at, what: "the file could not be read as a tree of values".to_owned() }
     }
 }

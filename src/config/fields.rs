@@ -133,18 +133,13 @@ impl Level {
 }
 
 pub(super) fn shape(fields: &[Field], name: &str) -> Option<Shape> {
-    fields
-        .iter()
-        .find(|field| field.name == name)
-        .map(|field| field.shape)
+    fields.iter().find(|field| field.name == name).map(|field| field.shape)
 }
 
 /// The shape of the value at a path from the top of the file; `None` if it is no field of ours.
 pub(super) fn shape_at<S: AsRef<str>>(path: &[S]) -> Option<Shape> {
     let (last, above) = path.split_last()?;
-    let level = above
-        .iter()
-        .fold(Level::Root, |level, key| level.below(key.as_ref()));
+    let level = above.iter().fold(Level::Root, |level, key| level.below(key.as_ref()));
     shape(level.known(), last.as_ref())
 }
 

@@ -9,9 +9,7 @@ use super::{
 
 /// The value of a key of the entry, unless it is left empty.
 fn given<'a>(tree: &'a Value, path: &[String], key: &str) -> Option<&'a Value> {
-    let entry = path
-        .iter()
-        .try_fold(tree, |value, key| tree::child(value, key))?;
+    let entry = path.iter().try_fold(tree, |value, key| tree::child(value, key))?;
     tree::child(entry, key).filter(|value| !matches!(value.kind, ValueKind::Nil))
 }
 
@@ -22,21 +20,14 @@ pub(super) fn one(tree: &Value, path: &[String]) -> Result<(), ConfigError> {
         None => false,
     };
     let clashes: &[&str] = match given(tree, path, "url") {
-        Some(_) if server => &[
-            "url", "pgserver", "host", "port", "database", "user", "password",
-        ],
+        Some(_) if server => &["url", "pgserver", "host", "port", "database", "user", "password"],
         Some(_) => &["url", "host", "port", "database", "user", "password"],
         None if server => &["pgserver", "host", "port"],
         None => &[],
     };
     let keys: Vec<String> = clashes
         .iter()
-        .filter_map(|key| {
-            Some(format!(
-                "`{key}` ({})",
-                tree::origin(given(tree, path, key)?)
-            ))
-        })
+        .filter_map(|key| Some(format!("`{key}` ({})", tree::origin(given(tree, path, key)?))))
         .collect();
     if keys.len() > 1 {
         return Err(ConfigError::BothForms {
@@ -63,29 +54,19 @@ pub(super) fn expand_url(tree: &mut Value, path: &[String]) -> Result<(), Config
     let ValueKind::String(text) = &value.kind else {
         return Err(read::wrong_type(tree, &place));
     };
-    let refuse = |reason| ConfigError::Url {
-        at: at.clone(),
-        path: place.join("."),
-        reason,
-    };
+    let refuse = |reason| ConfigError::Url { at: at.clone(), path: place.join("."), reason };
     let parts = url::parse(text).map_err(refuse)?;
     for (key, what) in [
         ("database", "database; end it with `/name`"),
         ("user", "user; begin it with `postgresql://user@`"),
     ] {
-        if !parts
-            .iter()
-            .any(|(given, text)| *given == key && !text.is_empty())
-        {
+        if !parts.iter().any(|(given, text)| *given == key && !text.is_empty()) {
             return Err(refuse(format!("it names no {what}")));
         }
     }
     for (key, _) in &parts {
         if let Some(other) = given(tree, path, key) {
-            let keys = vec![
-                format!("`url` ({at})"),
-                format!("`{key}` ({})", tree::origin(other)),
-            ];
+            let keys = vec![format!("`url` ({at})"), format!("`{key}` ({})", tree::origin(other))];
             return Err(ConfigError::BothForms {
                 at: tree::origin_at(tree, path),
                 path: path.join("."),
@@ -93,12 +74,10 @@ pub(super) fn expand_url(tree: &mut Value, path: &[String]) -> Result<(), Config
             });
         }
     }
-    let entry = path
-        .iter()
-        .try_fold(tree, |value, key| match &mut value.kind {
-            ValueKind::Table(table) => table.get_mut(key),
-            _ => None,
-        });
+    let entry = path.iter().try_fold(tree, |value, key| match &mut value.kind {
+        ValueKind::Table(table) => table.get_mut(key),
+        _ => None,
+    });
     if let Some(ValueKind::Table(entry)) = entry.map(|entry| &mut entry.kind) {
         for (key, text) in parts {
             entry.insert(key.to_owned(), tree::value(&at, text));

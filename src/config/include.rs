@@ -62,10 +62,7 @@ impl Reader {
         path: &Path,
         included_at: Option<&Origin>,
     ) -> Result<(PathBuf, Rc<Node>), ConfigError> {
-        let (canonical, place) = (
-            source::true_name(path, included_at)?,
-            Place::File(clean(path)),
-        );
+        let (canonical, place) = (source::true_name(path, included_at)?, Place::File(clean(path)));
         if let Some(root) = self.files.get(&canonical) {
             return Ok((canonical, root.clone()));
         }
@@ -77,10 +74,8 @@ impl Reader {
     /// Follows an `!include`; the caller shortens the chain again.
     fn include(&mut self, node: &Node, place: &Place) -> Result<Included, ConfigError> {
         let at = place.line(node.line);
-        let unsupported = |what: &str| ConfigError::Unsupported {
-            at: at.clone(),
-            what: what.to_owned(),
-        };
+        let unsupported =
+            |what: &str| ConfigError::Unsupported { at: at.clone(), what: what.to_owned() };
         let Kind::Scalar(name) = &node.kind else {
             return Err(unsupported(
                 "`!include` takes the name of a file: `!include other.yaml#section`",
@@ -96,20 +91,14 @@ impl Reader {
             None => (name.trim(), None),
         };
         if file.is_empty() {
-            return Err(unsupported(
-                "`!include` names no file: `!include other.yaml#section`",
-            ));
+            return Err(unsupported("`!include` names no file: `!include other.yaml#section`"));
         }
         let path = from.parent().unwrap_or(Path::new("")).join(file);
         let (canonical, root) = self.open(&path, Some(&at))?;
         let step = (canonical, section.clone());
         if self.chain.contains(&step) {
-            let mut chain: Vec<String> = self
-                .chain
-                .iter()
-                .skip_while(|link| **link != step)
-                .map(link_name)
-                .collect();
+            let mut chain: Vec<String> =
+                self.chain.iter().skip_while(|link| **link != step).map(link_name).collect();
             chain.push(link_name(&step));
             return Err(ConfigError::IncludeCycle { at, chain });
         }
@@ -128,12 +117,7 @@ impl Reader {
         let mut names = Vec::new();
         sections(&root, "", 3, &mut names);
         let nearest = tree::nearest(&section, names.iter().map(String::as_str));
-        Err(ConfigError::IncludeSection {
-            at,
-            path: clean(&path),
-            section,
-            nearest,
-        })
+        Err(ConfigError::IncludeSection { at, path: clean(&path), section, nearest })
     }
 
     /// The node at a dotted path, through merges and further includes.
@@ -237,10 +221,7 @@ impl Reader {
         self.values += 1;
         if self.values > MAX_VALUES || self.text > MAX_TEXT {
             let what = "too many values once includes and aliases are written out".to_owned();
-            return Err(ConfigError::TooLarge {
-                at: at.clone(),
-                what,
-            });
+            return Err(ConfigError::TooLarge { at: at.clone(), what });
         }
         Ok(())
     }
@@ -260,10 +241,7 @@ impl Reader {
             let Some(text) = key.text.as_deref() else {
                 if strict {
                     let what = "a list or a map as a key; keys are text".to_owned();
-                    return Err(ConfigError::Unsupported {
-                        at: place.line(key.line),
-                        what,
-                    });
+                    return Err(ConfigError::Unsupported { at: place.line(key.line), what });
                 }
                 continue;
             };
@@ -271,11 +249,7 @@ impl Reader {
                 && strict
             {
                 let (at, first) = (place.line(key.line), place.line(first));
-                return Err(ConfigError::DuplicateKey {
-                    at,
-                    key: tree::shown(text),
-                    first,
-                });
+                return Err(ConfigError::DuplicateKey { at, key: tree::shown(text), first });
             }
             self.text += text.len();
             path.push(text.to_owned());
@@ -297,10 +271,7 @@ impl Reader {
                     }
                     _ if strict => {
                         let what = "`<<` takes a map, or a list of maps".to_owned();
-                        return Err(ConfigError::Unsupported {
-                            at: place.line(key.line),
-                            what,
-                        });
+                        return Err(ConfigError::Unsupported { at: place.line(key.line), what });
                     }
                     _ => {}
                 }
@@ -311,8 +282,7 @@ impl Reader {
 }
 
 fn is_ours(path: &[String]) -> bool {
-    path.first()
-        .is_some_and(|top| fields::SECTIONS.contains(&top.as_str()))
+    path.first().is_some_and(|top| fields::SECTIONS.contains(&top.as_str()))
 }
 
 fn link_name((path, section): &(PathBuf, Option<String>)) -> String {
@@ -329,11 +299,7 @@ fn sections(node: &Node, prefix: &str, depth: usize, names: &mut Vec<String>) {
     };
     for (key, child) in entries.iter().take(200) {
         let Some(text) = &key.text else { continue };
-        let name = if prefix.is_empty() {
-            text.clone()
-        } else {
-            format!("{prefix}.{text}")
-        };
+        let name = if prefix.is_empty() { text.clone() } else { format!("{prefix}.{text}") };
         if depth > 1 && names.len() < 2000 {
             sections(child, &name, depth - 1, names);
         }
@@ -343,7 +309,5 @@ fn sections(node: &Node, prefix: &str, depth: usize, names: &mut Vec<String>) {
 
 /// Without the `./` that people write, so that a file has one name in errors.
 pub(super) fn clean(path: &Path) -> PathBuf {
-    path.components()
-        .filter(|part| !matches!(part, Component::CurDir))
-        .collect()
+    path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }

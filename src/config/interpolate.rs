@@ -19,13 +19,8 @@ const MAX_DEPTH: usize = 128;
 
 /// The sections that are wharf's with every reference resolved; the others are only referred to.
 pub(super) fn resolve(tree: &Value) -> Result<Value, ConfigError> {
-    let mut resolver = Resolver {
-        tree,
-        chain: Vec::new(),
-        known: HashMap::new(),
-        values: 0,
-        depth: 0,
-    };
+    let mut resolver =
+        Resolver { tree, chain: Vec::new(), known: HashMap::new(), values: 0, depth: 0 };
     let mut sections = Map::new();
     for name in fields::SECTIONS {
         if let Some(section) = tree::child(tree, name) {
@@ -36,10 +31,7 @@ pub(super) fn resolve(tree: &Value) -> Result<Value, ConfigError> {
                 secret: false,
                 url: false,
             };
-            sections.insert(
-                (*name).to_owned(),
-                resolver.value(section, &mut path, &place)?,
-            );
+            sections.insert((*name).to_owned(), resolver.value(section, &mut path, &place)?);
         }
     }
     Ok(tree::value(&tree::origin(tree), sections))
@@ -80,10 +72,7 @@ impl Resolver<'_> {
         self.depth += 1;
         if self.values > MAX_VALUES || self.depth > MAX_DEPTH {
             let what = "too many values, or too deep, once references are written out".to_owned();
-            return Err(ConfigError::TooLarge {
-                at: above.at.clone(),
-                what,
-            });
+            return Err(ConfigError::TooLarge { at: above.at.clone(), what });
         }
         let resolved = self.kind(value, path, above);
         self.depth -= 1;
@@ -97,11 +86,7 @@ impl Resolver<'_> {
         above: &Place,
     ) -> Result<Value, ConfigError> {
         // Inside something that was referred to, errors keep speaking of the value that refers.
-        let place = if self.chain.is_empty() {
-            Place::new(value, path)
-        } else {
-            above.clone()
-        };
+        let place = if self.chain.is_empty() { Place::new(value, path) } else { above.clone() };
         let origin = tree::origin(value);
         match &value.kind {
             ValueKind::Table(_) => {
@@ -154,10 +139,7 @@ impl Resolver<'_> {
         };
         if joined.len() > MAX_TEXT {
             let what = format!("longer than {MAX_TEXT} bytes once references are written out");
-            return Err(ConfigError::TooLarge {
-                at: place.at.clone(),
-                what,
-            });
+            return Err(ConfigError::TooLarge { at: place.at.clone(), what });
         }
         Ok(tree::value(origin, joined))
     }
@@ -193,20 +175,11 @@ impl Resolver<'_> {
         let cyclic = self.chain.iter().any(|link| link == reference);
         self.chain.push(reference.to_owned());
         if cyclic || self.chain.len() > MAX_CHAIN {
-            let mut chain: Vec<String> = self
-                .chain
-                .iter()
-                .skip_while(|link| *link != reference)
-                .cloned()
-                .collect();
+            let mut chain: Vec<String> =
+                self.chain.iter().skip_while(|link| *link != reference).cloned().collect();
             if !cyclic {
-                chain = self
-                    .chain
-                    .iter()
-                    .take(3)
-                    .cloned()
-                    .chain(["… (too long)".to_owned()])
-                    .collect();
+                chain =
+                    self.chain.iter().take(3).cloned().chain(["… (too long)".to_owned()]).collect();
             }
             return Err(ConfigError::ReferenceCycle {
                 at: place.at.clone(),

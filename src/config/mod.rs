@@ -134,12 +134,7 @@ impl Config {
 
     /// Reads a file in another way than [`Config::load`].
     pub fn loader(path: impl AsRef<Path>) -> Loader {
-        Loader {
-            path: path.as_ref().to_owned(),
-            text: None,
-            prefix: "INFRA".to_owned(),
-            env: None,
-        }
+        Loader { path: path.as_ref().to_owned(), text: None, prefix: "INFRA".to_owned(), env: None }
     }
 
     /// Every value of `databases:` and `pgserver:` as it was loaded, secrets masked, with where it came
@@ -152,10 +147,7 @@ impl Config {
     }
 
     fn from_tree(tree: &Value, at: impl FnOnce() -> Origin) -> Result<Self, ConfigError> {
-        if !fields::SECTIONS
-            .iter()
-            .any(|name| tree::child(tree, name).is_some())
-        {
+        if !fields::SECTIONS.iter().any(|name| tree::child(tree, name).is_some()) {
             let near = tree::sorted(tree).into_iter();
             let nearest = near
                 .map(|(key, _)| key.as_str())
@@ -164,30 +156,16 @@ impl Config {
         }
         let mut tree = interpolate::resolve(tree)?;
         let section = section_name(&tree)?;
-        let pgserver = tree::child(&tree, "pgserver")
-            .map(|_| server::check(&tree))
-            .transpose()?;
+        let pgserver = tree::child(&tree, "pgserver").map(|_| server::check(&tree)).transpose()?;
         let mut databases = BTreeMap::new();
         for name in entries(&tree, section)? {
-            let entry = entry::check(
-                &mut tree,
-                &[section.to_owned(), name.clone()],
-                pgserver.as_ref(),
-            )?;
+            let entry =
+                entry::check(&mut tree, &[section.to_owned(), name.clone()], pgserver.as_ref())?;
             databases.insert(name, entry);
         }
-        let mut config = Self {
-            databases,
-            pgserver,
-            effective: Effective::default(),
-        };
+        let mut config = Self { databases, pgserver, effective: Effective::default() };
         config.effective = Effective::new(&config, &tree, section);
-        for setting in config
-            .effective
-            .settings()
-            .iter()
-            .filter(|setting| !setting.has_effect)
-        {
+        for setting in config.effective.settings().iter().filter(|setting| !setting.has_effect) {
             tracing::warn!(path = %setting.path, at = %setting.source, "accepted for SQLAlchemy's sake, has no effect");
         }
         Ok(config)
@@ -214,10 +192,9 @@ fn entries(tree: &Value, section: &str) -> Result<Vec<String>, ConfigError> {
     match tree::child(tree, section) {
         None => Ok(Vec::new()),
         Some(databases) => match databases.kind {
-            ValueKind::Table(_) | ValueKind::Nil => Ok(tree::sorted(databases)
-                .into_iter()
-                .map(|(name, _)| name.clone())
-                .collect()),
+            ValueKind::Table(_) | ValueKind::Nil => {
+                Ok(tree::sorted(databases).into_iter().map(|(name, _)| name.clone()).collect())
+            }
             _ => Err(read::wrong_type(tree, &[section.to_owned()])),
         },
     }
@@ -282,22 +259,13 @@ impl Loader {
     /// As [`Config::load`], and [`ConfigError::EmptyPrefix`].
     pub fn load(self) -> Result<Config, ConfigError> {
         let environment = source::Environment::new(&self.prefix, self.env.as_deref())?;
-        let at = || Origin::File {
-            path: self.path.clone(),
-            line: 1,
-        };
+        let at = || Origin::File { path: self.path.clone(), line: 1 };
         // Not by `config`'s builder: it takes the keys at the top for paths, and merging it forgets
         // where maps came from.
-        let yaml = source::Yaml {
-            path: self.path.clone(),
-            text: self.text.clone(),
-        };
+        let yaml = source::Yaml { path: self.path.clone(), text: self.text.clone() };
         let mut tree = Value::default();
-        yaml.collect_to(&mut tree)
-            .map_err(|error| ConfigError::from_source(error, at))?;
-        environment
-            .collect_to(&mut tree)
-            .map_err(|error| ConfigError::from_source(error, at))?;
+        yaml.collect_to(&mut tree).map_err(|error| ConfigError::from_source(error, at))?;
+        environment.collect_to(&mut tree).map_err(|error| ConfigError::from_source(error, at))?;
         Config::from_tree(&tree, at)
     }
 }

@@ -18,20 +18,12 @@ pub(super) fn apply(
     let mut taken: HashMap<Vec<String>, &str> = HashMap::new();
     let mut targets = Vec::new();
     for (variable, text) in variables {
-        let Some(rest) = variable
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_prefix('_'))
+        let Some(rest) = variable.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'))
         else {
             continue;
         };
         let mut found = Vec::new();
-        search(
-            Some(tree),
-            Level::Root,
-            &normal(rest),
-            &mut Vec::new(),
-            &mut found,
-        );
+        search(Some(tree), Level::Root, &normal(rest), &mut Vec::new(), &mut found);
         if found.len() > 1 {
             return Err(ConfigError::OverrideAmbiguous {
                 variables: vec![variable.clone()],
@@ -107,9 +99,7 @@ fn search(
 
 /// One value is taken as it is written, for the field to read; where a list or a map belongs, YAML is.
 fn read(tree: &Value, variable: &str, text: &str, path: &[String]) -> Result<Value, ConfigError> {
-    let present = path
-        .iter()
-        .try_fold(tree, |value, key| tree::child(value, key));
+    let present = path.iter().try_fold(tree, |value, key| tree::child(value, key));
     let structured = match fields::shape_at(path) {
         Some(shape) => matches!(shape, Shape::Names | Shape::Section(_) | Shape::Settings),
         None => present
@@ -118,12 +108,7 @@ fn read(tree: &Value, variable: &str, text: &str, path: &[String]) -> Result<Val
     if structured {
         return include::override_value(variable, text, path);
     }
-    Ok(tree::value(
-        &Origin::Override {
-            variable: variable.to_owned(),
-        },
-        text,
-    ))
+    Ok(tree::value(&Origin::Override { variable: variable.to_owned() }, text))
 }
 
 fn set(tree: &mut Value, path: &[String], value: Value) {
@@ -150,11 +135,7 @@ fn unmatched(tree: &Value, prefix: &str, variable: &str) -> ConfigError {
         Origin::File { path, .. } => path,
         _ => "the file".into(),
     };
-    ConfigError::OverrideUnmatched {
-        variable: variable.to_owned(),
-        path,
-        nearest,
-    }
+    ConfigError::OverrideUnmatched { variable: variable.to_owned(), path, nearest }
 }
 
 /// Names of variables that would match.

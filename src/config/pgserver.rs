@@ -57,18 +57,32 @@ pub struct PgServerConfig {
     pub runtime: Runtime,
 }
 
+impl PgServerConfig {
+    /// A server of that name with every default: no version asked for, 127.0.0.1, a free port,
+    /// user `postgres`, a password made at the first start, runtime `auto`.
+    pub fn new(name: impl Into<String>) -> PgServerConfig {
+        PgServerConfig {
+            name: name.into(),
+            version: None,
+            image: None,
+            host: "127.0.0.1".to_owned(),
+            port: None,
+            user: "postgres".to_owned(),
+            pass: None,
+            postgres_conf: BTreeMap::new(),
+            replica: ReplicaConfig::default(),
+            runtime: Runtime::default(),
+        }
+    }
+}
+
 // Some settings of PostgreSQL hold passwords.
 impl fmt::Debug for PgServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: BTreeMap<&str, &str> = self
             .postgres_conf
             .iter()
-            .map(|(name, value)| {
-                (
-                    name.as_str(),
-                    if holds_secret(name) { "***" } else { value },
-                )
-            })
+            .map(|(name, value)| (name.as_str(), if holds_secret(name) { "***" } else { value }))
             .collect();
         f.debug_struct("PgServerConfig")
             .field("name", &self.name)
@@ -88,7 +102,5 @@ impl fmt::Debug for PgServerConfig {
 /// Whether a setting of PostgreSQL may hold a password: `primary_conninfo`, `ssl_passphrase_command`.
 pub(super) fn holds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["conninfo", "pass", "secret", "token"]
-        .iter()
-        .any(|word| name.contains(word))
+    ["conninfo", "pass", "secret", "token"].iter().any(|word| name.contains(word))
 }

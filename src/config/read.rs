@@ -20,9 +20,7 @@ pub(super) fn section<T: DeserializeOwned>(
     tree: &Value,
     path: &[String],
 ) -> Result<T, ConfigError> {
-    let here = path
-        .iter()
-        .try_fold(tree, |value, key| tree::child(value, key));
+    let here = path.iter().try_fold(tree, |value, key| tree::child(value, key));
     let value = here.cloned().unwrap_or_default();
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut path = path.to_vec();
@@ -39,13 +37,9 @@ pub(super) fn section<T: DeserializeOwned>(
 
 /// The error for the value at `path`, which is not of the type of its field.
 pub(super) fn wrong_type(tree: &Value, path: &[String]) -> ConfigError {
-    let found = path
-        .iter()
-        .try_fold(tree, |value, key| tree::child(value, key));
+    let found = path.iter().try_fold(tree, |value, key| tree::child(value, key));
     // An item of a list has no shape of its own: the list has.
-    let shape = (0..path.len())
-        .rev()
-        .find_map(|end| fields::shape_at(path.get(..=end)?));
+    let shape = (0..path.len()).rev().find_map(|end| fields::shape_at(path.get(..=end)?));
     ConfigError::WrongType {
         at: tree::origin_at(tree, path),
         path: path.join("."),
@@ -60,10 +54,7 @@ pub(super) fn known_keys(
     above: &[String],
     known: &'static [fields::Field],
 ) -> Result<(), ConfigError> {
-    let Some(section) = above
-        .iter()
-        .try_fold(tree, |value, key| tree::child(value, key))
-    else {
+    let Some(section) = above.iter().try_fold(tree, |value, key| tree::child(value, key)) else {
         return Ok(());
     };
     if !matches!(section.kind, ValueKind::Table(_) | ValueKind::Nil) {
@@ -78,12 +69,7 @@ pub(super) fn known_keys(
                 let shown = tree::shown(key);
                 let nearest = tree::nearest(&shown, known.iter().copied());
                 let (at, path) = (tree::origin(value), format!("{}.{shown}", above.join(".")));
-                return Err(ConfigError::UnknownKey {
-                    at,
-                    path,
-                    nearest,
-                    known,
-                });
+                return Err(ConfigError::UnknownKey { at, path, nearest, known });
             }
             Some(fields::Shape::Section(below)) => known_keys(tree, &path, below)?,
             Some(_) => {}
@@ -104,11 +90,7 @@ impl<'de> Deserialize<'de> for Text {
                 f.write_str("one value")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
-                if text.contains('\0') {
-                    Err(E::custom("NUL"))
-                } else {
-                    Ok(Text(text.to_owned()))
-                }
+                if text.contains('\0') { Err(E::custom("NUL")) } else { Ok(Text(text.to_owned())) }
             }
         }
         // `deserialize_any`, for the others convert: `config` takes `yes` for the number 1.
@@ -211,9 +193,7 @@ fn span(text: &str, unit: u128) -> Option<Span> {
     if text == "-1" {
         return Some(Span::Never);
     }
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, name) = text.split_at(end);
     let unit = match name.trim_start() {
         "" => unit,
@@ -225,9 +205,8 @@ fn span(text: &str, unit: u128) -> Option<Span> {
         "d" => 86_400 * SECOND,
         _ => return None,
     };
-    let (whole, fraction) = number
-        .split_once('.')
-        .map_or((number, None), |(whole, fraction)| (whole, Some(fraction)));
+    let (whole, fraction) =
+        number.split_once('.').map_or((number, None), |(whole, fraction)| (whole, Some(fraction)));
     let mut nanos = digits(whole)?.parse::<u64>().ok().map(u128::from)? * unit;
     if let Some(fraction) = fraction {
         let fraction = digits(fraction).filter(|fraction| fraction.len() <= 9)?;
@@ -235,10 +214,7 @@ fn span(text: &str, unit: u128) -> Option<Span> {
         nanos += fraction.parse::<u128>().ok()? * unit / scale;
     }
     let seconds = u64::try_from(nanos / SECOND).ok()?;
-    Some(Span::Of(Duration::new(
-        seconds,
-        u32::try_from(nanos % SECOND).ok()?,
-    )))
+    Some(Span::Of(Duration::new(seconds, u32::try_from(nanos % SECOND).ok()?)))
 }
 
 /// Digits only: `parse` would take `+5` as well.

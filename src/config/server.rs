@@ -85,26 +85,16 @@ fn replica(
     old: Option<Port>,
 ) -> Result<ReplicaConfig, ConfigError> {
     if replica.port.is_some() && old.is_some() {
-        let keys = [
-            &["pgserver", "replica", "port"][..],
-            &["pgserver", "port_r"][..],
-        ]
-        .map(|path| format!("`{}` ({})", path.join("."), tree::origin_at(tree, path)));
+        let keys = [&["pgserver", "replica", "port"][..], &["pgserver", "port_r"][..]]
+            .map(|path| format!("`{}` ({})", path.join("."), tree::origin_at(tree, path)));
         return Err(ConfigError::BothForms {
             at: tree::origin_at(tree, &["pgserver"]),
             path: "pgserver".to_owned(),
             keys: keys.into(),
         });
     }
-    let port = replica
-        .port
-        .or(old)
-        .map(|port| port.0)
-        .filter(|port| *port != 0);
-    Ok(ReplicaConfig {
-        enabled: replica.enabled.is_some_and(|flag| flag.0),
-        port,
-    })
+    let port = replica.port.or(old).map(|port| port.0).filter(|port| *port != 0);
+    Ok(ReplicaConfig { enabled: replica.enabled.is_some_and(|flag| flag.0), port })
 }
 
 // They end up in a file of PostgreSQL's and on command lines.
@@ -115,16 +105,10 @@ fn settings(
     let mut checked = BTreeMap::new();
     for (name, value) in settings.map(|settings| settings.0).unwrap_or_default() {
         if name.is_empty()
-            || !name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+            || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
         {
             let reason = "is not the name of a PostgreSQL setting: letters, digits, `_` and `.`";
-            return Err(invalid(
-                tree,
-                &["postgres_conf", &tree::shown(&name)],
-                reason,
-            ));
+            return Err(invalid(tree, &["postgres_conf", &tree::shown(&name)], reason));
         }
         if value.0.contains(['\n', '\r']) {
             return Err(invalid(
@@ -140,19 +124,15 @@ fn settings(
 
 fn filled(tree: &Value, key: &str, text: Option<Text>) -> Result<Option<String>, ConfigError> {
     match text {
-        Some(Text(text)) if text.is_empty() => Err(invalid(
-            tree,
-            &[key],
-            "is empty; give it a value, or leave it out",
-        )),
+        Some(Text(text)) if text.is_empty() => {
+            Err(invalid(tree, &[key], "is empty; give it a value, or leave it out"))
+        }
         text => Ok(text.map(|text| text.0)),
     }
 }
 
 fn invalid(tree: &Value, below: &[&str], reason: &str) -> ConfigError {
-    let path: Vec<&str> = std::iter::once("pgserver")
-        .chain(below.iter().copied())
-        .collect();
+    let path: Vec<&str> = std::iter::once("pgserver").chain(below.iter().copied()).collect();
     ConfigError::Invalid {
         at: tree::origin_at(tree, &path),
         path: path.join("."),
@@ -168,7 +148,5 @@ fn is_version(version: &str) -> bool {
 
 fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }

@@ -26,9 +26,7 @@ pub(super) struct Yaml {
 // The text may hold passwords.
 impl fmt::Debug for Yaml {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Yaml")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Yaml").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -72,9 +70,7 @@ pub(super) struct Environment {
 // The values may be passwords.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Environment")
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
+        f.debug_struct("Environment").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
@@ -91,12 +87,8 @@ impl Environment {
         let mut variables = Vec::new();
         match given {
             Some(given) => {
-                variables.extend(
-                    given
-                        .iter()
-                        .filter(|(name, _)| name.starts_with(&start))
-                        .cloned(),
-                );
+                variables
+                    .extend(given.iter().filter(|(name, _)| name.starts_with(&start)).cloned());
             }
             None => {
                 for (name, text) in std::env::vars_os() {
@@ -105,18 +97,13 @@ impl Environment {
                     };
                     let text = text
                         .into_string()
-                        .map_err(|_| ConfigError::OverrideNotUtf8 {
-                            variable: name.to_owned(),
-                        })?;
+                        .map_err(|_| ConfigError::OverrideNotUtf8 { variable: name.to_owned() })?;
                     variables.push((name.to_owned(), text));
                 }
             }
         }
         variables.sort();
-        Ok(Self {
-            prefix: prefix.to_owned(),
-            variables,
-        })
+        Ok(Self { prefix: prefix.to_owned(), variables })
     }
 }
 
@@ -140,10 +127,7 @@ impl Source for Environment {
 /// The name of the running program, for `application_name`.
 pub(super) fn program() -> String {
     let name = std::env::current_exe().ok();
-    let name = name
-        .as_deref()
-        .and_then(Path::file_stem)
-        .and_then(|stem| stem.to_str());
+    let name = name.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
     name.unwrap_or("wharf").to_owned()
 }
 
@@ -155,22 +139,15 @@ pub(super) fn true_name(path: &Path, included_at: Option<&Origin>) -> Result<Pat
 /// What a file holds.
 pub(super) fn text(path: &Path, included_at: Option<&Origin>) -> Result<String, ConfigError> {
     let refuse = |cause| unreadable(path, included_at, cause);
-    let line = |line| Origin::File {
-        path: include::clean(path),
-        line,
-    };
+    let line = |line| Origin::File { path: include::clean(path), line };
     if path.is_dir() {
-        let cause = io::Error::new(
-            io::ErrorKind::IsADirectory,
-            "it is a folder; name a file in it",
-        );
+        let cause =
+            io::Error::new(io::ErrorKind::IsADirectory, "it is a folder; name a file in it");
         return Err(refuse(cause));
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(refuse)?;
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(refuse)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refuse)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(ConfigError::TooLarge {
             at: line(1),
@@ -178,13 +155,8 @@ pub(super) fn text(path: &Path, included_at: Option<&Origin>) -> Result<String, 
         });
     }
     String::from_utf8(bytes).map_err(|error| {
-        let before = error
-            .as_bytes()
-            .iter()
-            .take(error.utf8_error().valid_up_to());
-        ConfigError::NotUtf8 {
-            at: line(1 + before.filter(|byte| **byte == b'\n').count()),
-        }
+        let before = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        ConfigError::NotUtf8 { at: line(1 + before.filter(|byte| **byte == b'\n').count()) }
     })
 }
 
@@ -192,10 +164,6 @@ fn unreadable(path: &Path, included_at: Option<&Origin>, cause: io::Error) -> Co
     let (path, included_at) = (include::clean(path), included_at.cloned());
     match cause.kind() {
         io::ErrorKind::NotFound => ConfigError::Missing { path, included_at },
-        _ => ConfigError::Unreadable {
-            path,
-            included_at,
-            cause,
-        },
+        _ => ConfigError::Unreadable { path, included_at, cause },
     }
 }

@@ -53,16 +53,11 @@ impl Origin {
 
     fn decode(text: &str) -> Self {
         match text.rsplit_once(':') {
-            Some((path, line)) if !line.is_empty() => Self::File {
-                path: path.into(),
-                line: line.parse().unwrap_or(0),
-            },
-            Some((variable, _)) => Self::Override {
-                variable: variable.to_owned(),
-            },
-            None => Self::Override {
-                variable: text.to_owned(),
-            },
+            Some((path, line)) if !line.is_empty() => {
+                Self::File { path: path.into(), line: line.parse().unwrap_or(0) }
+            }
+            Some((variable, _)) => Self::Override { variable: variable.to_owned() },
+            None => Self::Override { variable: text.to_owned() },
         }
     }
 }
@@ -149,11 +144,7 @@ pub(super) fn paths(value: &Value, prefix: &str, limit: usize, found: &mut Vec<S
         if found.len() >= limit {
             return;
         }
-        let path = if prefix.is_empty() {
-            key.clone()
-        } else {
-            format!("{prefix}.{key}")
-        };
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match next.kind {
             ValueKind::Table(_) => paths(next, &path, limit, found),
             _ => found.push(path),

@@ -8,11 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::tree;
 
 /// All but what never needs encoding anywhere in a url.
-const ENCODE: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Parameters, as libpq names them, and the key of an entry that says the same.
 const PARAMETERS: &[(&str, &str)] = &[
@@ -37,30 +33,22 @@ pub(super) type Parts = Vec<(&'static str, String)>;
 
 pub(super) fn parse(url: &str) -> Result<Parts, String> {
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!(
-            "it holds a space or a control character; {ENCODE_IT}"
-        ));
+        return Err(format!("it holds a space or a control character; {ENCODE_IT}"));
     }
-    let (scheme, rest) = url
-        .split_once("://")
-        .ok_or("it has no scheme; it should begin with `postgresql://`")?;
+    let (scheme, rest) =
+        url.split_once("://").ok_or("it has no scheme; it should begin with `postgresql://`")?;
     let base = scheme.split_once('+').map_or(scheme, |(base, _)| base);
     if !matches!(base, "postgresql" | "postgres") {
         return Err(
-            "its scheme is neither `postgresql` nor `postgres`, the only ones so far".to_owned(),
+            "its scheme is neither `postgresql` nor `postgres`, the only ones so far".to_owned()
         );
     }
     if rest.contains('#') {
-        return Err(format!(
-            "it holds a `#`, which would cut it short; {ENCODE_IT}"
-        ));
+        return Err(format!("it holds a `#`, which would cut it short; {ENCODE_IT}"));
     }
-    let (rest, query) = rest
-        .split_once('?')
-        .map_or((rest, ""), |(rest, query)| (rest, query));
-    let (authority, path) = rest
-        .split_once('/')
-        .map_or((rest, ""), |(authority, path)| (authority, path));
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
+    let (authority, path) =
+        rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
     if path.contains(['@', '/']) || query.contains('@') {
         return Err(format!(
             "it holds an `@` or a `/` beyond the host, so that a password may have been cut in two; {ENCODE_IT}"
@@ -83,9 +71,8 @@ pub(super) fn parse(url: &str) -> Result<Parts, String> {
     read_host(&mut parts, host)?;
     add(&mut parts, "database", path)?;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or("a parameter after `?` has no value; write `name=value`")?;
+        let (name, value) =
+            pair.split_once('=').ok_or("a parameter after `?` has no value; write `name=value`")?;
         let Some((_, key)) = PARAMETERS.iter().find(|(known, _)| *known == name) else {
             return Err(unknown_parameter(name));
         };
@@ -160,10 +147,7 @@ fn unknown_parameter(name: &str) -> String {
         Some(nearest) => format!(" (did you mean `{nearest}`?)"),
         None => String::new(),
     };
-    format!(
-        "it has an unknown parameter{named}{hint}; known: {}",
-        known.join(", ")
-    )
+    format!("it has an unknown parameter{named}{hint}; known: {}", known.join(", "))
 }
 
 /// Puts a url together from what is written (`false`) and what `${}` inserted (`true`).
@@ -173,18 +157,13 @@ fn unknown_parameter(name: &str) -> String {
 pub(super) fn join(parts: &[(String, bool)]) -> Result<String, &'static str> {
     let length = |(text, inserted): &(String, bool)| if *inserted { 1 } else { text.len() };
     // One byte for each inserted value: where it stands is decided by what is written around it.
-    let skeleton: String = parts
-        .iter()
-        .map(|(text, inserted)| if *inserted { "x" } else { text })
-        .collect();
+    let skeleton: String =
+        parts.iter().map(|(text, inserted)| if *inserted { "x" } else { text }).collect();
     let Some(start) = skeleton.find("://").map(|at| at + 3) else {
         return Ok(parts.iter().map(|(text, _)| text.as_str()).collect());
     };
     let end_of = |from: usize, ends: &[char]| {
-        skeleton
-            .get(from..)
-            .and_then(|rest| rest.find(ends))
-            .map_or(skeleton.len(), |at| from + at)
+        skeleton.get(from..).and_then(|rest| rest.find(ends)).map_or(skeleton.len(), |at| from + at)
     };
     let host_end = end_of(start, &['/', '?', '#']);
     let path_end = end_of(host_end, &['?', '#']);

@@ -19,13 +19,8 @@ pub(super) enum Place {
 impl Place {
     pub(super) fn line(&self, line: usize) -> Origin {
         match self {
-            Self::File(path) => Origin::File {
-                path: path.clone(),
-                line,
-            },
-            Self::Variable(variable) => Origin::Override {
-                variable: variable.clone(),
-            },
+            Self::File(path) => Origin::File { path: path.clone(), line },
+            Self::Variable(variable) => Origin::Override { variable: variable.clone() },
         }
     }
 }
@@ -65,12 +60,7 @@ pub(super) struct Key {
 pub(super) fn parse(text: &str, place: &Place) -> Result<Rc<Node>, ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = Parser::new_from_str(text);
-    let mut builder = Builder {
-        place,
-        open: Vec::new(),
-        anchors: HashMap::new(),
-        root: None,
-    };
+    let mut builder = Builder { place, open: Vec::new(), anchors: HashMap::new(), root: None };
     let mut documents = 0_usize;
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| ConfigError::Syntax {
@@ -172,13 +162,7 @@ impl Builder<'_> {
     }
 
     fn leave(&mut self) -> Result<(), ConfigError> {
-        let Some(Open {
-            line,
-            tag,
-            anchor,
-            kind,
-        }) = self.open.pop()
-        else {
+        let Some(Open { line, tag, anchor, kind }) = self.open.pop() else {
             return Ok(());
         };
         // Counted through aliases: a chain of them is as deep as the same thing written out.
@@ -196,16 +180,7 @@ impl Builder<'_> {
         if depth > MAX_DEPTH {
             return Err(self.too_deep(line));
         }
-        self.place_node(
-            Rc::new(Node {
-                line,
-                tag,
-                kind,
-                depth,
-            }),
-            anchor,
-            false,
-        )
+        self.place_node(Rc::new(Node { line, tag, kind, depth }), anchor, false)
     }
 
     fn place_node(
@@ -228,11 +203,7 @@ impl Builder<'_> {
                         Kind::Null => Some("null".to_owned()),
                         Kind::List(_) | Kind::Map(_) => None,
                     };
-                    *key = Some(Key {
-                        line: node.line,
-                        text,
-                        merge,
-                    });
+                    *key = Some(Key { line: node.line, text, merge });
                 }
             },
         }
@@ -247,10 +218,7 @@ impl Builder<'_> {
     }
 
     fn unsupported(&self, line: usize, what: &str) -> ConfigError {
-        ConfigError::Unsupported {
-            at: self.place.line(line),
-            what: what.to_owned(),
-        }
+        ConfigError::Unsupported { at: self.place.line(line), what: what.to_owned() }
     }
 }
 

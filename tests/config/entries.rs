@@ -17,20 +17,12 @@ fn every_field_has_the_documented_default() {
     assert!(main.pool_pre_ping && !main.readonly && !main.create_db);
     assert!(main.read_role.is_none() && main.extensions.is_empty() && main.schema.is_none());
     assert_eq!(
-        (
-            main.statement_timeout,
-            main.lock_timeout,
-            main.idle_in_transaction_timeout
-        ),
+        (main.statement_timeout, main.lock_timeout, main.idle_in_transaction_timeout),
         (None, None, None)
     );
     assert_eq!(main.ssl_mode, SslMode::Prefer);
     assert!(main.ssl_root_cert.is_none() && main.ssl_cert.is_none() && main.ssl_key.is_none());
-    assert!(
-        main.application_name.starts_with("config"),
-        "{}",
-        main.application_name
-    );
+    assert!(main.application_name.starts_with("config"), "{}", main.application_name);
 }
 
 #[test]
@@ -52,16 +44,10 @@ fn every_field_is_read() {
     assert_eq!(main.schema.as_deref(), Some("app, public"));
     assert_eq!(main.statement_timeout, Some(Duration::from_millis(500)));
     assert_eq!(main.lock_timeout, Some(Duration::from_secs(2)));
-    assert_eq!(
-        main.idle_in_transaction_timeout,
-        Some(Duration::from_secs(60))
-    );
+    assert_eq!(main.idle_in_transaction_timeout, Some(Duration::from_secs(60)));
     assert_eq!(main.application_name, "web");
     assert_eq!(main.ssl_mode, SslMode::VerifyFull);
-    assert_eq!(
-        main.ssl_root_cert.as_deref().unwrap().to_str(),
-        Some("ca.pem")
-    );
+    assert_eq!(main.ssl_root_cert.as_deref().unwrap().to_str(), Some("ca.pem"));
     assert_eq!(main.ssl_cert.as_deref().unwrap().to_str(), Some("c.pem"));
     assert_eq!(main.ssl_key.as_deref().unwrap().to_str(), Some("k.pem"));
     assert!(main_of(&load(&entry("create_db: true"))).create_db);
@@ -77,31 +63,21 @@ fn a_zero_pool_is_refused() {
 
 #[test]
 fn an_absurd_pool_is_refused() {
-    says(
-        &refusal(&entry("pool_size: 9000, max_overflow: 9000")),
-        &["databases.main.", "10000"],
-    );
+    says(&refusal(&entry("pool_size: 9000, max_overflow: 9000")), &["databases.main.", "10000"]);
 }
 
 #[test]
 fn times_without_a_unit_are_those_of_their_origin() {
     let config = load(&entry("pool_timeout: 2, statement_timeout: 2"));
     assert_eq!(main_of(&config).pool_timeout, Duration::from_secs(2));
-    assert_eq!(
-        main_of(&config).statement_timeout,
-        Some(Duration::from_millis(2))
-    );
+    assert_eq!(main_of(&config).statement_timeout, Some(Duration::from_millis(2)));
 }
 
 #[test]
 fn every_unit_is_read() {
-    for (text, expected) in [
-        ("500ms", 500),
-        ("30s", 30_000),
-        ("5 min", 300_000),
-        ("1h", 3_600_000),
-        ("1d", 86_400_000),
-    ] {
+    for (text, expected) in
+        [("500ms", 500), ("30s", 30_000), ("5 min", 300_000), ("1h", 3_600_000), ("1d", 86_400_000)]
+    {
         let config = load(&entry(&format!("statement_timeout: {text}")));
         assert_eq!(
             main_of(&config).statement_timeout,
@@ -121,10 +97,7 @@ fn a_statement_timeout_of_zero_is_off() {
 
 #[test]
 fn a_recycle_of_minus_one_is_never() {
-    assert_eq!(
-        main_of(&load(&entry("pool_recycle: -1"))).pool_recycle,
-        Duration::MAX
-    );
+    assert_eq!(main_of(&load(&entry("pool_recycle: -1"))).pool_recycle, Duration::MAX);
 }
 
 #[test]
@@ -155,18 +128,12 @@ fn times_that_cannot_be_are_refused() {
 
 #[test]
 fn readonly_and_create_db_exclude_each_other() {
-    says(
-        &refusal(&entry("readonly: true, create_db: true")),
-        &["create_db", "readonly"],
-    );
+    says(&refusal(&entry("readonly: true, create_db: true")), &["create_db", "readonly"]);
 }
 
 #[test]
 fn a_read_role_needs_a_user() {
-    says(
-        &refusal(&entry("read_role: {password: x}")),
-        &["databases.main.read_role", "`user`"],
-    );
+    says(&refusal(&entry("read_role: {password: x}")), &["databases.main.read_role", "`user`"]);
 }
 
 #[test]
@@ -174,10 +141,7 @@ fn numbers_where_text_belongs_are_text_as_written() {
     use secrecy::ExposeSecret as _;
     let config = load("databases: {main: {database: 0123, user: 1e3, password: 0x1F}}");
     let main = main_of(&config);
-    assert_eq!(
-        (main.database.as_str(), main.user.as_str()),
-        ("0123", "1e3")
-    );
+    assert_eq!((main.database.as_str(), main.user.as_str()), ("0123", "1e3"));
     assert_eq!(main.password.as_ref().unwrap().expose_secret(), "0x1F");
 }
 
@@ -190,12 +154,7 @@ fn a_key_with_nothing_behind_it_counts_as_not_given() {
 
 #[test]
 fn empty_names_are_refused() {
-    for keys in [
-        "host: ''",
-        "schema: ''",
-        "extensions: ['']",
-        "read_role: {user: ''}",
-    ] {
+    for keys in ["host: ''", "schema: ''", "extensions: ['']", "read_role: {user: ''}"] {
         says(&refusal(&entry(keys)), &["is empty"]);
     }
 }

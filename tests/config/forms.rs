@@ -21,9 +21,7 @@ fn of_url(url: &str) -> DatabaseConfig {
 }
 
 fn url_refusal(url: &str) -> String {
-    DatabaseConfig::from_url(url)
-        .expect_err("a refusal")
-        .to_string()
+    DatabaseConfig::from_url(url).expect_err("a refusal").to_string()
 }
 
 #[test]
@@ -33,10 +31,7 @@ fn an_entry_is_given_by_parts() {
     );
     let main = main_of(&config);
     assert_eq!(address(main), host("db.example.com", 6432));
-    assert_eq!(
-        (main.database.as_str(), main.user.as_str()),
-        ("shop", "app")
-    );
+    assert_eq!((main.database.as_str(), main.user.as_str()), ("shop", "app"));
     assert_eq!(main.password.as_ref().unwrap().expose_secret(), "x y");
 }
 
@@ -60,51 +55,28 @@ fn an_entry_is_given_by_url() {
 
 #[test]
 fn dbs_is_the_same_as_databases() {
-    assert_eq!(
-        load("dbs: {main: {database: shop, user: app}}")
-            .databases
-            .len(),
-        1
-    );
+    assert_eq!(load("dbs: {main: {database: shop, user: app}}").databases.len(), 1);
 }
 
 #[test]
 fn both_spellings_in_one_file_are_refused() {
     says(
         &refusal("databases: {}\ndbs: {}\n"),
-        &[
-            "`databases` (infra.yaml:1)",
-            "`dbs` (infra.yaml:2)",
-            "keep one",
-        ],
+        &["`databases` (infra.yaml:1)", "`dbs` (infra.yaml:2)", "keep one"],
     );
 }
 
 #[test]
 fn both_forms_in_one_entry_are_refused() {
     let yaml = "databases:\n  main:\n    url: postgres://a@b/c\n    host: d\n";
-    says(
-        &refusal(yaml),
-        &[
-            "databases.main",
-            "`url` (infra.yaml:3)",
-            "`host` (infra.yaml:4)",
-        ],
-    );
+    says(&refusal(yaml), &["databases.main", "`url` (infra.yaml:3)", "`host` (infra.yaml:4)"]);
 }
 
 #[test]
 fn neither_form_in_an_entry_is_refused() {
     for keys in ["pool_size: 3", "host: db, user: app", ""] {
         let error = refusal(&format!("\ndatabases:\n  main: {{{keys}}}\n"));
-        says(
-            &error,
-            &[
-                "infra.yaml:3",
-                "`databases.main`",
-                "neither `url` nor `database`",
-            ],
-        );
+        says(&error, &["infra.yaml:3", "`databases.main`", "neither `url` nor `database`"]);
     }
 }
 
@@ -153,10 +125,7 @@ fn the_files_own_server_has_no_other_address() {
 
 #[test]
 fn an_entry_without_a_user_is_refused() {
-    says(
-        &refusal("databases: {main: {database: shop}}"),
-        &["`databases.main`", "no `user`"],
-    );
+    says(&refusal("databases: {main: {database: shop}}"), &["`databases.main`", "no `user`"]);
     says(&url_refusal("postgres://db/shop"), &["no user"]);
 }
 
@@ -186,10 +155,7 @@ fn a_url_takes_libpqs_parameters() {
                &application_name=a%20b&connect_timeout=3";
     let main = of_url(url);
     assert_eq!(address(&main), host("/run/pg", 6000));
-    assert_eq!(
-        (main.user.as_str(), main.database.as_str()),
-        ("app", "shop")
-    );
+    assert_eq!((main.user.as_str(), main.database.as_str()), ("app", "shop"));
     assert_eq!(main.application_name, "a b");
     assert_eq!(main.connect_timeout.as_secs(), 3);
     assert_eq!(main.ssl_root_cert.unwrap().to_str(), Some("ca"));
@@ -197,22 +163,13 @@ fn a_url_takes_libpqs_parameters() {
 
 #[test]
 fn an_unknown_parameter_is_refused_with_the_nearest() {
-    says(
-        &url_refusal("postgres://a@b/c?sslmod=require"),
-        &["`sslmod`", "did you mean `sslmode`?"],
-    );
+    says(&url_refusal("postgres://a@b/c?sslmod=require"), &["`sslmod`", "did you mean `sslmode`?"]);
 }
 
 #[test]
 fn a_host_may_be_an_ipv6_address_or_a_socket() {
-    assert_eq!(
-        address(&of_url("postgres://a@[::1]:6000/c")),
-        host("::1", 6000)
-    );
-    assert_eq!(
-        address(&of_url("postgres://a@%2Fvar%2Frun/c")),
-        host("/var/run", 5432)
-    );
+    assert_eq!(address(&of_url("postgres://a@[::1]:6000/c")), host("::1", 6000));
+    assert_eq!(address(&of_url("postgres://a@%2Fvar%2Frun/c")), host("/var/run", 5432));
 }
 
 #[test]
@@ -227,10 +184,7 @@ fn a_password_that_cuts_the_url_in_two_is_refused() {
 fn an_at_sign_in_a_password_is_part_of_it() {
     let main = of_url("postgres://app:p@ss@db/shop");
     assert_eq!(main.password.unwrap().expose_secret(), "p@ss");
-    assert_eq!(
-        address(&of_url("postgres://app:p@ss@db/shop")),
-        host("db", 5432)
-    );
+    assert_eq!(address(&of_url("postgres://app:p@ss@db/shop")), host("db", 5432));
 }
 
 #[test]
@@ -247,23 +201,14 @@ fn urls_that_name_no_place_are_refused() {
         "postgres://a@b/c?host=x",
         "postgres://a@b/%00",
     ] {
-        assert!(
-            matches!(DatabaseConfig::from_url(url), Err(ConfigError::Url { .. })),
-            "{url}"
-        );
+        assert!(matches!(DatabaseConfig::from_url(url), Err(ConfigError::Url { .. })), "{url}");
     }
 }
 
 #[test]
 fn what_is_wrong_in_a_url_alone_names_no_file() {
-    says(
-        &url_refusal("postgres://a@b"),
-        &["the url given: `url` is not a usable url"],
-    );
-    says(
-        &url_refusal("postgres://a@b/c?sslmode=x"),
-        &["the url given: `ssl_mode` should be"],
-    );
+    says(&url_refusal("postgres://a@b"), &["the url given: `url` is not a usable url"]);
+    says(&url_refusal("postgres://a@b/c?sslmode=x"), &["the url given: `ssl_mode` should be"]);
     says(
         &url_refusal("postgres://a@b/c?connect_timeout=0"),
         &["the url given: `connect_timeout` is 0"],

@@ -12,11 +12,9 @@ fn mistake(files: &[(&str, &str)]) -> String {
 
 #[test]
 fn a_whole_file_is_included() {
-    let config = load_files(&[
-        ("infra.yaml", "databases: !include dbs.yaml\n"),
-        ("dbs.yaml", MAIN),
-    ])
-    .unwrap();
+    let config =
+        load_files(&[("infra.yaml", "databases: !include dbs.yaml\n"), ("dbs.yaml", MAIN)])
+            .unwrap();
     assert_eq!(main_of(&config).database, "shop");
 }
 
@@ -33,10 +31,7 @@ fn a_section_is_included_by_its_dotted_path() {
 fn an_entry_and_a_value_may_be_included() {
     let files = [
         ("infra.yaml", "databases:\n  main: !include x.yaml#entry\n"),
-        (
-            "x.yaml",
-            "entry: {database: !include 'name.yaml', user: app}\n",
-        ),
+        ("x.yaml", "entry: {database: !include 'name.yaml', user: app}\n"),
         ("name.yaml", "shop"),
     ];
     assert_eq!(main_of(&load_files(&files).unwrap()).database, "shop");
@@ -47,10 +42,7 @@ fn names_are_relative_to_the_including_file() {
     let files = [
         ("infra.yaml", "databases: !include \"./etc/a.yaml\"\n"),
         ("etc/a.yaml", "main: !include sub/b.yaml\n"),
-        (
-            "etc/sub/b.yaml",
-            "{database: !include ../c.yaml, user: app}\n",
-        ),
+        ("etc/sub/b.yaml", "{database: !include ../c.yaml, user: app}\n"),
         ("etc/c.yaml", "shop"),
     ];
     assert_eq!(main_of(&load_files(&files).unwrap()).database, "shop");
@@ -60,10 +52,7 @@ fn names_are_relative_to_the_including_file() {
 fn the_document_itself_may_be_an_include() {
     let files = [
         ("infra.yaml", "!include other.yaml\n"),
-        (
-            "other.yaml",
-            "databases: {main: {database: shop, user: app}}",
-        ),
+        ("other.yaml", "databases: {main: {database: shop, user: app}}"),
     ];
     assert_eq!(main_of(&load_files(&files).unwrap()).database, "shop");
 }
@@ -93,26 +82,14 @@ fn anchors_and_merge_keys_work() {
     let config = load(
         "x: &base {user: app, pool_size: 3}\ndatabases:\n  main: {<<: *base, database: shop, pool_size: 4}\n",
     );
-    assert_eq!(
-        (main_of(&config).user.as_str(), main_of(&config).pool_size),
-        ("app", 4)
-    );
+    assert_eq!((main_of(&config).user.as_str(), main_of(&config).pool_size), ("app", 4));
 }
 
 #[test]
 fn a_missing_file_is_named() {
     let error = Config::load("no/such/infra.yaml").unwrap_err();
-    assert!(matches!(
-        &error,
-        ConfigError::Missing {
-            included_at: None,
-            ..
-        }
-    ));
-    says(
-        &error.to_string(),
-        &["no/such/infra.yaml", "does not exist", "no/such)"],
-    );
+    assert!(matches!(&error, ConfigError::Missing { included_at: None, .. }));
+    says(&error.to_string(), &["no/such/infra.yaml", "does not exist", "no/such)"]);
 }
 
 #[test]
@@ -123,18 +100,9 @@ fn a_missing_include_is_named_with_the_line_that_names_it() {
 
 #[test]
 fn a_missing_section_is_named_with_the_nearest() {
-    let error = mistake(&[
-        ("infra.yaml", "databases: !include a.yaml#dbz\n"),
-        ("a.yaml", "dbs: {}\n"),
-    ]);
-    says(
-        &error,
-        &[
-            "infra.yaml:1",
-            "a.yaml has no section `dbz`",
-            "did you mean `dbs`?",
-        ],
-    );
+    let error =
+        mistake(&[("infra.yaml", "databases: !include a.yaml#dbz\n"), ("a.yaml", "dbs: {}\n")]);
+    says(&error, &["infra.yaml:1", "a.yaml has no section `dbz`", "did you mean `dbs`?"]);
 }
 
 #[test]
@@ -144,19 +112,8 @@ fn a_cyclic_include_is_named_with_its_chain() {
         ("a.yaml", "main: !include b.yaml#x\n"),
         ("b.yaml", "x: !include a.yaml\n"),
     ]);
-    says(
-        &error,
-        &[
-            "b.yaml:1",
-            "cyclic include",
-            "a.yaml includes ",
-            "b.yaml#x includes ",
-        ],
-    );
-    says(
-        &mistake(&[("infra.yaml", "databases: !include infra.yaml\n")]),
-        &["cyclic include"],
-    );
+    says(&error, &["b.yaml:1", "cyclic include", "a.yaml includes ", "b.yaml#x includes "]);
+    says(&mistake(&[("infra.yaml", "databases: !include infra.yaml\n")]), &["cyclic include"]);
 }
 
 #[test]
@@ -173,26 +130,14 @@ fn includes_that_double_are_bounded() {
         ));
     }
     files.push(("f30.yaml".to_owned(), "x: 1\n".to_owned()));
-    let files: Vec<_> = files
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()))
-        .collect();
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     says(&mistake(&files), &["too many values"]);
 }
 
 #[test]
 fn an_include_without_a_file_is_refused() {
-    for text in [
-        "!include",
-        "!include ''",
-        "!include '#x'",
-        "!include [a]",
-        "!include {a: b}",
-    ] {
-        says(
-            &refusal(&format!("databases: {text}\n")),
-            &["infra.yaml:1", "`!include`"],
-        );
+    for text in ["!include", "!include ''", "!include '#x'", "!include [a]", "!include {a: b}"] {
+        says(&refusal(&format!("databases: {text}\n")), &["infra.yaml:1", "`!include`"]);
     }
 }
 
@@ -208,10 +153,7 @@ fn a_folder_is_not_a_file() {
 fn an_empty_file_is_refused() {
     for text in ["", "\n# nothing\n", "---\n", "null\n", "\u{feff}"] {
         let error = load_files(&[("infra.yaml", text)]).unwrap_err();
-        assert!(
-            matches!(error, ConfigError::Empty { .. }),
-            "{text:?}: {error}"
-        );
+        assert!(matches!(error, ConfigError::Empty { .. }), "{text:?}: {error}");
     }
     says(
         &mistake(&[("infra.yaml", "databases: !include a.yaml"), ("a.yaml", "")]),
@@ -224,10 +166,7 @@ fn a_file_that_is_not_utf8_is_refused_by_line() {
     let folder = folder(&[]);
     let path = folder.path().join("infra.yaml");
     std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
-    says(
-        &Config::load(&path).unwrap_err().to_string(),
-        &["infra.yaml:2", "UTF-8"],
-    );
+    says(&Config::load(&path).unwrap_err().to_string(), &["infra.yaml:2", "UTF-8"]);
 }
 
 #[test]
@@ -235,10 +174,8 @@ fn yaml_that_does_not_parse_is_refused_by_line() {
     let error = load_files(&[("infra.yaml", "databases:\n  main: [1\n")]).unwrap_err();
     assert!(matches!(error, ConfigError::Syntax { .. }), "{error}");
     says(&error.to_string(), &["infra.yaml:", "not YAML"]);
-    let error = mistake(&[
-        ("infra.yaml", "databases: !include a.yaml\n"),
-        ("a.yaml", "x\n  y: }\n"),
-    ]);
+    let error =
+        mistake(&[("infra.yaml", "databases: !include a.yaml\n"), ("a.yaml", "x\n  y: }\n")]);
     says(&error, &["a.yaml:", "not YAML"]);
 }
 
@@ -251,10 +188,7 @@ fn a_document_that_is_no_map_is_refused() {
 
 #[test]
 fn a_second_document_is_refused() {
-    says(
-        &refusal("databases: {}\n---\ndatabases: {}\n"),
-        &["infra.yaml:2", "one document"],
-    );
+    says(&refusal("databases: {}\n---\ndatabases: {}\n"), &["infra.yaml:2", "one document"]);
 }
 
 #[test]
@@ -263,30 +197,18 @@ fn a_key_given_twice_is_refused() {
         &refusal("databases: {}\ndatabases: {}\n"),
         &["infra.yaml:2", "`databases`", "infra.yaml:1"],
     );
-    says(
-        &refusal("databases: {main: {user: a, user: b}}\n"),
-        &["`user`"],
-    );
+    says(&refusal("databases: {main: {user: a, user: b}}\n"), &["`user`"]);
 }
 
 #[test]
 fn a_key_that_is_not_text_is_refused() {
-    says(
-        &refusal("databases:\n  ? [a]\n  : b\n"),
-        &["infra.yaml:2", "key"],
-    );
+    says(&refusal("databases:\n  ? [a]\n  : b\n"), &["infra.yaml:2", "key"]);
 }
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    says(
-        &refusal("databases: !merge {}\n"),
-        &["infra.yaml:1", "`!merge`"],
-    );
-    says(
-        &refusal("databases: {main: {database: !!binary aGk=, user: a}}\n"),
-        &["`!!binary`"],
-    );
+    says(&refusal("databases: !merge {}\n"), &["infra.yaml:1", "`!merge`"]);
+    says(&refusal("databases: {main: {database: !!binary aGk=, user: a}}\n"), &["`!!binary`"]);
     load("databases: {main: {database: !!str 12, user: a, pool_size: !!int '3'}}\n");
 }
 
@@ -297,12 +219,9 @@ fn a_merge_of_something_else_is_refused() {
 
 #[test]
 fn deep_nesting_is_refused() {
-    for text in [
-        "[".repeat(20_000),
-        "- ".repeat(20_000),
-        "{a: ".repeat(20_000),
-        "? ".repeat(20_000),
-    ] {
+    for text in
+        ["[".repeat(20_000), "- ".repeat(20_000), "{a: ".repeat(20_000), "? ".repeat(20_000)]
+    {
         refusal(&format!("a: {text}"));
         refusal(&text);
     }
@@ -328,10 +247,7 @@ fn aliases_that_multiply_are_refused() {
 
 #[test]
 fn an_alias_to_what_it_stands_in_is_refused() {
-    says(
-        &refusal("databases: &a {main: *a}\n"),
-        &["infra.yaml:1", "alias"],
-    );
+    says(&refusal("databases: &a {main: *a}\n"), &["infra.yaml:1", "alias"]);
     refusal("databases: *nobody\n");
 }
 

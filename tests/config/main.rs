@@ -29,9 +29,7 @@ use wharf::config::{Config, ConfigError, DatabaseConfig};
 
 /// The config that a text stands for, with these overrides.
 pub fn try_load(yaml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let env = env
-        .iter()
-        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    let env = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     Config::loader("infra.yaml").text(yaml).env(env).load()
 }
 
@@ -70,15 +68,11 @@ pub fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 /// Loads `infra.yaml` of a folder with these files.
 pub fn load_files(files: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let folder = folder(files);
-    Config::loader(folder.path().join("infra.yaml"))
-        .env([])
-        .load()
+    Config::loader(folder.path().join("infra.yaml")).env([]).load()
 }
 
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/config/fixtures")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/config/fixtures").join(name)
 }
 
 #[track_caller]

@@ -28,10 +28,7 @@ fn an_unknown_key_is_named_with_the_nearest() {
         &refusal("pgserver: {version: 1, password: x}"),
         &["pgserver.password", "did you mean `pass`?"],
     );
-    says(
-        &refusal(&entry("read_role: {usr: x}")),
-        &["databases.main.read_role.usr", "`user`"],
-    );
+    says(&refusal(&entry("read_role: {usr: x}")), &["databases.main.read_role.usr", "`user`"]);
     says(
         &refusal("pgserver: {version: 1, replica: {prt: 1}}"),
         &["pgserver.replica.prt", "`port`"],
@@ -40,10 +37,7 @@ fn an_unknown_key_is_named_with_the_nearest() {
 
 #[test]
 fn an_unknown_key_is_named_with_all_that_may_stand_there() {
-    says(
-        &refusal("pgserver: {version: 1, zzz: x}"),
-        &["known: version, image, name"],
-    );
+    says(&refusal("pgserver: {version: 1, zzz: x}"), &["known: version, image, name"]);
 }
 
 #[test]
@@ -69,44 +63,22 @@ fn a_wrong_type_is_told_by_what_should_stand_there() {
         ("host: \"a\\0b\"", "host", "text"),
     ] {
         let error = try_load(&entry(keys), &[]).expect_err(keys);
-        assert!(
-            matches!(error, ConfigError::WrongType { .. }),
-            "{keys}: {error}"
-        );
-        says(
-            &error.to_string(),
-            &[
-                "infra.yaml:2",
-                &format!("`databases.main.{path}`"),
-                expected,
-            ],
-        );
+        assert!(matches!(error, ConfigError::WrongType { .. }), "{keys}: {error}");
+        says(&error.to_string(), &["infra.yaml:2", &format!("`databases.main.{path}`"), expected]);
     }
     says(&refusal("databases: [a]"), &["`databases`", "a map"]);
-    says(
-        &refusal("databases: {main: [a]}"),
-        &["`databases.main`", "a map"],
-    );
+    says(&refusal("databases: {main: [a]}"), &["`databases.main`", "a map"]);
     says(&refusal("pgserver: 17"), &["`pgserver`", "a map"]);
-    says(
-        &refusal("databases: {main: {url: [a]}}"),
-        &["`databases.main.url`", "url"],
-    );
+    says(&refusal("databases: {main: {url: [a]}}"), &["`databases.main.url`", "url"]);
 }
 
 #[test]
 fn the_line_is_that_of_the_value_in_the_file_that_has_it() {
     let error = crate::load_files(&[
         ("infra.yaml", "databases:\n  main: !include etc/main.yaml\n"),
-        (
-            "etc/main.yaml",
-            "database: shop\nuser: app\n\npool_size: ten\n",
-        ),
+        ("etc/main.yaml", "database: shop\nuser: app\n\npool_size: ten\n"),
     ]);
-    says(
-        &error.unwrap_err().to_string(),
-        &["etc/main.yaml:4", "`databases.main.pool_size`"],
-    );
+    says(&error.unwrap_err().to_string(), &["etc/main.yaml:4", "`databases.main.pool_size`"]);
 }
 
 #[test]

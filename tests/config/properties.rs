@@ -109,11 +109,7 @@ fn bounded(yaml: &str, env: &[(&str, &str)]) {
     if let Err(error) = try_load(yaml, env) {
         assert!(!error.to_string().is_empty());
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
 }
 
 proptest! {

@@ -13,19 +13,13 @@ fn port(database: &DatabaseConfig) -> u16 {
 }
 
 fn infra() -> Config {
-    Config::loader(fixture("infra.yaml"))
-        .env([])
-        .load()
-        .unwrap()
+    Config::loader(fixture("infra.yaml")).env([]).load().unwrap()
 }
 
 #[test]
 fn sections_come_from_other_files() {
     let config = infra();
-    assert_eq!(
-        config.databases.keys().collect::<Vec<_>>(),
-        ["main", "main_ro", "unittest_reader"]
-    );
+    assert_eq!(config.databases.keys().collect::<Vec<_>>(), ["main", "main_ro", "unittest_reader"]);
     assert_eq!(config.pgserver.unwrap().name, "infra-pg");
 }
 
@@ -33,24 +27,14 @@ fn sections_come_from_other_files() {
 fn several_entries_share_one_server() {
     let config = infra();
     assert_eq!(port(&config.databases["main"]), 7432);
-    assert_eq!(
-        config.databases["main"].address,
-        config.databases["main_ro"].address
-    );
+    assert_eq!(config.databases["main"].address, config.databases["main_ro"].address);
     assert_eq!(config.databases["main_ro"].database, "main");
 }
 
 #[test]
 fn an_empty_password_is_an_empty_password() {
     let config = infra();
-    assert_eq!(
-        config.databases["main"]
-            .password
-            .as_ref()
-            .unwrap()
-            .expose_secret(),
-        ""
-    );
+    assert_eq!(config.databases["main"].password.as_ref().unwrap().expose_secret(), "");
     assert_eq!(config.databases["main"].user, "postgres");
 }
 
@@ -63,34 +47,18 @@ fn a_replica_is_reached_by_its_port() {
 
 #[test]
 fn the_older_spelling_of_the_replicas_port_is_read() {
-    let config = Config::loader(fixture("older.yaml"))
-        .env([])
-        .load()
-        .unwrap();
+    let config = Config::loader(fixture("older.yaml")).env([]).load().unwrap();
     assert_eq!(port(&config.databases["main_reader"]), 7433);
     assert_eq!(config.pgserver.unwrap().replica.port, Some(7433));
 }
 
 #[test]
 fn an_override_reaches_the_urls_built_from_it() {
-    let env = [
-        ("INFRA_PGSERVER_PORT", "5433"),
-        ("INFRA_PGSERVER_PASS", "p@ss/1"),
-    ];
+    let env = [("INFRA_PGSERVER_PORT", "5433"), ("INFRA_PGSERVER_PASS", "p@ss/1")];
     let env = env.map(|(name, text)| (name.to_owned(), text.to_owned()));
-    let config = Config::loader(fixture("infra.yaml"))
-        .env(env)
-        .load()
-        .unwrap();
+    let config = Config::loader(fixture("infra.yaml")).env(env).load().unwrap();
     assert_eq!(port(&config.databases["main"]), 5433);
-    assert_eq!(
-        config.databases["main"]
-            .password
-            .as_ref()
-            .unwrap()
-            .expose_secret(),
-        "p@ss/1"
-    );
+    assert_eq!(config.databases["main"].password.as_ref().unwrap().expose_secret(), "p@ss/1");
 }
 
 #[test]
@@ -119,13 +87,9 @@ fn keys_that_only_sqlalchemy_reads_are_accepted_and_shown_without_effect() {
     let echo = effective.get("dbs.main_ro.echo").unwrap();
     assert!(!echo.has_effect);
     assert!(effective.to_string().contains("(no effect)"));
-    for key in [
-        "echo_pool",
-        "expire_on_commit",
-        "autoflush",
-        "pool_use_lifo",
-        "pool_reset_on_return",
-    ] {
+    for key in
+        ["echo_pool", "expire_on_commit", "autoflush", "pool_use_lifo", "pool_reset_on_return"]
+    {
         crate::load(&crate::entry(&format!("{key}: {{any: [thing]}}")));
     }
 }

@@ -6,12 +6,9 @@ use wharf::config::{Address, ConfigError};
 use crate::{entry, load, load_files, main_of, refusal, says};
 
 fn application_name(name: &str, rest: &str) -> String {
-    main_of(&load(&format!(
-        "{}{rest}\n",
-        entry(&format!("application_name: \"{name}\""))
-    )))
-    .application_name
-    .clone()
+    main_of(&load(&format!("{}{rest}\n", entry(&format!("application_name: \"{name}\"")))))
+        .application_name
+        .clone()
 }
 
 #[test]
@@ -32,18 +29,12 @@ fn a_reference_alone_keeps_what_it_leads_to() {
 
 #[test]
 fn a_reference_in_text_is_written_out() {
-    assert_eq!(
-        application_name("${x.a}-${x.b}!", "x: {a: web, b: 017}"),
-        "web-017!"
-    );
+    assert_eq!(application_name("${x.a}-${x.b}!", "x: {a: web, b: 017}"), "web-017!");
 }
 
 #[test]
 fn nothing_in_text_is_empty_text() {
-    assert_eq!(
-        application_name("a${x.none}b${x.empty}c", "x: {none: , empty: ''}"),
-        "abc"
-    );
+    assert_eq!(application_name("a${x.none}b${x.empty}c", "x: {none: , empty: ''}"), "abc");
 }
 
 #[test]
@@ -53,10 +44,7 @@ fn two_dollars_are_a_plain_one() {
 
 #[test]
 fn references_to_references_resolve() {
-    assert_eq!(
-        application_name("${a}", "a: '${b}'\nb: 'x${c.d}'\nc: {d: 1}"),
-        "x1"
-    );
+    assert_eq!(application_name("${a}", "a: '${b}'\nb: 'x${c.d}'\nc: {d: 1}"), "x1");
 }
 
 #[test]
@@ -67,10 +55,7 @@ fn keys_may_hold_dots() {
 #[test]
 fn an_included_file_reaches_the_whole_tree() {
     let files = [
-        (
-            "infra.yaml",
-            "top: {name: shop}\ndatabases: !include etc/dbs.yaml#here\n",
-        ),
+        ("infra.yaml", "top: {name: shop}\ndatabases: !include etc/dbs.yaml#here\n"),
         (
             "etc/dbs.yaml",
             "here: {main: {database: '${top.name}', user: app}}\ntop: {name: wrong}\n",
@@ -98,14 +83,8 @@ fn an_unresolved_reference_names_its_place_and_the_nearest() {
 
 #[test]
 fn a_cycle_names_its_chain() {
-    let error = refusal(&format!(
-        "a: '${{b}}'\nb: 'x${{a}}'\n{}",
-        entry("schema: '${a}'")
-    ));
-    says(
-        &error,
-        &["infra.yaml:4", "databases.main.schema", "a -> b -> a"],
-    );
+    let error = refusal(&format!("a: '${{b}}'\nb: 'x${{a}}'\n{}", entry("schema: '${a}'")));
+    says(&error, &["infra.yaml:4", "databases.main.schema", "a -> b -> a"]);
     let error = refusal("databases: {main: {database: '${databases.main}', user: u}}");
     says(&error, &["cyclic reference"]);
 }
@@ -135,16 +114,10 @@ fn an_empty_reference_is_unresolved() {
 fn references_that_double_are_bounded() {
     let mut yaml = entry("schema: 'x${a39}'") + "a0: ''\nb0: [x]\n";
     for i in 1..40 {
-        yaml += &format!(
-            "a{i}: '${{a{0}}}${{a{0}}}'\nb{i}: ['${{b{0}}}', '${{b{0}}}']\n",
-            i - 1
-        );
+        yaml += &format!("a{i}: '${{a{0}}}${{a{0}}}'\nb{i}: ['${{b{0}}}', '${{b{0}}}']\n", i - 1);
     }
     assert_eq!(main_of(&load(&yaml)).schema.as_deref(), Some("x"));
-    says(
-        &refusal(&yaml.replace("a0: ''", "a0: yy")),
-        &["longer than"],
-    );
+    says(&refusal(&yaml.replace("a0: ''", "a0: yy")), &["longer than"]);
     says(
         &refusal(&yaml.replace("schema: 'x${a39}'", "extensions: '${b39}'")),
         &["too many values"],
@@ -162,9 +135,7 @@ fn long_chains_are_bounded() {
 
 #[test]
 fn a_secret_in_a_url_arrives_as_it_is() {
-    for secret in [
-        "p@ss", "a/b", "a#b?c", "50%", "%41", "ü:&=+", "a b", "[x]", "",
-    ] {
+    for secret in ["p@ss", "a/b", "a#b?c", "50%", "%41", "ü:&=+", "a b", "[x]", ""] {
         let yaml = format!(
             "x: {{user: 'a@b', pass: '{secret}', host: db, port: 1, name: 's/h'}}\ndatabases: {{main: {{url: 'postgres://${{x.user}}:${{x.pass}}@${{x.host}}:${{x.port}}/${{x.name}}'}}}}"
         );
@@ -189,11 +160,7 @@ fn a_url_may_be_inserted_whole_or_by_larger_pieces() {
         );
         let config = load(&yaml);
         let main = main_of(&config);
-        assert_eq!(
-            (main.user.as_str(), main.database.as_str()),
-            ("app", "shop"),
-            "{url}"
-        );
+        assert_eq!((main.user.as_str(), main.database.as_str()), ("app", "shop"), "{url}");
         assert_eq!(main.password.as_ref().unwrap().expose_secret(), "pw");
     }
 }

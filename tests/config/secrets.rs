@@ -28,11 +28,7 @@ fn check(yaml: &str, env: &[(&str, &str)]) {
 }
 
 fn accepted(yaml: &str, env: &[(&str, &str)]) {
-    assert!(
-        try_load(yaml, env).is_ok(),
-        "{:?}",
-        try_load(yaml, env).err()
-    );
+    assert!(try_load(yaml, env).is_ok(), "{:?}", try_load(yaml, env).err());
     check(yaml, env);
 }
 
@@ -54,14 +50,8 @@ fn in_parts_and_roles_and_the_server() {
 
 #[test]
 fn in_a_url() {
-    accepted(
-        &format!("databases: {{main: {{url: 'postgres://u:{SECRET}@h/d'}}}}"),
-        &[],
-    );
-    accepted(
-        &format!("databases: {{main: {{url: 'postgres://u@h/d?password={SECRET}'}}}}"),
-        &[],
-    );
+    accepted(&format!("databases: {{main: {{url: 'postgres://u:{SECRET}@h/d'}}}}"), &[]);
+    accepted(&format!("databases: {{main: {{url: 'postgres://u@h/d?password={SECRET}'}}}}"), &[]);
 }
 
 #[test]
@@ -80,18 +70,12 @@ fn in_an_override() {
     accepted(yaml, &[("INFRA_DATABASES_MAIN_PASSWORD", SECRET)]);
     accepted(
         "databases: {main: {url: 'postgres://u@h/d'}}",
-        &[(
-            "INFRA_DATABASES_MAIN_URL",
-            &format!("postgres://u:{SECRET}@h/d"),
-        )],
+        &[("INFRA_DATABASES_MAIN_URL", &format!("postgres://u:{SECRET}@h/d"))],
     );
     refused(yaml, &[("INFRA_DATABASES_MAIN_PASSWORT", SECRET)]);
     refused(yaml, &[("INFRA_DATABASES_MAIN_POOL_SIZE", SECRET)]);
     refused(yaml, &[("INFRA_DATABASES_MAIN_EXTENSIONS", SECRET)]);
-    refused(
-        yaml,
-        &[("INFRA_DATABASES_MAIN_EXTENSIONS", &format!("[{SECRET}"))],
-    );
+    refused(yaml, &[("INFRA_DATABASES_MAIN_EXTENSIONS", &format!("[{SECRET}"))]);
     refused(yaml, &[("INFRA_DATABASES_MAIN_READ_ROLE", SECRET)]);
     refused(yaml, &[("INFRA_DATABASES_MAIN", SECRET)]);
     refused(yaml, &[("INFRA_DATABASES", SECRET)]);
@@ -205,28 +189,14 @@ fn in_a_value_of_the_wrong_type() {
 
 #[test]
 fn in_a_key_whose_space_is_missing() {
-    refused(
-        &format!("databases: {{main: {{database: d, password:{SECRET}}}}}"),
-        &[],
-    );
-    refused(
-        &format!("databases: {{main: {{password:{SECRET}, password:{SECRET}}}}}"),
-        &[],
-    );
-    refused(
-        &format!("pgserver: {{image: x, postgres_conf: {{a:{SECRET}: b}}}}"),
-        &[],
-    );
-    refused(
-        &format!("databases:\n  main:\n    database: d\n    password:{SECRET}\n"),
-        &[],
-    );
+    refused(&format!("databases: {{main: {{database: d, password:{SECRET}}}}}"), &[]);
+    refused(&format!("databases: {{main: {{password:{SECRET}, password:{SECRET}}}}}"), &[]);
+    refused(&format!("pgserver: {{image: x, postgres_conf: {{a:{SECRET}: b}}}}"), &[]);
+    refused(&format!("databases:\n  main:\n    database: d\n    password:{SECRET}\n"), &[]);
 }
 
 #[test]
 fn in_what_the_loader_was_given() {
-    let loader = Config::loader("x")
-        .text(SECRET)
-        .env([("INFRA_X".to_owned(), SECRET.to_owned())]);
+    let loader = Config::loader("x").text(SECRET).env([("INFRA_X".to_owned(), SECRET.to_owned())]);
     hidden(&format!("{loader:?}"));
 }

@@ -13,11 +13,7 @@ fn server(keys: &str) -> PgServerConfig {
 fn every_field_has_the_documented_default() {
     let server = server("version: 17");
     assert_eq!(
-        (
-            server.name.as_str(),
-            server.host.as_str(),
-            server.user.as_str()
-        ),
+        (server.name.as_str(), server.host.as_str(), server.user.as_str()),
         ("wharf", "127.0.0.1", "postgres")
     );
     assert!(server.port.is_none() && server.pass.is_none() && server.image.is_none());
@@ -37,20 +33,13 @@ fn every_field_is_read() {
     assert_eq!(server.version.as_deref(), Some("17.5"));
     assert_eq!(server.image.as_deref(), Some("postgres:17"));
     assert_eq!(
-        (
-            server.name.as_str(),
-            server.host.as_str(),
-            server.user.as_str()
-        ),
+        (server.name.as_str(), server.host.as_str(), server.user.as_str()),
         ("my-pg", "0.0.0.0", "boss")
     );
     assert_eq!(server.port, Some(6000));
     assert_eq!(server.pass.unwrap().expose_secret(), "pw");
-    let conf: Vec<_> = server
-        .postgres_conf
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let conf: Vec<_> =
+        server.postgres_conf.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(
         conf,
         [
@@ -73,10 +62,7 @@ fn a_version_keeps_its_digits() {
 
 #[test]
 fn version_or_image_is_required() {
-    says(
-        &refusal("pgserver: {port: 1}"),
-        &["infra.yaml:1", "neither `version` nor `image`"],
-    );
+    says(&refusal("pgserver: {port: 1}"), &["infra.yaml:1", "neither `version` nor `image`"]);
 }
 
 #[test]
@@ -108,10 +94,7 @@ fn names_that_lead_elsewhere_are_refused() {
         "postgres_conf: {'a b': 1}",
         "postgres_conf: {a: \"1\\nb = 2\"}",
     ] {
-        says(
-            &refusal(&format!("pgserver: {{image: x, {keys}}}")),
-            &["infra.yaml:1", "pgserver."],
-        );
+        says(&refusal(&format!("pgserver: {{image: x, {keys}}}")), &["infra.yaml:1", "pgserver."]);
     }
 }
 

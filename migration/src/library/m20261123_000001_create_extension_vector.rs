@@ -12,16 +12,14 @@ pub(super) struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let db = manager.get_connection();
-        db.execute_unprepared("CREATE EXTENSION IF NOT EXISTS vector")
-            .await?;
+        db.execute_unprepared("CREATE EXTENSION IF NOT EXISTS vector").await?;
         Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         // Without CASCADE: columns that others made of this type are not ours to drop.
         let db = manager.get_connection();
-        db.execute_unprepared("DROP EXTENSION IF EXISTS vector")
-            .await?;
+        db.execute_unprepared("DROP EXTENSION IF EXISTS vector").await?;
         Ok(())
     }
 }

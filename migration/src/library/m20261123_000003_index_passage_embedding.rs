@@ -14,18 +14,12 @@ impl MigrationTrait for Migration {
             .name("passage_embedding_idx")
             .table("passage")
             .index_type(IndexType::Custom("hnsw".into_iden()))
-            .col(
-                "embedding"
-                    .into_index_column()
-                    .with_operator_class("vector_cosine_ops"),
-            )
+            .col("embedding".into_index_column().with_operator_class("vector_cosine_ops"))
             .to_owned();
         manager.create_index(index).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .drop_index(Index::drop().name("passage_embedding_idx").to_owned())
-            .await
+        manager.drop_index(Index::drop().name("passage_embedding_idx").to_owned()).await
     }
 }

@@ -1,0 +1,304 @@
+//! Every database of one file, by name.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::Path,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::{FutureExt, future::join_all};
+use sea_orm::DatabaseConnection;
+
+use crate::{
+    config::{Address, Config, DatabaseConfig},
+    error::Error,
+    pg::{Healthy, Locate, Pg, PgStats},
+    pool::SeaOrm,
+};
+#[cfg(feature = "pgserver")]
+use crate::{
+    ensure,
+    pgserver::{Endpoint, PgServer},
+};
+
+/// Every database of one file, by the key that it has there.
+///
+/// Cheap to clone; clones share their connections. Nothing is opened before its first use, and
+/// databases know nothing of each other: one that is down keeps none of the others from working.
+///
+/// ```no_run
+/// # async fn doc() -> Result<(), wharf::Error> {
+/// let manager = wharf::Manager::open("etc/infra.yaml").await?;
+/// for (name, health) in manager.health().await {
+///     match health {
+///         Ok(healthy) => println!("{name}: {} in {:?}", healthy.server_version, healthy.latency),
+///         Err(error) => println!("{name}: {error}"),
+///     }
+/// }
+/// let pg = manager.db("shop")?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Manager {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    databases: BTreeMap<String, Pg>,
+    sea_orm: Mutex<HashMap<String, SeaOrm>>,
+    #[cfg_attr(not(feature = "pgserver"), expect(dead_code))]
+    pgserver: Option<Server>,
+}
+
+/// The server of the file. A build that cannot start it knows what the file says of it.
+#[cfg(feature = "pgserver")]
+type Server = PgServer;
+#[cfg(not(feature = "pgserver"))]
+type Server = crate::config::PgServerConfig;
+
+impl Manager {
+    /// Reads the file at `path` with what it includes and the overrides of the environment
+    /// (`INFRA_…`). Connects to nothing. See [`Config`] for other ways to read it.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: what is wrong, in which file and line, and what is likely meant.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Manager, Error> {
+        let path = path.as_ref().to_owned();
+        let read = tokio::task::spawn_blocking(move || Config::load(path)).await;
+        match read {
+            Ok(config) => Ok(Manager::from_config(config?)),
+            Err(error) => Err(Error::Internal {
+                database: "*".to_owned(),
+                reason: format!("reading the file was cut off: {error}"),
+            }),
+        }
+    }
+
+    /// The databases that `config` describes. Connects to nothing.
+    pub fn from_config(config: Config) -> Manager {
+        #[cfg(feature = "pgserver")]
+        let server = config.pgserver.clone().map(|server| {
+            let asked_for = config.databases.values().filter(|entry| is_on(entry, &server));
+            let extensions: Vec<_> = asked_for.flat_map(|entry| entry.extensions.clone()).collect();
+            PgServer::new(server, extensions)
+        });
+        #[cfg(not(feature = "pgserver"))]
+        let server = config.pgserver.clone();
+        Manager::new(config, server)
+    }
+
+    /// The databases that `config` describes, with `server` in place of the one that its
+    /// `pgserver:` describes: a [temporary](PgServer::temporary) one for a test run, say.
+    #[cfg(feature = "pgserver")]
+    pub fn with_pgserver(config: Config, server: PgServer) -> Manager {
+        Manager::new(config, Some(server))
+    }
+
+    fn new(config: Config, pgserver: Option<Server>) -> Manager {
+        let databases = config
+            .databases
+            .iter()
+            .map(|(name, entry)| {
+                let locate = locate(name.clone(), entry.clone(), pgserver.clone());
+                (name.clone(), Pg::located(name, entry.readonly, locate))
+            })
+            .collect();
+        let inner = Inner { config, databases, sea_orm: Mutex::default(), pgserver };
+        Manager { inner: Arc::new(inner) }
+    }
+
+    /// What the file says, checked.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The keys of the databases, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.inner.databases.keys().map(String::as_str)
+    }
+
+    /// The database `name`. Connects to nothing; every call gives the same connections.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDatabase`].
+    pub fn db(&self, name: &str) -> Result<Pg, Error> {
+        match self.inner.databases.get(name) {
+            Some(pg) => Ok(pg.clone()),
+            None => Err(Error::UnknownDatabase {
+                name: name.to_owned(),
+                known: self.names().map(str::to_owned).collect(),
+            }),
+        }
+    }
+
+    /// SeaORM's own connection to the database `name`, for what names that type: `Migrator::up`,
+    /// crates that take a `DatabaseConnection`.
+    ///
+    /// Made at the first call and opened at its first use; later calls give the same one, or a
+    /// new one if that was closed. It has a pool of its own (sqlx's, of `pool_size` connections,
+    /// with the same startup parameters) beside the one of [`db`](Manager::db): use `db` where you
+    /// can. For a `readonly: true` entry its connections start read-only; raw SQL can undo that
+    /// here, unless the login's rights do not allow it.
+    ///
+    /// On the embedded engine, which serves one connection, it keeps that until it is
+    /// [closed](DatabaseConnection::close_by_ref). For an entry that says `pgserver: true` the call
+    /// blocks while the server's address is looked up, a few milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDatabase`], [`Error::SingleConnection`], or why the server of the file was
+    /// not found.
+    pub fn connection(&self, name: &str) -> Result<DatabaseConnection, Error> {
+        let pg = self.db(name)?;
+        let mut open = self.inner.sea_orm.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = open.get(name).filter(|own| !own.is_closed()) {
+            return Ok(own.connection());
+        }
+        let own = SeaOrm::new(&now(async { pg.connect_to(pg.is_read_only()).await })?)?;
+        let connection = own.connection();
+        open.insert(name.to_owned(), own);
+        Ok(connection)
+    }
+
+    /// Asks every database for its version, all at once, each within its own `pool_timeout`: what
+    /// it answered and how fast, or why it did not.
+    pub async fn health(&self) -> BTreeMap<String, Result<Healthy, Error>> {
+        let asked = self.inner.databases.iter().map(async |(name, pg)| {
+            let health = pg.healthy().await;
+            (name.clone(), health)
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+
+    /// What the connections of every database are doing now. No round trip.
+    pub fn stats(&self) -> BTreeMap<String, PgStats> {
+        let databases = self.inner.databases.iter();
+        databases.map(|(name, pg)| (name.clone(), pg.stats())).collect()
+    }
+
+    /// Closes every connection: idle ones now, lent ones when they come back, SeaORM's own when
+    /// their work is done, which is waited for. Dropping the future leaves the rest of those to
+    /// close by themselves.
+    pub async fn close(&self) {
+        for pg in self.inner.databases.values() {
+            // Gives an error for the sake of SeaORM's signature only.
+            let _ = pg.close_by_ref().await;
+        }
+        let open: Vec<_> = {
+            let mut open = self.inner.sea_orm.lock().unwrap_or_else(PoisonError::into_inner);
+            open.drain().map(|(_, own)| own).collect()
+        };
+        join_all(open.iter().map(SeaOrm::close)).await;
+    }
+}
+
+/// Gives the outcome of a short look-up to a caller who cannot wait for it: SeaORM's users make
+/// their connections in places that are not async.
+fn now<T: Send>(look_up: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
+    let mut look_up = pin!(look_up);
+    if let Some(outcome) = look_up.as_mut().now_or_never() {
+        return outcome;
+    }
+    let failed = |reason: String| Error::Internal { database: "*".to_owned(), reason };
+    let elsewhere = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| failed(error.to_string()))?.block_on(look_up)
+    };
+    std::thread::scope(|scope| scope.spawn(elsewhere).join())
+        .unwrap_or_else(|_| Err(failed("looking up the server panicked".to_owned())))
+}
+
+/// How the address of an entry is found when its first connection is opened.
+fn locate(name: String, entry: DatabaseConfig, server: Option<Server>) -> Box<Locate> {
+    Box::new(move || {
+        let (name, entry, server) = (name.clone(), entry.clone(), server.clone());
+        Box::pin(async move {
+            if entry.address != Address::PgServer {
+                return Ok(entry);
+            }
+            match server {
+                Some(server) => placed(name, entry, server).await,
+                None => Err(Error::PgServerDown { database: name }),
+            }
+        })
+    })
+}
+
+/// The entry with the address of the server that runs, and with the password that the server
+/// made for itself, if it did and the entry logs in as that server's user.
+#[cfg(feature = "pgserver")]
+async fn placed(
+    name: String,
+    mut entry: DatabaseConfig,
+    server: PgServer,
+) -> Result<DatabaseConfig, Error> {
+    let Some(endpoint) = server.running().await? else {
+        return Err(Error::PgServerDown { database: name });
+    };
+    if entry.password.is_none() && entry.user == endpoint.user {
+        entry.password = endpoint.password;
+    }
+    entry.address = Address::Host { host: endpoint.host, port: endpoint.port };
+    Ok(entry)
+}
+
+/// The entry with the address that the file gives the server, if it fixes its port.
+#[cfg(not(feature = "pgserver"))]
+async fn placed(
+    name: String,
+    mut entry: DatabaseConfig,
+    server: Server,
+) -> Result<DatabaseConfig, Error> {
+    let Some(port) = server.port.filter(|port| *port != 0) else {
+        return Err(Error::PgServerDown { database: name });
+    };
+    entry.address = Address::Host { host: server.host, port };
+    Ok(entry)
+}
+
+/// The file's own server, brought to life.
+#[cfg(feature = "pgserver")]
+impl Manager {
+    /// The server of the file, if it has a `pgserver:` section.
+    pub fn pgserver(&self) -> Option<&PgServer> {
+        self.inner.pgserver.as_ref()
+    }
+
+    /// Starts the server of the file, or finds it running, and makes what its entries ask for:
+    /// the databases of those that say `create_db: true`, and their `extensions`.
+    ///
+    /// Entries are on it that say `pgserver: true`, or that give its host and its fixed port.
+    /// Running it again does no harm. See [`PgServer::start`] for what it costs and what happens
+    /// when the future is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NoPgServer`] if the file has no such section; [`Error::PgServer`]; what the server
+    /// says to `CREATE DATABASE` or `CREATE EXTENSION`.
+    pub async fn start_pgserver(&self) -> Result<Endpoint, Error> {
+        let server = self.pgserver().ok_or(Error::NoPgServer)?;
+        let endpoint = server.start().await?;
+        let described = self.inner.config.pgserver.as_ref();
+        for (name, entry) in &self.inner.config.databases {
+            if described.is_some_and(|server| is_on(entry, server)) {
+                ensure::database(self.db(name)?, entry, &endpoint).await?;
+            }
+        }
+        Ok(endpoint)
+    }
+}
+
+#[cfg(feature = "pgserver")]
+fn is_on(entry: &DatabaseConfig, server: &crate::config::PgServerConfig) -> bool {
+    match &entry.address {
+        Address::PgServer => true,
+        Address::Host { host, port } => Some(*port) == server.port && *host == server.host,
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").field("databases", &self.inner.databases).finish()
+    }
+}

@@ -1,0 +1,283 @@
+//! One configured database.
+
+mod sea_orm;
+
+use std::{
+    fmt,
+    future::ready,
+    panic::Location,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ::sea_orm::{AccessMode, DbBackend, DbErr, QueryResult, Statement};
+use futures_util::future::BoxFuture;
+
+use crate::{
+    config::DatabaseConfig,
+    error::Error,
+    pool::{self, ConnectTo, Lent, MetricCallback, Pool, PoolStats, Purpose},
+    session::SessionBuilder,
+};
+
+/// A database of the file: a pool of connections that is a SeaORM connection.
+///
+/// `&Pg` goes wherever SeaORM takes a `&impl ConnectionTrait`, `StreamTrait` or
+/// `TransactionTrait`. Cheap to clone (one reference count); clones share their connections.
+///
+/// Nothing is opened before the first use. A statement costs one round trip; a connection that
+/// has idled for over a second costs a ping before it (see `pool_pre_ping`), and none is paid when
+/// it comes back. A statement waits for a connection as long as `pool_timeout` says. Dropping a
+/// statement's future, or a stream before its end, closes that connection and frees its place at
+/// once; the server may go on with the statement for a while.
+///
+/// What a raw statement leaves on its connection (`SET`, `LISTEN`, a temporary table, …) is gone
+/// with the next statement, since that may have another connection: use a [session](Pg::session)
+/// for what belongs together.
+///
+/// ```no_run
+/// # async fn doc() -> Result<(), wharf::Error> {
+/// use sea_orm::{ConnectionTrait, EntityTrait, Statement};
+/// let pg = wharf::Pg::open("etc/infra.yaml", "shop").await?;
+/// let count = pg.query_one_raw(Statement::from_string(
+///     pg.get_database_backend(),
+///     "SELECT count(*) FROM customer",
+/// )).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Pg {
+    database: Arc<Database>,
+    read_only: bool,
+    metric: Option<MetricCallback>,
+}
+
+/// What the clones and views of one database share.
+struct Database {
+    name: Arc<str>,
+    locate: Box<Locate>,
+    writer: OnceLock<Pool>,
+    reader: OnceLock<Pool>,
+    closed: AtomicBool,
+}
+
+/// Where the database is, asked when its first connection is opened: the server of the file may
+/// be started, and its port be chosen, after the file was read.
+pub(crate) type Locate =
+    dyn Fn() -> BoxFuture<'static, Result<DatabaseConfig, Error>> + Send + Sync;
+
+impl Pg {
+    /// Opens the database `name` of the file at `path`.
+    ///
+    /// Opens one connection, so that a file, an address or a password that is wrong is told here.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::UnknownDatabase`], [`Error::Connect`].
+    pub async fn open(path: impl AsRef<std::path::Path>, name: &str) -> Result<Pg, Error> {
+        let pg = crate::Manager::open(path).await?.db(name)?;
+        pg.ping().await?;
+        Ok(pg)
+    }
+
+    /// Opens the database at `url` (`postgres://user:password@host:port/database?sslmode=…`), with
+    /// the defaults of an entry of the file. Its name is the database's.
+    ///
+    /// Opens one connection, so that an address or a password that is wrong is told here.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the URL cannot be read, [`Error::Connect`].
+    pub async fn from_url(url: &str) -> Result<Pg, Error> {
+        let config = DatabaseConfig::from_url(url)?;
+        let pg = Pg::from_config(&config.database.clone(), config);
+        pg.ping().await?;
+        Ok(pg)
+    }
+
+    /// The database that `config` describes, under the name `name`. Opens nothing yet.
+    pub fn from_config(name: &str, config: DatabaseConfig) -> Pg {
+        let read_only = config.readonly;
+        Pg::located(name, read_only, Box::new(move || Box::pin(ready(Ok(config.clone())))))
+    }
+
+    pub(crate) fn located(name: &str, read_only: bool, locate: Box<Locate>) -> Pg {
+        let database = Database {
+            name: name.into(),
+            locate,
+            writer: OnceLock::new(),
+            reader: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        };
+        Pg { database: Arc::new(database), read_only, metric: None }
+    }
+
+    /// Its key in the file.
+    pub fn name(&self) -> &str {
+        &self.database.name
+    }
+
+    /// The same database, read-only: sessions and single statements are what
+    /// [`SessionBuilder::read_only`] says. There is no way back from the view.
+    ///
+    /// A SELECT that a query builder made costs no round trip more than on `self`; raw SQL costs
+    /// two (a sealed transaction around it).
+    pub fn read_only(&self) -> Pg {
+        Pg { read_only: true, ..self.clone() }
+    }
+
+    /// Whether this database, or this view of it, refuses writes.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// A unit of work: await it for a [`Session`], or [`run`](SessionBuilder::run) a closure in
+    /// it.
+    ///
+    /// ```no_run
+    /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
+    /// use sea_orm::{ConnectionTrait, IsolationLevel};
+    /// let s = pg.session().isolation(IsolationLevel::Serializable).await?;
+    /// s.execute_unprepared("UPDATE stock SET left = left - 1 WHERE item = 7").await?;
+    /// s.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn session(&self) -> SessionBuilder {
+        SessionBuilder::new(self.clone(), Purpose::Hold("a session", Some(Location::caller())))
+    }
+
+    /// Asks the server for a sign of life. One round trip, or a connect where no connection is
+    /// open.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        let mut lent = self.lend(self.read_only, Purpose::Statement).await?;
+        lent.control("").await.map_err(|error| DbErr::Conn(pool::runtime(error)))
+    }
+
+    /// How the database is: the server's version, and how long it took to say so.
+    pub(crate) async fn healthy(&self) -> Result<Healthy, Error> {
+        let mut lent = self.lend(self.read_only, Purpose::Statement).await?;
+        let statement = Statement::from_string(DbBackend::Postgres, "SHOW server_version");
+        let started = Instant::now();
+        let row = lent.query_one(statement).await?;
+        let latency = started.elapsed();
+        let server_version = match row {
+            Some(row) => QueryResult::from(row).try_get_by_index(0)?,
+            None => String::new(),
+        };
+        Ok(Healthy { latency, server_version })
+    }
+
+    /// What its connections are doing now. No round trip.
+    pub fn stats(&self) -> PgStats {
+        let stats = |pool: &OnceLock<Pool>| pool.get().map(Pool::stats).unwrap_or_default();
+        PgStats { writer: stats(&self.database.writer), reader: stats(&self.database.reader) }
+    }
+
+    /// Has `callback` told of every prepared statement that runs through this value, and through
+    /// the sessions and clones made of it from here on: as SeaORM's own connection does it, so
+    /// not of unprepared statements, BEGIN, COMMIT or ROLLBACK. A copy of each statement is made
+    /// for it. It runs on the caller's path, so it should be quick.
+    pub fn set_metric_callback<F>(&mut self, callback: F)
+    where
+        F: Fn(&::sea_orm::metric::Info<'_>) + Send + Sync + 'static,
+    {
+        self.metric = Some(Arc::new(callback));
+    }
+
+    /// Closes its connections, for every clone and view. See [`close_by_ref`](Pg::close_by_ref).
+    ///
+    /// # Errors
+    /// None; the signature is that of SeaORM's `DatabaseConnection`.
+    pub async fn close(self) -> Result<(), DbErr> {
+        self.close_by_ref().await
+    }
+
+    /// Closes its connections, for every clone and view: those that idle now, those that are lent
+    /// when they come back. What asks for one afterwards gets [`Error::Closed`].
+    ///
+    /// # Errors
+    /// None; the signature is that of SeaORM's `DatabaseConnection`.
+    pub async fn close_by_ref(&self) -> Result<(), DbErr> {
+        self.database.closed.store(true, Ordering::Release);
+        for pool in [&self.database.writer, &self.database.reader] {
+            if let Some(pool) = pool.get() {
+                pool.close();
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.database.name)
+    }
+
+    /// Whether a session that asks for `access` is read-only.
+    pub(crate) fn resolves_read_only(&self, access: Option<AccessMode>) -> Result<bool, Error> {
+        match access {
+            Some(AccessMode::ReadWrite) if self.read_only => Err(Error::ReadOnly {
+                database: self.name().to_owned(),
+                what:
+                    "a session that writes was asked for; the file says `readonly: true`, or the \
+                       code asked for a read-only view"
+                        .to_owned(),
+            }),
+            Some(AccessMode::ReadOnly) => Ok(true),
+            _ => Ok(self.read_only),
+        }
+    }
+
+    async fn pool(&self, read_only: bool) -> Result<&Pool, Error> {
+        let Database { name, writer, reader, closed, .. } = &*self.database;
+        if closed.load(Ordering::Acquire) {
+            return Err(Error::Closed { database: name.to_string() });
+        }
+        let place = if read_only { reader } else { writer };
+        if let Some(pool) = place.get() {
+            return Ok(pool);
+        }
+        let pool = Pool::new(self.connect_to(read_only).await?)?;
+        Ok(place.get_or_init(|| pool))
+    }
+
+    pub(crate) async fn connect_to(&self, read_only: bool) -> Result<ConnectTo, Error> {
+        let Database { name, locate, .. } = &*self.database;
+        ConnectTo::new(Arc::clone(name), Arc::new(locate().await?), read_only)
+    }
+
+    /// A connection from the pool for reading, or from the one for writing.
+    pub(crate) async fn lend(&self, read_only: bool, purpose: Purpose) -> Result<Lent, Error> {
+        let lent = self.pool(read_only).await?.lend(purpose).await?;
+        Ok(lent.observed_by(self.metric.clone()))
+    }
+}
+
+impl fmt::Debug for Pg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pg")
+            .field("name", &self.name())
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a healthy database answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Healthy {
+    /// One round trip on an open connection.
+    pub latency: Duration,
+    /// The server's own words: `17.5`, `15.18 (Debian 15.18-0+deb12u1)`.
+    pub server_version: String,
+}
+
+/// What the connections of one database are doing. A snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PgStats {
+    /// Those that may write.
+    pub writer: PoolStats,
+    /// Those that start read-only.
+    pub reader: PoolStats,
+}

@@ -1,0 +1,387 @@
+//! A server inside this process.
+
+mod engine;
+mod relay;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret as _;
+use sqlx::Row as _;
+
+use self::engine::{Engine, VERSION};
+use self::relay::Relay;
+use super::error::PgServerError;
+use super::folder::{Folder, Remembered};
+use super::launcher::Launcher;
+use super::login::Login;
+use super::request::Request;
+use super::server::{Endpoint, blocking};
+use super::version::Version;
+use crate::config::Runtime;
+
+/// The superuser that the engine's data comes with.
+const SUPERUSER: &str = "postgres";
+/// How long a statement that is under way may hold up a stop.
+const STOP: Duration = Duration::from_secs(10);
+/// Somebody who only looks whether the data is in use holds its lock for a moment.
+const LOOKS: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// The engines of this process by the folder of their server.
+static RUNNING: LazyLock<Mutex<HashMap<PathBuf, Arc<Running>>>> = LazyLock::new(Mutex::default);
+
+/// An engine of this process.
+#[derive(Debug)]
+struct Running {
+    endpoint: Endpoint,
+    extensions: BTreeSet<String>,
+    postgres_conf: BTreeMap<String, String>,
+    relay: Relay,
+    /// Tells other processes that the data is in use, and by whom.
+    _lock: File,
+}
+
+/// The way `embedded`.
+#[derive(Clone, Debug)]
+pub(crate) struct Embedded {
+    request: Arc<Request>,
+    folder: Folder,
+}
+
+/// Whether an address is one of this process' engines.
+pub(crate) fn serves(host: &str, port: u16) -> bool {
+    let here = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "::1");
+    registry().values().any(|running| {
+        let own = &running.endpoint;
+        own.port == port && (own.host == host || here(&own.host) && here(host))
+    })
+}
+
+/// Ends the engines of the servers below a folder that goes away. Blocks.
+pub(crate) fn abandon(base: &Path) {
+    let base = fs::canonicalize(base).unwrap_or_else(|_| base.to_owned());
+    let below = |folder: &PathBuf| folder.starts_with(&base);
+    let ended: Vec<_> = registry().extract_if(|folder, _| below(folder)).collect();
+    // Not with the registry locked: an engine may be at a statement.
+    drop(ended);
+}
+
+/// Makes a folder that is closed to other users, as PostgreSQL's own is.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+/// Whether only this machine can reach an address.
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn registry() -> MutexGuard<'static, HashMap<PathBuf, Arc<Running>>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Without an end of its own it would go on serving data that nobody knows of.
+        let _ = self.relay.stop(STOP);
+    }
+}
+
+impl Embedded {
+    pub(crate) fn new(request: Arc<Request>, folder: Folder) -> Embedded {
+        Embedded { request, folder }
+    }
+
+    fn key(&self) -> PathBuf {
+        let path = self.folder.path();
+        fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    }
+
+    fn look(&self) -> Option<Arc<Running>> {
+        registry().get(&self.key()).cloned()
+    }
+
+    fn failed(&self, what: &str, begun: Instant, reason: impl ToString) -> PgServerError {
+        PgServerError::Failed {
+            server: self.request.name().to_owned(),
+            what: what.to_owned(),
+            after: begun.elapsed(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Marks the data as in use by this process.
+    fn claim(&self) -> Result<File, PgServerError> {
+        let path = self.folder.join("embedded.lock");
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(&path).map_err(self.folder.io("open", &path))?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOOKS => {
+                    std::thread::sleep(INTERVAL);
+                }
+                Err(TryLockError::WouldBlock) => return Err(self.in_use(&path)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(self.folder.io("lock", &path)(error));
+                }
+            }
+        }
+        let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+        written.map_err(self.folder.io("write", &path))?;
+        Ok(file)
+    }
+
+    fn in_use(&self, lock: &Path) -> PgServerError {
+        let holder = fs::read_to_string(lock).unwrap_or_default();
+        PgServerError::InUse {
+            server: self.request.name().to_owned(),
+            pid: holder.trim().parse().ok(),
+        }
+    }
+
+    /// An error if another process holds the data.
+    fn check_others(&self) -> Result<(), PgServerError> {
+        let path = self.folder.join("embedded.lock");
+        let Ok(file) = File::open(&path) else {
+            return Ok(());
+        };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(self.in_use(&path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything up to an engine that listens. Blocks.
+    fn launch(&self) -> Result<Running, PgServerError> {
+        let begun = Instant::now();
+        let lock = self.claim()?;
+        let state = self.folder.join("embedded.state");
+        let mut remembered = Remembered::read(&state);
+        let (listener, port) = self.listen(remembered.port())?;
+        let data = self.folder.join("embedded");
+        make_private(&data).map_err(self.folder.io("make the folder", &data))?;
+        let engine = Engine::start(&self.request, &data);
+        let engine =
+            engine.map_err(|e| self.failed("the embedded engine did not start", begun, e))?;
+        let relay = Relay::open(listener, engine);
+        let relay =
+            relay.map_err(|e| self.failed("the embedded engine cannot listen", begun, e))?;
+        remembered.set("port", port);
+        remembered.write(&state).map_err(self.folder.io("write", &state))?;
+        Ok(Running {
+            endpoint: Endpoint {
+                host: self.request.connect_host().to_owned(),
+                port,
+                user: self.request.config.user.clone(),
+                password: None,
+                runtime: Runtime::Embedded,
+                version: VERSION.to_owned(),
+                single_connection: true,
+            },
+            extensions: self.request.extensions.clone(),
+            postgres_conf: self.request.config.postgres_conf.clone(),
+            relay,
+            _lock: lock,
+        })
+    }
+
+    fn listen(&self, mut last: Option<u16>) -> Result<(TcpListener, u16), PgServerError> {
+        loop {
+            let port = self.folder.choose_port(&self.request, last)?;
+            match TcpListener::bind((self.request.bind_host(), port)) {
+                Ok(listener) => return Ok((listener, port)),
+                // Somebody took it between the look and now.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && self.request.fixed_port().is_none() =>
+                {
+                    last = None;
+                }
+                Err(error) => return Err(self.folder.bind_error(&self.request, port, error)),
+            }
+        }
+    }
+
+    /// Proves that it serves, and makes the role that the file names: the engine knows only
+    /// `postgres` at first and turns others away.
+    async fn log_in(&self, endpoint: &Endpoint) -> Result<(), String> {
+        if endpoint.user != SUPERUSER {
+            let superuser = Login { user: SUPERUSER, ..endpoint.login() };
+            let mut connection = superuser.connect().await.map_err(|e| e.to_string())?;
+            // The server quotes the name: it knows how.
+            let create = sqlx::query(
+                "SELECT format('CREATE ROLE %I SUPERUSER LOGIN', $1::text) \
+                 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
+            );
+            let create = create.bind(&endpoint.user).fetch_optional(&mut connection).await;
+            if let Some(row) = create.map_err(|e| e.to_string())? {
+                let sql: String = row.try_get(0).map_err(|e| e.to_string())?;
+                let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection);
+                done.await.map_err(|e| e.to_string())?;
+            }
+            let _ = sqlx::Connection::close(connection).await;
+        }
+        let login = endpoint.login();
+        let greeting = login.until(self.request.deadline).await;
+        greeting.map(drop).map_err(|e| e.to_string())
+    }
+
+    fn warn_of_differences(&self, running: &Running) {
+        let mut differences = Vec::new();
+        if let Some(port) = self.request.fixed_port()
+            && port != running.endpoint.port
+        {
+            differences.push(format!("port {} (runs at {})", port, running.endpoint.port));
+        }
+        if self.request.config.user != running.endpoint.user {
+            differences.push(format!("user {}", self.request.config.user));
+        }
+        if self.request.config.postgres_conf != running.postgres_conf {
+            let conf = &self.request.config.postgres_conf;
+            differences.push(format!("postgres_conf {conf:?} (was {:?})", running.postgres_conf));
+        }
+        if !differences.is_empty() {
+            tracing::warn!(
+                "pgserver `{}`: its embedded engine runs already and the file asks for other \
+                 settings than it was started with; stop it and start it again for them to take \
+                 effect: {}",
+                self.request.name(),
+                differences.join(", "),
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl Launcher for Embedded {
+    fn runtime(&self) -> Runtime {
+        Runtime::Embedded
+    }
+
+    async fn can_serve(&self) -> Result<String, String> {
+        if let Some(version) = Version::parse(VERSION)
+            && let Some(reason) = self.request.version_reason(&version)
+        {
+            return Err(format!("{reason}; change `pgserver.version` or install that version"));
+        }
+        let missing = Engine::lacks(&self.request.extensions);
+        if !missing.is_empty() {
+            return Err(format!("it does not bring extension {}", missing.join(", ")));
+        }
+        let pass = self.request.config.pass.as_ref();
+        let open = pass.is_some_and(|pass| pass.expose_secret().is_empty());
+        if !is_loopback(&self.request.config.host) && !open {
+            return Err(format!(
+                "it checks no password and `host: {}` is open to other machines; use a loopback \
+                 address, or say `pass: \"\"` if anybody may log in",
+                self.request.config.host
+            ));
+        }
+        if let Some(running) = self.look() {
+            let missing = self.request.extensions.difference(&running.extensions);
+            let missing: Vec<String> = missing.cloned().collect();
+            if !missing.is_empty() {
+                return Err(format!(
+                    "it runs in this process without extension {}; stop it and start it again",
+                    missing.join(", ")
+                ));
+            }
+        }
+        Ok(format!("PostgreSQL {VERSION} in this process, for one connection in all"))
+    }
+
+    async fn running(&self) -> Result<Option<Endpoint>, PgServerError> {
+        if let Some(running) = self.look() {
+            return Ok(Some(running.endpoint.clone()));
+        }
+        let this = self.clone();
+        blocking(move || this.check_others().map(|()| None)).await
+    }
+
+    async fn start(&self) -> Result<Endpoint, PgServerError> {
+        if let Some(running) = self.look()
+            && running.relay.is_stopping()
+        {
+            self.stop().await?;
+        }
+        if let Some(running) = self.look() {
+            self.warn_of_differences(&running);
+            return Ok(running.endpoint.clone());
+        }
+        let begun = Instant::now();
+        let this = self.clone();
+        let running = blocking(move || this.launch()).await?;
+        if let Err(reason) = self.log_in(&running.endpoint).await {
+            let ended = blocking(move || {
+                drop(running);
+                Ok(())
+            });
+            ended.await?;
+            return Err(self.failed("the embedded engine let nobody in", begun, reason));
+        }
+        let endpoint = running.endpoint.clone();
+        registry().insert(self.key(), Arc::new(running));
+        Ok(endpoint)
+    }
+
+    async fn stop(&self) -> Result<(), PgServerError> {
+        let begun = Instant::now();
+        let Some(running) = self.look() else {
+            let this = self.clone();
+            return blocking(move || this.check_others()).await;
+        };
+        let this = self.clone();
+        blocking(move || {
+            let what = "the embedded engine did not stop";
+            match running.relay.stop(STOP) {
+                Ok(true) => {
+                    registry().remove(&this.key());
+                    Ok(())
+                }
+                Ok(false) => Err(this.failed(
+                    what,
+                    begun,
+                    "it is at a long statement, which nothing can break off; try again later, or end \
+                     this process",
+                )),
+                Err(reason) => Err(this.failed(what, begun, reason)),
+            }
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{PgServerConfig, Runtime};
+    use crate::pgserver::{PgServer, is_single_connection};
+
+    #[tokio::test]
+    async fn the_address_of_an_engine_is_known_for_as_long_as_it_runs() {
+        let mut config = PgServerConfig::new("wharf");
+        config.runtime = Runtime::Embedded;
+        let server = PgServer::temporary(config, []);
+        let port = server.start().await.unwrap().port;
+        for host in ["127.0.0.1", "localhost"] {
+            assert!(is_single_connection(host, port), "{host}");
+        }
+        assert!(!is_single_connection("127.0.0.1", port.wrapping_add(1)));
+        assert!(!is_single_connection("db.example.org", port));
+        server.stop().await.unwrap();
+        assert!(!is_single_connection("127.0.0.1", port));
+    }
+}

@@ -1,0 +1,175 @@
+//! Why a server could not be started, found or stopped.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::Runtime;
+
+/// A way to run the server that was not taken, and why.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Declined {
+    /// The way.
+    pub runtime: Runtime,
+    /// What speaks against it, with what to do about it.
+    pub reason: String,
+}
+
+impl fmt::Display for Declined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", runtime_name(self.runtime), self.reason)
+    }
+}
+
+/// As the file spells it.
+pub(crate) fn runtime_name(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Auto => "auto",
+        Runtime::Docker => "docker",
+        Runtime::Native => "native",
+        Runtime::Embedded => "embedded",
+    }
+}
+
+/// Why a server for development could not be started, found or stopped. No variant holds a
+/// password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PgServerError {
+    /// The file asks for something that cannot be, whatever runs the server.
+    #[error("pgserver `{server}`: {reason}")]
+    Invalid {
+        /// Name of the server.
+        server: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// No way to run the server can serve what the file asks for.
+    #[error("pgserver `{server}`: nothing on this machine can run it:{}", list(.tried))]
+    NoRuntime {
+        /// Name of the server.
+        server: String,
+        /// Each way with its reason.
+        tried: Vec<Declined>,
+    },
+    /// The one runtime that the file names cannot serve what the file asks for.
+    #[error(
+        "pgserver `{server}`: runtime {declined}; `runtime: auto` takes whichever can serve the file"
+    )]
+    Unavailable {
+        /// Name of the server.
+        server: String,
+        /// The runtime and its reason.
+        declined: Declined,
+    },
+    /// Something else listens where the server is to.
+    #[error(
+        "pgserver `{server}`: port {port} of {host} is taken by another program; stop that program, \
+         give another `pgserver.port`, or leave the port out to have a free one chosen"
+    )]
+    PortTaken {
+        /// Name of the server.
+        server: String,
+        /// Where it was to listen.
+        host: String,
+        /// The port that is taken.
+        port: u16,
+    },
+    /// The data was made by another major version than the one that would run it.
+    #[error(
+        "pgserver `{server}`: its data in {} was made by PostgreSQL {data}, but {wanted}; \
+         ask for `version: \"{data}\"` (and install it), or move the data through pg_dump, or remove \
+         the folder if the data is not needed",
+        .folder.display()
+    )]
+    DataVersion {
+        /// Name of the server.
+        server: String,
+        /// The major version that made the data.
+        data: String,
+        /// What is asked for or installed instead.
+        wanted: String,
+        /// Where the data is.
+        folder: PathBuf,
+    },
+    /// A program or the engine did not do its part.
+    #[error("pgserver `{server}`: {what} after {}: {reason}", seconds(.after))]
+    Failed {
+        /// Name of the server.
+        server: String,
+        /// The part that failed.
+        what: String,
+        /// How long it was tried.
+        after: Duration,
+        /// What was said, the end of the server's log included.
+        reason: String,
+    },
+    /// The server runs but does not let `user` in.
+    #[error(
+        "pgserver `{server}`: it answers at {host}:{port} but refuses user `{user}`: {reason}; if user \
+         or password changed in the file since it was started, stop it and start it again"
+    )]
+    Login {
+        /// Name of the server.
+        server: String,
+        /// Where it listens.
+        host: String,
+        /// Where it listens.
+        port: u16,
+        /// Who tried.
+        user: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// Another start or stop of this server did not come to an end.
+    #[error(
+        "pgserver `{server}`: another process has been starting or stopping it for {}; see who holds {}",
+        seconds(.after), .lock.display()
+    )]
+    Busy {
+        /// Name of the server.
+        server: String,
+        /// How long was waited.
+        after: Duration,
+        /// The file that is locked.
+        lock: PathBuf,
+    },
+    /// The embedded engine runs in another process.
+    #[error(
+        "pgserver `{server}`: its embedded engine runs in {}, and the engine serves one \
+         process and one connection; end that process, or use `runtime: native` (or docker), \
+         which serve many",
+        holder(.pid)
+    )]
+    InUse {
+        /// Name of the server.
+        server: String,
+        /// The process that holds the data, if known.
+        pid: Option<u32>,
+    },
+    /// A file of the server could not be read or written.
+    #[error("pgserver `{server}`: cannot {what} {}: {source}", .path.display())]
+    Io {
+        /// Name of the server.
+        server: String,
+        /// What was tried.
+        what: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+}
+
+fn list(tried: &[Declined]) -> String {
+    tried.iter().map(|d| format!("\n  {d}")).collect()
+}
+
+fn holder(pid: &Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+fn seconds(after: &Duration) -> String {
+    format!("{:.1} s", after.as_secs_f64())
+}

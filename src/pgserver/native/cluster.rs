@@ -1,0 +1,290 @@
+//! The data folder of a native server, and the files wharf keeps beside it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::account::Account;
+use super::programs::Installation;
+use crate::pgserver::folder::random_hex;
+use crate::pgserver::request::Request;
+
+/// A socket's path must fit into 104 bytes (macOS), `/.s.PGSQL.65535` included.
+const SOCKET_FOLDER_MAX: usize = 85;
+/// Settings that only serve to survive a crash.
+const DURABILITY: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
+const INCLUDE: &str = "include_if_exists = 'wharf.conf'";
+
+/// `<server's folder>/native`.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    root: PathBuf,
+}
+
+impl Cluster {
+    pub(crate) fn new(root: PathBuf) -> Cluster {
+        Cluster { root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.root.join("server.log")
+    }
+
+    /// What the last start is remembered by.
+    pub(crate) fn remembered(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// The major version that made the data, if there is data.
+    pub(crate) fn data_version(&self) -> Option<String> {
+        let version = fs::read_to_string(self.data().join("PG_VERSION")).ok()?;
+        Some(version.trim().to_owned())
+    }
+
+    /// Makes the folder, closed to others.
+    pub(crate) fn make(&self, account: Account) -> io::Result<()> {
+        fs::create_dir_all(&self.root)?;
+        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))?;
+        account.own(&self.root)
+    }
+
+    /// Initialises the data beside its place and moves it there when it is complete: whatever is
+    /// in place was never interrupted, and what an interrupted first start left is swept away.
+    pub(crate) fn initialise(
+        &self,
+        installation: &Installation,
+        account: Account,
+        request: &Request,
+        password: Option<&SecretString>,
+    ) -> io::Result<()> {
+        for entry in fs::read_dir(&self.root)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("data.new") {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let new = self.root.join(format!("data.new-{}", random_hex()?));
+        // C.UTF-8 is not everywhere; a failed try costs some milliseconds.
+        let mut outcome = Ok(());
+        for locale in ["C.UTF-8", "C"] {
+            let mut initdb = account.command(&installation.program("initdb"));
+            initdb.arg("-D").arg(&new).args(["-U", &request.config.user]);
+            initdb.args(["--encoding=UTF8", &format!("--locale={locale}")]);
+            // Nothing is served yet, and each start says itself who may log in.
+            initdb.arg("--auth=trust");
+            if request.temporary {
+                initdb.arg("--no-sync");
+            }
+            outcome = succeeded(initdb.output()?);
+            if outcome.is_ok() {
+                break;
+            }
+            let _ = fs::remove_dir_all(&new);
+        }
+        outcome?;
+        if let Some(password) = password {
+            // Not by initdb, which shows a password in its errors.
+            set_password(&new, installation, account, &request.config.user, password)?;
+        }
+        fs::rename(&new, self.data())
+    }
+
+    /// Removes what a killed server locked: its data and its socket.
+    pub(crate) fn sweep_locks(&self) -> io::Result<()> {
+        let sockets = fs::read_dir(&self.root)?.flatten();
+        let sockets = sockets.filter(|e| e.file_name().to_string_lossy().starts_with(".s.PGSQL."));
+        let pid_file = self.data().join("postmaster.pid");
+        for path in sockets.map(|entry| entry.path()).chain([pid_file]) {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what the file asks for to where the server reads it at its start.
+    pub(crate) fn configure(
+        &self,
+        account: Account,
+        request: &Request,
+        port: u16,
+    ) -> io::Result<()> {
+        let data = self.data();
+        let main = data.join("postgresql.conf");
+        let text = fs::read_to_string(&main)?;
+        if !text.lines().any(|line| line.trim() == INCLUDE) {
+            // Appended, so that it has the last word.
+            let mut file = OpenOptions::new().append(true).open(&main)?;
+            writeln!(file, "\n{INCLUDE}")?;
+        }
+        let method = match asks_no_password(request) {
+            true => "trust",
+            false => "scram-sha-256",
+        };
+        let hba = format!(
+            "# Written by wharf at each start. listen_addresses says who gets as far as here.\n\
+             local all all {method}\nhost all all all {method}\n\
+             local replication all {method}\nhost replication all all {method}\n"
+        );
+        for (name, text) in [("wharf.conf", self.settings(request, port)), ("pg_hba.conf", hba)] {
+            let path = data.join(name);
+            fs::write(&path, text)?;
+            account.own(&path)?;
+        }
+        Ok(())
+    }
+
+    /// The lines of `wharf.conf`.
+    pub(crate) fn settings(&self, request: &Request, port: u16) -> String {
+        let conf = &request.config.postgres_conf;
+        let mut lines = vec![
+            "# Written by wharf at each start from `pgserver` in the service's file.".to_owned(),
+            line("listen_addresses", &request.config.host),
+            format!("port = {port}"),
+        ];
+        if !conf.contains_key("unix_socket_directories") {
+            let folder = self.root.to_string_lossy();
+            let fits = folder.len() <= SOCKET_FOLDER_MAX && !folder.contains(',');
+            lines.push(line("unix_socket_directories", if fits { &folder } else { "" }));
+        }
+        if request.temporary {
+            let free = DURABILITY.iter().filter(|key| !conf.contains_key(**key));
+            lines.extend(free.map(|key| line(key, "off")));
+        }
+        lines.extend(conf.iter().map(|(key, value)| line(key, value)));
+        lines.join("\n") + "\n"
+    }
+
+    /// What differs between the settings that a server was started with and those that the file
+    /// asks for now.
+    pub(crate) fn differences(&self, request: &Request, port: u16) -> Vec<String> {
+        let started = fs::read_to_string(self.data().join("wharf.conf")).unwrap_or_default();
+        let port = request.fixed_port().unwrap_or(port);
+        let wanted = self.settings(request, port);
+        let only = |a: &str, b: &str, sign: char| -> Vec<String> {
+            let lines = a.lines().filter(|line| !b.lines().any(|other| other == *line));
+            lines.map(|line| format!("{sign}{line}")).collect()
+        };
+        let mut differences = only(&started, &wanted, '-');
+        differences.extend(only(&wanted, &started, '+'));
+        differences
+    }
+
+    /// The superuser's password: the file's, or the one made at the first start. `None` where
+    /// none is asked for, or none was made yet.
+    pub(crate) fn password(&self, request: &Request) -> Option<SecretString> {
+        match &request.config.pass {
+            Some(_) if asks_no_password(request) => None,
+            Some(password) => Some(password.clone()),
+            None => {
+                let kept = fs::read_to_string(self.root.join("password")).ok()?;
+                Some(SecretString::from(kept.trim().to_owned()))
+            }
+        }
+    }
+
+    /// The same, made and kept if there is none yet.
+    pub(crate) fn password_or_new(
+        &self,
+        account: Account,
+        request: &Request,
+    ) -> io::Result<Option<SecretString>> {
+        let known = self.password(request);
+        if known.is_some() || asks_no_password(request) {
+            return Ok(known);
+        }
+        let made = random_hex()?;
+        self.write_secret(&self.root.join("password"), &made, account)?;
+        Ok(Some(SecretString::from(made)))
+    }
+
+    /// Gives the superuser another password while the server is stopped.
+    pub(crate) fn change_password(
+        &self,
+        installation: &Installation,
+        account: Account,
+        user: &str,
+        password: &SecretString,
+    ) -> io::Result<()> {
+        set_password(&self.data(), installation, account, user, password)
+    }
+
+    fn write_secret(&self, path: &Path, secret: &str, account: Account) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+        writeln!(file, "{secret}")?;
+        account.own(path)
+    }
+}
+
+/// Through the standard input of a single-user backend: nobody need log in with another password,
+/// and the new one stands in no argument, file or log.
+fn set_password(
+    data: &Path,
+    installation: &Installation,
+    account: Account,
+    user: &str,
+    password: &SecretString,
+) -> io::Result<()> {
+    let mut postgres = account.command(&installation.program("postgres"));
+    // -j ends a statement at `;` and an empty line instead of at each line.
+    postgres.args(["--single", "-j", "-D"]).arg(data);
+    postgres.args(["-c", "log_statement=none", "-c", "log_min_duration_statement=-1"]);
+    postgres.args(["-c", "log_min_error_statement=panic", "postgres"]);
+    postgres.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = postgres.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let user = user.replace('"', "\"\"");
+        let secret = password.expose_secret().replace('\'', "''");
+        let statement = format!("ALTER ROLE \"{user}\" PASSWORD '{secret}';\n\n");
+        stdin.write_all(statement.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    // It ends well also when its statement failed.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let wrong = said.lines().find(|line| line.contains("ERROR:") || line.contains("FATAL:"));
+    match wrong {
+        Some(line) => Err(io::Error::other(format!("setting the password: {line}"))),
+        None if output.status.success() => Ok(()),
+        None => Err(io::Error::other(format!("setting the password: {}", output.status))),
+    }
+}
+
+/// `pass: ""`: whoever reaches the port may log in.
+fn asks_no_password(request: &Request) -> bool {
+    let pass = request.config.pass.as_ref();
+    pass.is_some_and(|pass| pass.expose_secret().is_empty())
+}
+
+fn line(key: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('\'', "''");
+    format!("{key} = '{value}'")
+}
+
+/// A program's own words as the error, if it failed.
+pub(crate) fn succeeded(output: Output) -> io::Result<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let mut said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if said.is_empty() {
+        said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    }
+    Err(io::Error::other(format!("{said} ({})", output.status)))
+}

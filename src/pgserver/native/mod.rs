@@ -1,0 +1,354 @@
+//! A server run by this machine's PostgreSQL programs.
+
+mod account;
+mod cluster;
+mod postmaster;
+mod programs;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use self::account::Account;
+use self::cluster::Cluster;
+use self::postmaster::Postmaster;
+use self::programs::Installation;
+use super::error::PgServerError;
+use super::folder::{Folder, Remembered};
+use super::launcher::Launcher;
+use super::login::{Greeting, LoginError};
+use super::request::Request;
+use super::server::{Endpoint, blocking};
+use super::version::Version;
+use crate::config::Runtime;
+
+/// Sessions of a killed server notice its end within moments; until then it cannot start.
+const ORPHANS: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_millis(100);
+const LOG_LINES: usize = 12;
+
+/// The way `native`.
+#[derive(Clone, Debug)]
+pub(crate) struct Native {
+    request: Arc<Request>,
+    folder: Folder,
+    cluster: Cluster,
+}
+
+/// What a start settled before the login.
+struct Started {
+    installation: Installation,
+    account: Account,
+    endpoint: Endpoint,
+}
+
+impl Native {
+    pub(crate) fn new(request: Arc<Request>, folder: Folder) -> Native {
+        let cluster = Cluster::new(folder.join("native"));
+        Native { request, folder, cluster }
+    }
+
+    fn endpoint(&self, port: u16, version: &str) -> Endpoint {
+        Endpoint {
+            host: self.request.connect_host().to_owned(),
+            port,
+            user: self.request.config.user.clone(),
+            password: self.cluster.password(&self.request),
+            runtime: Runtime::Native,
+            version: version.to_owned(),
+            single_connection: false,
+        }
+    }
+
+    fn failed(&self, what: &str, begun: Instant, reason: impl ToString) -> PgServerError {
+        PgServerError::Failed {
+            server: self.request.name().to_owned(),
+            what: what.to_owned(),
+            after: begun.elapsed(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// What runs, by its files.
+    fn look(&self) -> Option<Endpoint> {
+        let port = Postmaster::of(&self.cluster.data())?.port?;
+        let remembered = Remembered::read(&self.cluster.remembered());
+        let version = remembered.get("version").map(str::to_owned);
+        let version = version.or_else(|| self.cluster.data_version());
+        Some(self.endpoint(port, &version.unwrap_or_default()))
+    }
+
+    /// The running server, if there is one and it is this one.
+    async fn find(&self, begun: Instant) -> Result<Option<Endpoint>, PgServerError> {
+        let this = self.clone();
+        let Some(mut endpoint) = blocking(move || Ok(this.look())).await? else {
+            return Ok(None);
+        };
+        let login = endpoint.login();
+        match login.until(self.request.deadline).await {
+            Ok(greeting) if self.is_ours(&greeting) => endpoint.version = greeting.version,
+            // Its process died and both its number and its port went to other servers.
+            Ok(_) => return Ok(None),
+            Err(LoginError::NotReady(reason)) => {
+                return Err(self.failed("it runs, but no login succeeded", begun, reason));
+            }
+            Err(refused) => return Err(login.error(self.request.name(), &refused)),
+        }
+        if let (Some(have), Some(wanted)) =
+            (Version::parse(&endpoint.version), self.request.wanted_version())
+            && have.major() != wanted.major()
+        {
+            return Err(self.other_version(have.major(), format!("the file asks for {wanted}")));
+        }
+        let this = self.clone();
+        let port = endpoint.port;
+        let differences =
+            blocking(move || Ok(this.cluster.differences(&this.request, port))).await?;
+        if !differences.is_empty() {
+            tracing::warn!(
+                "pgserver `{}`: it runs already and the file asks for other settings than it was \
+                 started with; stop it and start it again for them to take effect: {}",
+                self.request.name(),
+                differences.join(", "),
+            );
+        }
+        Ok(Some(endpoint))
+    }
+
+    fn is_ours(&self, greeting: &Greeting) -> bool {
+        let real = |path: PathBuf| fs::canonicalize(&path).unwrap_or(path);
+        real(PathBuf::from(&greeting.data_directory)) == real(self.cluster.data())
+    }
+
+    /// Everything up to a started postmaster. Blocks.
+    fn launch(&self) -> Result<Started, PgServerError> {
+        let begun = Instant::now();
+        let account = Account::find().map_err(|reason| self.request.invalid(reason))?;
+        let installation = self.choose_installation()?;
+        let root = self.cluster.root();
+        self.cluster.make(account).map_err(self.folder.io("make the folder", root))?;
+        let password = self.cluster.password_or_new(account, &self.request);
+        let password = password.map_err(self.folder.io("keep a password in", root))?;
+        if self.cluster.data_version().is_none() {
+            self.cluster
+                .initialise(&installation, account, &self.request, password.as_ref())
+                .map_err(|error| {
+                    let what = format!("initdb ({installation}) failed");
+                    self.failed(&what, begun, self.hint(error))
+                })?;
+        }
+        let mut remembered = Remembered::read(&self.cluster.remembered());
+        let mut last = remembered.port();
+        let port = loop {
+            let port = self.folder.choose_port(&self.request, last)?;
+            match self.start_postmaster(&installation, account, port, begun) {
+                // Somebody took the port between the look and the start.
+                Err(PgServerError::PortTaken { .. }) if self.request.fixed_port().is_none() => {
+                    last = None;
+                }
+                outcome => break outcome.map(|()| port)?,
+            }
+        };
+        remembered.set("port", port);
+        remembered.set("version", &installation.version);
+        let state = self.cluster.remembered();
+        remembered.write(&state).map_err(self.folder.io("write", &state))?;
+        Ok(Started {
+            endpoint: self.endpoint(port, &installation.version.to_string()),
+            installation,
+            account,
+        })
+    }
+
+    fn start_postmaster(
+        &self,
+        installation: &Installation,
+        account: Account,
+        port: u16,
+        begun: Instant,
+    ) -> Result<(), PgServerError> {
+        let data = self.cluster.data();
+        let configured = self.cluster.configure(account, &self.request, port);
+        configured.map_err(self.folder.io("write the settings in", &data))?;
+        if Postmaster::of(&data).is_none() {
+            // PostgreSQL itself would take any process with the killed one's number for it.
+            // Sessions that outlive a killed server are still found by their shared memory.
+            let swept = self.cluster.sweep_locks();
+            swept.map_err(self.folder.io("remove stale locks in", &data))?;
+        }
+        loop {
+            let written = fs::metadata(self.cluster.log()).map_or(0, |log| log.len());
+            let mut pg_ctl = account.command(&installation.program("pg_ctl"));
+            pg_ctl.args(["start", "-w", "-s", "-D"]).arg(&data).arg("-l").arg(self.cluster.log());
+            pg_ctl.args(["-t", &self.request.deadline.as_secs().max(1).to_string()]);
+            let Err(error) = pg_ctl.output().and_then(cluster::succeeded) else {
+                return Ok(());
+            };
+            let log = self.log_since(written);
+            if log.contains("pre-existing shared memory block") && begun.elapsed() < ORPHANS {
+                std::thread::sleep(INTERVAL);
+                continue;
+            }
+            if log.contains("Address already in use") {
+                return Err(PgServerError::PortTaken {
+                    server: self.request.name().to_owned(),
+                    host: self.request.config.host.clone(),
+                    port,
+                });
+            }
+            let reason = match log.is_empty() {
+                true => error.to_string(),
+                false => format!("the end of {}:\n{log}", self.cluster.log().display()),
+            };
+            return Err(self.failed("PostgreSQL did not start", begun, reason));
+        }
+    }
+
+    fn other_version(&self, data: String, wanted: String) -> PgServerError {
+        PgServerError::DataVersion {
+            server: self.request.name().to_owned(),
+            data,
+            wanted,
+            folder: self.cluster.data(),
+        }
+    }
+
+    /// The newest that fits, of the major version that made the data if there is data.
+    fn choose_installation(&self) -> Result<Installation, PgServerError> {
+        let data = self.cluster.data_version();
+        if let (Some(data), Some(wanted)) = (&data, self.request.wanted_version())
+            && wanted.major() != *data
+        {
+            return Err(self.other_version(data.clone(), format!("the file asks for {wanted}")));
+        }
+        let fitting = Installation::fitting(&self.request);
+        let mut fitting = fitting.map_err(|reason| self.request.invalid(reason))?.into_iter();
+        let Some(data) = data else {
+            return fitting.next().ok_or_else(|| self.request.invalid(String::new()));
+        };
+        let installed: Vec<String> = fitting.clone().map(|one| one.version.to_string()).collect();
+        fitting.find(|one| one.version.major() == data).ok_or_else(|| {
+            self.other_version(data, format!("installed is {}", installed.join(", ")))
+        })
+    }
+
+    /// A password that the file changed takes effect with the next start.
+    async fn change_password(&self, started: &Started) -> Result<(), PgServerError> {
+        let begun = Instant::now();
+        let Some(password) = started.endpoint.password.clone() else {
+            return Ok(());
+        };
+        tracing::info!(
+            "pgserver `{}`: the file gives user `{}` another password than its data; changing it",
+            self.request.name(),
+            self.request.config.user,
+        );
+        self.stop().await?;
+        let this = self.clone();
+        let (installation, account) = (started.installation.clone(), started.account);
+        let port = started.endpoint.port;
+        blocking(move || {
+            let user = &this.request.config.user;
+            this.cluster
+                .change_password(&installation, account, user, &password)
+                .map_err(|error| this.failed("the password could not be changed", begun, error))?;
+            this.start_postmaster(&installation, account, port, begun)
+        })
+        .await
+    }
+
+    fn log_since(&self, written: u64) -> String {
+        let log = fs::read(self.cluster.log()).unwrap_or_default();
+        let new = log.get(usize::try_from(written).unwrap_or(0)..).unwrap_or_default();
+        let text = String::from_utf8_lossy(new);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    fn hint(&self, error: io::Error) -> String {
+        let said = error.to_string();
+        match said.contains("Permission denied") {
+            true => format!(
+                "{said}; the user that runs PostgreSQL must be able to reach {}",
+                self.cluster.root().display()
+            ),
+            false => said,
+        }
+    }
+}
+
+#[async_trait]
+impl Launcher for Native {
+    fn runtime(&self) -> Runtime {
+        Runtime::Native
+    }
+
+    async fn can_serve(&self) -> Result<String, String> {
+        let request = self.request.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            Account::find()?;
+            let fitting = Installation::fitting(&request)?;
+            Ok(fitting.first().map(Installation::to_string).unwrap_or_default())
+        });
+        looked.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    async fn running(&self) -> Result<Option<Endpoint>, PgServerError> {
+        let this = self.clone();
+        blocking(move || Ok(this.look())).await
+    }
+
+    async fn start(&self) -> Result<Endpoint, PgServerError> {
+        let begun = Instant::now();
+        if let Some(endpoint) = self.find(begun).await? {
+            return Ok(endpoint);
+        }
+        let this = self.clone();
+        let mut started = blocking(move || this.launch()).await?;
+        let mut outcome = started.endpoint.login().until(self.request.deadline).await;
+        if outcome.as_ref().is_err_and(LoginError::is_wrong_password) {
+            self.change_password(&started).await?;
+            outcome = started.endpoint.login().until(self.request.deadline).await;
+        }
+        match outcome {
+            Ok(greeting) => {
+                started.endpoint.version = greeting.version;
+                Ok(started.endpoint)
+            }
+            Err(LoginError::NotReady(reason)) => {
+                let log = self.log_since(0);
+                let reason = format!("{reason}; the end of its log:\n{log}");
+                Err(self.failed("no login succeeded", begun, reason))
+            }
+            Err(refused) => {
+                let login = started.endpoint.login();
+                Err(login.error(self.request.name(), &refused))
+            }
+        }
+    }
+
+    async fn stop(&self) -> Result<(), PgServerError> {
+        let begun = Instant::now();
+        let this = self.clone();
+        blocking(move || {
+            let data = this.cluster.data();
+            let Some(postmaster) = Postmaster::of(&data) else {
+                return Ok(());
+            };
+            if postmaster.stop(&data) {
+                return Ok(());
+            }
+            let reason = format!(
+                "process {} still runs; see {}, and end it by hand",
+                postmaster.pid,
+                this.cluster.log().display()
+            );
+            Err(this.failed("it did not stop", begun, reason))
+        })
+        .await
+    }
+}

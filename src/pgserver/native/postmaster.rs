@@ -1,0 +1,78 @@
+//! The running server as its data folder and the process table tell of it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const INTERVAL: Duration = Duration::from_millis(20);
+/// What a fast shutdown may take: it writes a checkpoint.
+const FAST: Duration = Duration::from_secs(30);
+const IMMEDIATE: Duration = Duration::from_secs(10);
+
+/// What `postmaster.pid` says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Postmaster {
+    pub(crate) pid: i32,
+    pub(crate) port: Option<u16>,
+}
+
+impl Postmaster {
+    /// The server of a data folder, if its process is there. One that was killed leaves its file
+    /// behind, and its number may since have gone to any other program.
+    pub(crate) fn of(data: &Path) -> Option<Postmaster> {
+        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let mut lines = text.lines();
+        let pid = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
+        let port = lines.nth(2).and_then(|port| port.trim().parse().ok());
+        is_postgres(pid).then_some(Postmaster { pid, port })
+    }
+
+    /// Fast shutdown: sessions are ended, everything is written; then, if that takes too long,
+    /// immediate shutdown, which recovers at the next start. Blocks; false if it still runs.
+    pub(crate) fn stop(&self, data: &Path) -> bool {
+        for (signal, patience) in [(Signal::SIGINT, FAST), (Signal::SIGQUIT, IMMEDIATE)] {
+            // Fails only if it has just gone.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+            let begun = Instant::now();
+            while begun.elapsed() < patience {
+                if Postmaster::of(data).is_none_or(|now| now.pid != self.pid) {
+                    return true;
+                }
+                std::thread::sleep(INTERVAL);
+            }
+        }
+        false
+    }
+}
+
+/// Whether a process is alive (a zombie is not) and a PostgreSQL one.
+fn is_postgres(pid: i32) -> bool {
+    if kill(Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH) {
+        return false;
+    }
+    let (name, state) = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // "4711 (postgres) S 1 …"; the name may hold brackets itself.
+        Ok(stat) => {
+            let Some((head, tail)) = stat.rsplit_once(')') else {
+                return false;
+            };
+            let name = head.split_once('(').map_or("", |(_, name)| name);
+            (name.to_owned(), tail.trim_start().to_owned())
+        }
+        Err(_) => {
+            let ps =
+                Command::new("ps").args(["-o", "stat=,comm=", "-p", &pid.to_string()]).output();
+            let said = ps.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
+            match said.as_deref().map(|said| said.split_once(char::is_whitespace)) {
+                Ok(Some((state, name))) => (name.to_owned(), state.to_owned()),
+                // No process table to ask: believe the file, the login will tell.
+                _ => return true,
+            }
+        }
+    };
+    !state.starts_with('Z') && ["postgres", "postmaster"].iter().any(|p| name.contains(p))
+}

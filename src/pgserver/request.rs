@@ -1,0 +1,159 @@
+//! What is asked of a server, whatever runs it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::PgServerError;
+use super::version::Version;
+use crate::config::PgServerConfig;
+
+/// PostgreSQL's own limit for names; also keeps socket paths and folder names short.
+const NAME_MAX: usize = 63;
+
+/// The file's section, what the file's databases need, and where to keep it.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) config: PgServerConfig,
+    /// Extensions that must be there, `plpgsql` left out as it always is.
+    pub(crate) extensions: BTreeSet<String>,
+    /// Where servers are kept, if not in the user's data folder.
+    pub(crate) base: Option<PathBuf>,
+    /// Whether the data may be lost, so that nothing need reach the disk.
+    pub(crate) temporary: bool,
+    /// How long a start may take until a login succeeds.
+    pub(crate) deadline: Duration,
+}
+
+impl Request {
+    pub(crate) fn new(
+        config: PgServerConfig,
+        extensions: impl IntoIterator<Item = String>,
+    ) -> Request {
+        let extensions = extensions.into_iter().filter(|name| name != "plpgsql");
+        Request {
+            config,
+            extensions: extensions.collect(),
+            base: None,
+            temporary: false,
+            deadline: Duration::from_secs(60),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Refuses what no runtime could serve. The name becomes a folder, the settings become lines
+    /// of a file: neither may break out of its place.
+    pub(crate) fn check(&self) -> Result<(), PgServerError> {
+        let name = self.name();
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty()
+            || name.len() > NAME_MAX
+            || name.starts_with('.')
+            || !name.chars().all(plain)
+        {
+            return Err(self.invalid(format!(
+                "`name` becomes a folder: 1 to {NAME_MAX} bytes of letters, digits, `-`, `_` and `.`, \
+                 not starting with a `.`"
+            )));
+        }
+        if let Some(version) = &self.config.version
+            && Version::parse(version).is_none()
+        {
+            return Err(self.invalid(format!(
+                "`version: \"{version}\"` is not a version of PostgreSQL; write a major one (\"17\") \
+                 or a full one (\"17.5\")"
+            )));
+        }
+        let setting = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        for (key, value) in &self.config.postgres_conf {
+            if key.is_empty() || !key.chars().all(setting) || value.contains(['\n', '\r', '\0']) {
+                return Err(self.invalid(format!(
+                    "`postgres_conf` has the setting {key:?}: a name is made of letters, digits, `_` \
+                     and `.`, and a value is one line"
+                )));
+            }
+            let elsewhere = match key.to_ascii_lowercase().as_str() {
+                "port" => "pgserver.port",
+                "listen_addresses" => "pgserver.host",
+                _ => continue,
+            };
+            return Err(self.invalid(format!(
+                "`postgres_conf` sets `{key}`; say it by `{elsewhere}` instead, so that databases \
+                 that point at the server find it"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Why a version is not the one asked for.
+    pub(crate) fn version_reason(&self, have: &Version) -> Option<String> {
+        let wanted = self.wanted_version()?;
+        (!have.meets(&wanted)).then(|| format!("it is PostgreSQL {have}, asked for is {wanted}"))
+    }
+
+    pub(crate) fn wanted_version(&self) -> Option<Version> {
+        self.config.version.as_deref().and_then(Version::parse)
+    }
+
+    /// The port that the file fixes, if it does.
+    pub(crate) fn fixed_port(&self) -> Option<u16> {
+        self.config.port.filter(|port| *port != 0)
+    }
+
+    /// Where clients connect: a server that listens everywhere is reached over loopback.
+    pub(crate) fn connect_host(&self) -> &str {
+        match self.config.host.as_str() {
+            "*" | "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            host => host,
+        }
+    }
+
+    /// What to bind to find out whether a port is free.
+    pub(crate) fn bind_host(&self) -> &str {
+        match self.config.host.as_str() {
+            "*" => "0.0.0.0",
+            host => host,
+        }
+    }
+
+    pub(crate) fn invalid(&self, reason: String) -> PgServerError {
+        PgServerError::Invalid { server: self.config.name.clone(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Request;
+    use crate::config::PgServerConfig;
+
+    #[test]
+    fn a_name_stays_inside_its_folder() {
+        for name in ["", ".", "..", "../x", "a/b", "a\\b", "a\0", &"x".repeat(64)] {
+            let request = Request::new(PgServerConfig::new(name), []);
+            assert!(request.check().is_err(), "{name:?}");
+        }
+        for name in ["wharf", "my-app_2.test", &"x".repeat(63)] {
+            let request = Request::new(PgServerConfig::new(name), []);
+            assert!(request.check().is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_setting_stays_on_its_line_and_leaves_the_address_alone() {
+        for (key, value) in [
+            ("work_mem", "1MB\nport = 1"),
+            ("a b", "1"),
+            ("", "1"),
+            ("Port", "5433"),
+            ("listen_addresses", "*"),
+        ] {
+            let mut config = PgServerConfig::new("wharf");
+            config.postgres_conf.insert(key.into(), value.into());
+            assert!(Request::new(config, []).check().is_err(), "{key:?}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The server for development, whatever runs it.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::error::{Declined, PgServerError, runtime_name};
+use super::folder::{Folder, Lock};
+use super::launcher::Launcher;
+use super::login::{Login, LoginError};
+use super::request::Request;
+use super::temporary::Temporary;
+use crate::config::{PgServerConfig, Runtime};
+
+/// How long a server that runs may take to answer when only asked for its status.
+const STATUS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A server for development, as the file describes it. Cheap to clone; all clones are one server,
+/// and so are all values with the same name and data folder, in any process of this user.
+///
+/// Making one costs nothing and starts nothing. The server outlives the process that started it
+/// until [`stop`](PgServer::stop) — but for the embedded engine, which ends with its process, and
+/// for [`temporary`](PgServer::temporary) ones.
+#[derive(Clone, Debug)]
+pub struct PgServer {
+    request: Arc<Request>,
+    temporary: Option<Arc<Temporary>>,
+}
+
+/// Where a server listens, and how to log in as its superuser.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// Host to connect to.
+    pub host: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// The superuser.
+    pub user: String,
+    /// Its password; `None` where the server asks for none.
+    pub password: Option<SecretString>,
+    /// What runs the server; never `Auto`.
+    pub runtime: Runtime,
+    /// PostgreSQL's version in full, `17.5`.
+    pub version: String,
+    /// Whether it serves one connection in all, as the embedded engine does.
+    pub single_connection: bool,
+}
+
+/// What a server is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Status {
+    /// It serves there.
+    Running(Endpoint),
+    /// It does not run.
+    Stopped,
+}
+
+impl PgServer {
+    /// The server that the file describes. `extensions` are those that the file's databases ask
+    /// for: what runs the server must have them.
+    pub fn new(config: PgServerConfig, extensions: impl IntoIterator<Item = String>) -> PgServer {
+        PgServer { request: Arc::new(Request::new(config, extensions)), temporary: None }
+    }
+
+    /// A server for a test run: new data in the system's folder for temporary files, nothing
+    /// waits for the disk (`fsync`, `full_page_writes` and `synchronous_commit` are off unless
+    /// `config` sets them), and it belongs to this process. It stops and its folder is removed on
+    /// [`stop`](PgServer::stop), when the last clone is dropped, or when the process ends in any
+    /// way, SIGKILL included.
+    ///
+    /// A start costs what a first start costs: 1–2 s native, 0.5 s embedded.
+    pub fn temporary(
+        config: PgServerConfig,
+        extensions: impl IntoIterator<Item = String>,
+    ) -> PgServer {
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        let folder = format!("wharf-pgserver-{}-{random:016x}", std::process::id());
+        let base = std::env::temp_dir().join(folder);
+        let mut request = Request::new(config, extensions);
+        request.base = Some(base.clone());
+        request.temporary = true;
+        PgServer { temporary: Some(Arc::new(Temporary::new(base))), request: Arc::new(request) }
+    }
+
+    /// Keeps the data below `dir` instead of the user's data folder (`<dir>/<name>`). Without
+    /// effect on a temporary server.
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> PgServer {
+        if self.temporary.is_none() {
+            Arc::make_mut(&mut self.request).base = Some(dir.into());
+        }
+        self
+    }
+
+    /// How long [`start`](PgServer::start) tries to log in to the server. Default 60 s.
+    pub fn deadline(mut self, deadline: Duration) -> PgServer {
+        Arc::make_mut(&mut self.request).deadline = deadline;
+        self
+    }
+
+    /// Finds the running server, or starts it; it is there when a login as its superuser has
+    /// succeeded. Of two starts at once, in this process or two, one starts and the other finds.
+    ///
+    /// A running server is left as it is, also where the file asks for other settings now: a line
+    /// in the log names the difference.
+    ///
+    /// Costs one login (two round trips) for a running server, 0.2 s for a stopped one, 1–2 s the
+    /// first time. Errors name the server, what failed and what to do; see [`PgServerError`].
+    /// A dropped future does not end the start: it goes on in the background of the runtime.
+    pub async fn start(&self) -> Result<Endpoint, PgServerError> {
+        self.request.check()?;
+        let server = self.clone();
+        self.detached(async move { server.start_locked().await }).await
+    }
+
+    /// Stops the server, whatever runs it; fine if it is stopped. Sessions are ended, what they
+    /// had committed is kept. Of a temporary server nothing is left.
+    ///
+    /// Waits until it has ended: some 0.1 s, up to a minute for a server that cannot finish. A
+    /// dropped future does not end the stop.
+    pub async fn stop(&self) -> Result<(), PgServerError> {
+        self.request.check()?;
+        let server = self.clone();
+        self.detached(async move { server.stop_locked().await }).await
+    }
+
+    /// Whether it runs, proven by a login (but for an embedded engine, whose one connection is
+    /// not taken for this).
+    ///
+    /// # Errors
+    /// [`PgServerError::Login`] if it answers and does not let the superuser in,
+    /// [`PgServerError::InUse`] if it is an embedded engine of another process.
+    pub async fn status(&self) -> Result<Status, PgServerError> {
+        let Some(endpoint) = self.running().await? else {
+            return Ok(Status::Stopped);
+        };
+        if endpoint.single_connection {
+            return Ok(Status::Running(endpoint));
+        }
+        let login = endpoint.login();
+        match tokio::time::timeout(STATUS_DEADLINE, login.once()).await {
+            Ok(Ok(_)) => Ok(Status::Running(endpoint)),
+            Ok(Err(LoginError::NotReady(_))) | Err(_) => Ok(Status::Stopped),
+            Ok(Err(refused)) => Err(login.error(self.request.name(), &refused)),
+        }
+    }
+
+    /// Where the server listens, from what it left in its folder and the process table: a few
+    /// small files and no round trip, for looking up what a database entry points at. One that is
+    /// starting, or died a moment ago, may still be named.
+    ///
+    /// # Errors
+    /// As [`status`](PgServer::status), but for the login.
+    pub async fn running(&self) -> Result<Option<Endpoint>, PgServerError> {
+        self.request.check()?;
+        for launcher in self.launchers()? {
+            if self.may_use(launcher.runtime())
+                && let Some(endpoint) = launcher.running().await?
+            {
+                return Ok(Some(endpoint));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn start_locked(&self) -> Result<Endpoint, PgServerError> {
+        self.watch().await?;
+        let _lock = self.lock().await?;
+        let launcher = self.choose().await?;
+        launcher.start().await
+    }
+
+    async fn stop_locked(&self) -> Result<(), PgServerError> {
+        if !Folder::of(&self.request)?.path().exists() {
+            return Ok(());
+        }
+        {
+            let _lock = self.lock().await?;
+            // Also what the file's `runtime` no longer names: it may have been started by it.
+            for launcher in self.launchers()? {
+                // The switch ends a temporary native server, and faster.
+                if self.temporary.is_none() || launcher.runtime() == Runtime::Embedded {
+                    launcher.stop().await?;
+                }
+            }
+        }
+        let Some(temporary) = self.temporary.clone() else {
+            return Ok(());
+        };
+        let io = Folder::of(&self.request)?;
+        blocking(move || temporary.end().map_err(io.io("remove", io.path()))).await
+    }
+
+    /// The way to take, with one line in the log that says why.
+    async fn choose(&self) -> Result<Box<dyn Launcher>, PgServerError> {
+        let server = self.request.name();
+        let mut declined: Vec<Declined> = Vec::new();
+        let mut fit: Vec<(Box<dyn Launcher>, String)> = Vec::new();
+        for launcher in self.launchers()? {
+            let runtime = launcher.runtime();
+            if !self.may_use(runtime) {
+                continue;
+            }
+            match launcher.can_serve().await {
+                Ok(what) => fit.push((launcher, what)),
+                Err(mut reason) => {
+                    if matches!(launcher.running().await, Ok(Some(_))) {
+                        reason.push_str(" (it runs and keeps running, with data of its own)");
+                    }
+                    declined.push(Declined { runtime, reason });
+                }
+            }
+        }
+        declined.extend(self.not_built());
+        // One that runs goes first, or its data would seem gone.
+        let mut taken = 0;
+        let mut why = "the first that can serve what the file asks for";
+        if self.request.config.runtime != Runtime::Auto {
+            why = "the file names it";
+        } else {
+            for (at, (launcher, _)) in fit.iter().enumerate() {
+                if matches!(launcher.running().await, Ok(Some(_))) {
+                    (taken, why) = (at, "it runs already");
+                    break;
+                }
+            }
+        }
+        if taken >= fit.len() {
+            return Err(self.nothing_fits(declined));
+        }
+        let (launcher, what) = fit.swap_remove(taken);
+        let passed_over: Vec<String> = declined.iter().map(Declined::to_string).collect();
+        let not_taken = match passed_over.is_empty() {
+            true => String::new(),
+            false => format!("; not taken: {}", passed_over.join("; ")),
+        };
+        tracing::info!(
+            "pgserver `{server}`: runtime {}, {what}, as {why}{not_taken}",
+            runtime_name(launcher.runtime()),
+        );
+        Ok(launcher)
+    }
+
+    fn nothing_fits(&self, mut declined: Vec<Declined>) -> PgServerError {
+        let server = self.request.name().to_owned();
+        if self.request.config.runtime != Runtime::Auto && declined.len() == 1 {
+            let declined = declined.remove(0);
+            return PgServerError::Unavailable { server, declined };
+        }
+        PgServerError::NoRuntime { server, tried: declined }
+    }
+
+    fn may_use(&self, runtime: Runtime) -> bool {
+        let wanted = self.request.config.runtime;
+        wanted == Runtime::Auto || wanted == runtime
+    }
+
+    /// Every way that is built in, in the order in which `auto` tries them. Docker goes first here
+    /// when it joins.
+    fn launchers(&self) -> Result<Vec<Box<dyn Launcher>>, PgServerError> {
+        let folder = Folder::of(&self.request)?;
+        let _ = &folder;
+        Ok(vec![
+            #[cfg(unix)]
+            Box::new(super::native::Native::new(self.request.clone(), folder.clone())),
+            #[cfg(feature = "embedded")]
+            Box::new(super::embedded::Embedded::new(self.request.clone(), folder.clone())),
+        ])
+    }
+
+    /// The ways that this build leaves out, of those the file allows.
+    fn not_built(&self) -> Vec<Declined> {
+        let mut ways = vec![(
+            Runtime::Docker,
+            "not built in yet; use `runtime: native`, `embedded` or `auto`",
+        )];
+        if cfg!(not(unix)) {
+            ways.push((Runtime::Native, "not supported on this system yet"));
+        }
+        if cfg!(not(feature = "embedded")) {
+            ways.push((Runtime::Embedded, "not built in; enable wharf's feature `embedded`"));
+        }
+        let ways = ways.into_iter().filter(|(way, _)| self.may_use(*way));
+        ways.map(|(runtime, reason)| Declined { runtime, reason: reason.to_owned() }).collect()
+    }
+
+    async fn lock(&self) -> Result<Lock, PgServerError> {
+        let folder = Folder::of(&self.request)?;
+        blocking(move || folder.lock()).await
+    }
+
+    /// Arms the switch of a temporary server before there is anything to orphan.
+    async fn watch(&self) -> Result<(), PgServerError> {
+        let Some(temporary) = self.temporary.clone() else {
+            return Ok(());
+        };
+        let folder = Folder::of(&self.request)?;
+        blocking(move || {
+            let made = temporary.make(&folder);
+            made.map_err(folder.io("make the temporary folder", temporary.base()))
+        })
+        .await
+    }
+
+    /// Runs it to its end even if the caller goes away: half a start helps nobody.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, PgServerError>> + Send + 'static,
+    ) -> Result<T, PgServerError> {
+        tokio::spawn(work).await.unwrap_or_else(|error| {
+            Err(PgServerError::Failed {
+                server: self.request.name().to_owned(),
+                what: "the work on it was broken off".to_owned(),
+                after: Duration::ZERO,
+                reason: error.to_string(),
+            })
+        })
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn login(&self) -> Login<'_> {
+        Login {
+            host: &self.host,
+            port: self.port,
+            user: &self.user,
+            password: self.password.as_ref(),
+        }
+    }
+}
+
+impl Login<'_> {
+    pub(crate) fn error(&self, server: &str, error: &LoginError) -> PgServerError {
+        PgServerError::Login {
+            server: server.to_owned(),
+            host: self.host.to_owned(),
+            port: self.port,
+            user: self.user.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Does what blocks away from the threads that run futures.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PgServerError> + Send + 'static,
+) -> Result<T, PgServerError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(PgServerError::Failed {
+            server: String::new(),
+            what: "the work on it was broken off".to_owned(),
+            after: Duration::ZERO,
+            reason: error.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,44 @@
+//! SeaORM's own connection, over sqlx's pool, with the startup parameters that ours have.
+
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+
+use super::{ConnectTo, slot};
+use crate::error::Error;
+
+pub(crate) struct SeaOrm {
+    pool: PgPool,
+}
+
+impl SeaOrm {
+    /// Connects to nothing yet.
+    pub(crate) fn new(to: &ConnectTo) -> Result<SeaOrm, Error> {
+        let config = &to.config;
+        let slot = slot::of(&to.host, to.port);
+        let most = if slot.is_some() { 1 } else { config.pool_size };
+        let pool = PgPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(config.pool_timeout)
+            .max_lifetime((config.pool_recycle != Duration::MAX).then_some(config.pool_recycle))
+            .test_before_acquire(config.pool_pre_ping)
+            .connect_lazy_with(to.driver_options());
+        if let Some(slot) = slot {
+            slot.give_to_sea_orm(&to.name, &pool)?;
+        }
+        Ok(SeaOrm { pool })
+    }
+
+    pub(crate) fn connection(&self) -> DatabaseConnection {
+        SqlxPostgresConnector::from_sqlx_postgres_pool(self.pool.clone())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,139 @@
+//! How a session is asked for.
+
+use std::{fmt::Write, future::IntoFuture};
+
+use futures_util::future::BoxFuture;
+use sea_orm::{AccessMode, DbErr, IsolationLevel, TransactionOptions};
+
+use super::Session;
+use crate::{
+    error::Error,
+    pg::Pg,
+    pool::{self, Purpose},
+};
+
+/// A session that is yet to begin. Await it for a [`Session`], or [`run`](Self::run) a closure
+/// in one.
+///
+/// Nothing happens before that; dropping it costs nothing.
+#[derive(Clone, Debug)]
+#[must_use = "a session begins when it is awaited or run"]
+pub struct SessionBuilder {
+    pg: Pg,
+    isolation: Option<IsolationLevel>,
+    access: Option<AccessMode>,
+    deferrable: bool,
+    purpose: Purpose,
+}
+
+impl SessionBuilder {
+    pub(crate) fn new(pg: Pg, purpose: Purpose) -> SessionBuilder {
+        SessionBuilder { pg, isolation: None, access: None, deferrable: false, purpose }
+    }
+
+    pub(crate) fn options(mut self, options: TransactionOptions) -> SessionBuilder {
+        // SQLite's transaction modes mean nothing to PostgreSQL, as on SeaORM's own connection.
+        self.isolation = options.isolation_level;
+        self.access = options.access_mode;
+        self
+    }
+
+    /// Sets the isolation level. Default: the server's (`default_transaction_isolation`).
+    pub fn isolation(mut self, level: IsolationLevel) -> SessionBuilder {
+        self.isolation = Some(level);
+        self
+    }
+
+    /// The server refuses whatever writes in this session, raw SQL included.
+    ///
+    /// The session runs on a connection of its own kind, which starts with
+    /// `default_transaction_read_only=on` and logs in as `read_role` where the file gives one;
+    /// its transaction is `READ ONLY` and sealed by a first query, after which PostgreSQL lets
+    /// nobody make it `READ WRITE`; raw SQL is prepared, so that one call is one statement;
+    /// statements that would end the transaction are refused; and it ends with ROLLBACK, which
+    /// undoes whatever settings were changed. No round trip more than any session.
+    ///
+    /// Without `read_role` this guards against every statement that reaches the server this way.
+    /// What a login may do elsewhere (dblink with other credentials) only its rights can bound.
+    pub fn read_only(mut self) -> SessionBuilder {
+        self.access = Some(AccessMode::ReadOnly);
+        self
+    }
+
+    /// A `SERIALIZABLE` read-only session waits until it can run without ever failing (40001).
+    pub fn deferrable(mut self) -> SessionBuilder {
+        self.deferrable = true;
+        self
+    }
+
+    /// Runs `work` in a session: commits if it gives `Ok`, rolls back if it gives `Err`, panics,
+    /// or is dropped.
+    ///
+    /// ```no_run
+    /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
+    /// use sea_orm::ConnectionTrait;
+    /// pg.session()
+    ///     .run(async |s| {
+    ///         s.execute_unprepared("UPDATE account SET cents = cents - 100 WHERE id = 1").await?;
+    ///         s.execute_unprepared("UPDATE account SET cents = cents + 100 WHERE id = 2").await
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What `work` gives; else what beginning or [committing](Session::commit) gives.
+    pub async fn run<T, E, F>(self, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&Session) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let session = self.await?;
+        match work(&session).await {
+            Ok(value) => {
+                session.end(true).await?;
+                Ok(value)
+            }
+            Err(error) => {
+                session.roll_back_quietly().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(self) -> Result<Session, Error> {
+        let read_only = self.pg.resolves_read_only(self.access)?;
+        let mut lent = self.pg.lend(read_only, self.purpose).await?;
+        lent.set_in_transaction(true);
+        lent.control(&self.sql(read_only))
+            .await
+            .map_err(|error| Error::Db(DbErr::Exec(pool::runtime(error))))?;
+        Ok(Session::new(self.pg.shared_name(), read_only, lent))
+    }
+
+    fn sql(&self, read_only: bool) -> String {
+        let mut sql = String::from("BEGIN");
+        if let Some(level) = self.isolation {
+            // Writing to a String cannot fail.
+            let _ = write!(sql, " ISOLATION LEVEL {level}");
+        }
+        sql.push_str(if read_only { " READ ONLY" } else { " READ WRITE" });
+        if self.deferrable {
+            sql.push_str(" DEFERRABLE");
+        }
+        if read_only {
+            // The first query seals it: a later SET TRANSACTION READ WRITE fails with 25001.
+            sql.push_str("; SELECT 1");
+        }
+        sql
+    }
+}
+
+impl IntoFuture for SessionBuilder {
+    type Output = Result<Session, Error>;
+    type IntoFuture = BoxFuture<'static, Result<Session, Error>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.begin())
+    }
+}

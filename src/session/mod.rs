@@ -1,0 +1,307 @@
+//! A unit of work: one transaction, from BEGIN to its end.
+
+mod begin;
+mod sea_orm;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use ::sea_orm::{DbErr, TransactionError};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+pub use begin::SessionBuilder;
+pub(crate) use sea_orm::implement_transactions;
+#[cfg(feature = "schema-sync")]
+pub(crate) use sea_orm::schema_rows;
+
+use crate::{
+    error::Error,
+    pool::{self, Lent},
+    sql,
+};
+
+/// A transaction on one connection: what is done through it is kept together or not at all.
+///
+/// `&Session` is a SeaORM connection and a SeaORM transaction: entities, streams, loaders,
+/// `begin()` for a nested session (a savepoint) work on it as on SeaORM's `DatabaseTransaction`.
+///
+/// [`commit`](Session::commit) keeps it. [`rollback`](Session::rollback), an error or a panic on
+/// the way, or dropping it undo it. Dropping does not wait: the ROLLBACK runs in the background,
+/// and the connection goes back to the pool when it has been answered, or is closed if that takes
+/// over 2 s. Dropping a nested session undoes what was done since it began, before the next
+/// statement of the session around it.
+///
+/// A statement whose future is dropped leaves the session usable; whether the statement was run
+/// is not known then, as on any connection.
+///
+/// Costs: one round trip to begin, one a statement, one to end. Statements of one session run one
+/// after the other, whoever asks for them.
+///
+/// A raw statement that would begin or end a transaction (`COMMIT`, `ROLLBACK`, `BEGIN`, …) is
+/// refused with [`Error::TransactionControl`], so that a session cannot be half committed by
+/// accident. This is a guard: a function or procedure that the server runs is not looked into.
+pub struct Session {
+    shared: Arc<Shared>,
+    /// The savepoint of a nested session.
+    savepoint: Option<u32>,
+    open: bool,
+}
+
+struct Shared {
+    database: Arc<str>,
+    read_only: bool,
+    lent: Mutex<Option<Lent>>,
+    /// The outermost session is gone: nothing may run any more.
+    ended: AtomicBool,
+    savepoints: AtomicU32,
+    /// The oldest savepoint whose session was dropped and is still to be rolled back to; 0: none.
+    abandoned: AtomicU32,
+}
+
+impl Session {
+    fn new(database: Arc<str>, read_only: bool, lent: Lent) -> Session {
+        let shared = Shared {
+            database,
+            read_only,
+            lent: Mutex::new(Some(lent)),
+            ended: AtomicBool::new(false),
+            savepoints: AtomicU32::new(0),
+            abandoned: AtomicU32::new(0),
+        };
+        Session { shared: Arc::new(shared), savepoint: None, open: true }
+    }
+
+    /// Keeps what was done: COMMIT, or for a nested session RELEASE SAVEPOINT. One round trip.
+    ///
+    /// A read-only session has nothing to keep and is ended by ROLLBACK here too.
+    ///
+    /// # Errors
+    /// [`Error::CommitUnknown`] if the connection was lost before the answer came: whether the
+    /// changes were kept is not known. [`Error::RolledBack`] if a statement had failed before and
+    /// its error was passed over: the server keeps nothing of such a transaction. Otherwise the
+    /// server's error (a deferred constraint, a serialization failure); nothing was kept then.
+    ///
+    /// Dropping the future once it has been polled leaves open whether the COMMIT happened.
+    pub async fn commit(self) -> Result<(), DbErr> {
+        Ok(self.end(true).await?)
+    }
+
+    /// Undoes what was done: ROLLBACK, or for a nested session ROLLBACK TO SAVEPOINT. One round
+    /// trip; dropping the session does the same without waiting.
+    ///
+    /// # Errors
+    /// The driver's, if the connection is lost; the server then rolls back by itself.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        Ok(self.end(false).await?)
+    }
+
+    /// Whether the server refuses writes in this session.
+    pub fn is_read_only(&self) -> bool {
+        self.shared.read_only
+    }
+
+    async fn end(mut self, commit: bool) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        if let Some(savepoint) = self.savepoint {
+            let mut lent = shared.lock().await?;
+            let sql = match commit {
+                true => format!("RELEASE SAVEPOINT wharf_{savepoint}"),
+                false => roll_back_to(savepoint),
+            };
+            lent.control(&sql).await.map_err(failed)?;
+            self.open = false;
+            return Ok(());
+        }
+        if commit {
+            // What dropped sessions left undone is not to be kept with the rest.
+            drop(shared.lock().await?);
+        }
+        let lent = shared.lent.lock().await.take();
+        self.open = false;
+        shared.ended.store(true, Ordering::Release);
+        match lent {
+            Some(lent) if commit && !shared.read_only => shared.commit(lent).await,
+            Some(lent) => roll_back(lent).await,
+            None => Err(shared.has_ended()),
+        }
+    }
+
+    /// A nested session: one round trip.
+    async fn nest(&self, read_only: bool) -> Result<Session, Error> {
+        let mut lent = self.shared.lock().await?;
+        let savepoint = self.shared.savepoints.fetch_add(1, Ordering::Relaxed) + 1;
+        // Made before it is asked for: if this future is dropped, the savepoint may be there.
+        let shared = Arc::clone(&self.shared);
+        let mut nested = Session { shared, savepoint: Some(savepoint), open: true };
+        let mut sql = format!("SAVEPOINT wharf_{savepoint}");
+        if read_only && !self.shared.read_only {
+            sql.push_str("; SET TRANSACTION READ ONLY");
+        }
+        let made = lent.control(&sql).await;
+        nested.open = made.is_ok();
+        made.map_err(failed)?;
+        Ok(nested)
+    }
+
+    /// The connection, for a statement that a query builder made.
+    async fn lent(&self) -> Result<MappedMutexGuard<'_, Lent>, Error> {
+        self.shared.lock().await
+    }
+
+    /// The connection, for a statement that the caller wrote.
+    async fn lent_for(&self, sql: &str) -> Result<MappedMutexGuard<'_, Lent>, Error> {
+        if let Some(keyword) = sql::controls_transaction(sql) {
+            let database = self.shared.database.to_string();
+            return Err(Error::TransactionControl { database, keyword });
+        }
+        let mut lent = self.shared.lock().await?;
+        lent.raw(sql);
+        Ok(lent)
+    }
+
+    /// The connection out of a session that nobody else has, its transaction still open, for the
+    /// statement `sql` of the caller's.
+    pub(crate) async fn into_lent(mut self, sql: &str) -> Result<Lent, Error> {
+        drop(self.lent_for(sql).await?);
+        let lent = self.shared.lent.lock().await.take();
+        self.open = false;
+        lent.ok_or_else(|| self.shared.has_ended())
+    }
+
+    /// Rolls back, and gives what was learned before.
+    pub(crate) async fn undo_and<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        let undone = self.rollback().await;
+        let value = result?;
+        undone?;
+        Ok(value)
+    }
+
+    /// Commits what went well, rolls back what did not.
+    pub(crate) async fn settle<T, E>(self, result: Result<T, E>) -> Result<T, TransactionError<E>> {
+        match result {
+            Ok(value) => {
+                self.commit().await.map_err(TransactionError::Connection)?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.roll_back_quietly().await;
+                Err(TransactionError::Transaction(error))
+            }
+        }
+    }
+
+    /// Rolls back for a caller who has an error to tell already.
+    async fn roll_back_quietly(self) {
+        if let Err(rollback) = self.rollback().await {
+            tracing::debug!(%rollback, "the server rolls back by itself");
+        }
+    }
+}
+
+impl Shared {
+    fn has_ended(&self) -> Error {
+        Error::SessionEnded { database: self.database.to_string() }
+    }
+
+    /// The connection, with what dropped sessions left undone done.
+    async fn lock(&self) -> Result<MappedMutexGuard<'_, Lent>, Error> {
+        let mut place = self.lent.lock().await;
+        if self.ended.load(Ordering::Acquire) {
+            drop(place.take());
+        }
+        let Ok(mut lent) = MutexGuard::try_map(place, Option::as_mut) else {
+            return Err(self.has_ended());
+        };
+        let abandoned = self.abandoned.load(Ordering::Acquire);
+        if abandoned != 0 {
+            // It stays to be done until it is answered: this future may be dropped as well, and
+            // rolling back to a savepoint twice does no harm.
+            lent.control(&roll_back_to(abandoned)).await.map_err(failed)?;
+            let (done, order) = (Ordering::AcqRel, Ordering::Acquire);
+            let _ = self.abandoned.compare_exchange(abandoned, 0, done, order);
+        }
+        Ok(lent)
+    }
+
+    async fn commit(&self, mut lent: Lent) -> Result<(), Error> {
+        // The server answers COMMIT of a failed transaction with ROLLBACK and calls it a success,
+        // and the driver passes that on. So where a statement has failed, the transaction is
+        // asked whether it still lives; where none has, nothing is asked.
+        if lent.has_failed() && lent.control("SELECT 1").await.is_err() {
+            roll_back(lent).await?;
+            return Err(Error::RolledBack { database: self.database.to_string() });
+        }
+        match lent.control("COMMIT").await {
+            Ok(()) => {
+                lent.set_in_transaction(false);
+                Ok(())
+            }
+            Err(error) if lent.is_broken() => Err(Error::CommitUnknown {
+                database: self.database.to_string(),
+                source: Arc::new(error),
+            }),
+            Err(error) => {
+                // A COMMIT that failed has ended the transaction.
+                lent.set_in_transaction(false);
+                Err(failed(error))
+            }
+        }
+    }
+}
+
+async fn roll_back(mut lent: Lent) -> Result<(), Error> {
+    lent.control("ROLLBACK").await.map_err(failed)?;
+    lent.set_in_transaction(false);
+    Ok(())
+}
+
+/// The savepoint itself stays until the transaction ends, so that this can be done again.
+fn roll_back_to(savepoint: u32) -> String {
+    format!("ROLLBACK TO SAVEPOINT wharf_{savepoint}")
+}
+
+fn failed(error: sqlx::Error) -> Error {
+    Error::Db(DbErr::Exec(pool::runtime(error)))
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        match self.savepoint {
+            Some(savepoint) => {
+                // The oldest wins: rolling back to it undoes the younger ones as well.
+                let oldest = |current| match current {
+                    0 => Some(savepoint),
+                    current => Some(savepoint.min(current)),
+                };
+                let _ =
+                    self.shared.abandoned.fetch_update(Ordering::AcqRel, Ordering::Acquire, oldest);
+            }
+            None => {
+                self.shared.ended.store(true, Ordering::Release);
+                // Where a nested session's statement holds the lock, the next to lock, or the
+                // last to let go, ends the transaction.
+                if let Ok(mut place) = self.shared.lent.try_lock() {
+                    drop(place.take());
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("database", &self.shared.database)
+            .field("read_only", &self.shared.read_only)
+            .field("savepoint", &self.savepoint)
+            .finish_non_exhaustive()
+    }
+}

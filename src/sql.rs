@@ -1,0 +1,366 @@
+//! SQL as text: quoting (the only copy), and what a statement's first word says about it.
+
+/// `name` as an SQL identifier, whatever it holds.
+///
+/// A NUL cannot be part of any identifier; PostgreSQL refuses the statement that holds one.
+pub(crate) fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether a raw statement would end, begin or prepare a transaction behind a session's back.
+///
+/// Savepoints (`SAVEPOINT`, `RELEASE`, `ROLLBACK TO`) stay inside the transaction and are let
+/// through. Looks at every statement of a text that holds several.
+pub(crate) fn controls_transaction(sql: &str) -> Option<&'static str> {
+    let mut words = Words::new(sql);
+    let mut first = true;
+    let mut function_body = false;
+    let mut creating = false;
+    while let Some(token) = words.next() {
+        match token {
+            Token::End => {
+                first = true;
+                creating = creating && function_body;
+            }
+            Token::Word(word) if first => {
+                first = false;
+                if function_body {
+                    // The statements of `BEGIN ATOMIC … END` are the function's, not ours.
+                    function_body = !is(word, "END");
+                    continue;
+                }
+                creating = is(word, "CREATE");
+                let rest = words.clone();
+                if let Some(control) = control_word(word, rest) {
+                    return Some(control);
+                }
+            }
+            Token::Word(word) => function_body |= creating && is(word, "ATOMIC"),
+            Token::Other => first = false,
+        }
+    }
+    None
+}
+
+fn control_word(word: &str, mut rest: Words<'_>) -> Option<&'static str> {
+    const CONTROL: [&str; 6] = ["BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK"];
+    let mut second = || match rest.next() {
+        Some(Token::Word(word)) => Some(word),
+        _ => None,
+    };
+    if is(word, "PREPARE") {
+        return second()
+            .is_some_and(|word| is(word, "TRANSACTION"))
+            .then_some("PREPARE TRANSACTION");
+    }
+    let control = CONTROL.into_iter().find(|control| is(word, control))?;
+    if control == "ROLLBACK" {
+        let mut next = second();
+        if next.is_some_and(|word| is(word, "WORK") || is(word, "TRANSACTION")) {
+            next = second();
+        }
+        if next.is_some_and(|word| is(word, "TO")) {
+            return None;
+        }
+    }
+    Some(control)
+}
+
+/// Whether a raw statement leaves something behind on its connection that the next borrower
+/// would meet: a setting, a transaction, a subscription, a prepared statement, a cursor.
+pub(crate) fn changes_connection(sql: &str) -> bool {
+    const LEAVES: [&str; 10] = [
+        "SET", "RESET", "BEGIN", "START", "LISTEN", "PREPARE", "DECLARE", "LOAD", "DISCARD", "COPY",
+    ];
+    let mut words = Words::new(sql);
+    let mut first = true;
+    while let Some(token) = words.next() {
+        match token {
+            Token::End => first = true,
+            Token::Word(word) if first => {
+                first = false;
+                if LEAVES.into_iter().any(|leaves| is(word, leaves)) {
+                    // SET LOCAL and its kin end with the transaction that they stand in.
+                    let ends = matches!(words.clone().next(), Some(Token::Word(what))
+                        if ["LOCAL", "TRANSACTION", "CONSTRAINTS"].into_iter().any(|w| is(what, w)));
+                    if !(is(word, "SET") && ends) {
+                        return true;
+                    }
+                }
+                if is(word, "CREATE") && words.clone().take_while(not_end).any(temporary) {
+                    return true;
+                }
+            }
+            Token::Word(word) => {
+                if is(word, "set_config") || starts(word, "pg_advisory_") || starts(word, "pg_try_")
+                {
+                    return true;
+                }
+            }
+            Token::Other => first = false,
+        }
+    }
+    false
+}
+
+fn not_end(token: &Token<'_>) -> bool {
+    !matches!(token, Token::End)
+}
+
+fn temporary(token: Token<'_>) -> bool {
+    matches!(token, Token::Word(word) if is(word, "TEMP") || is(word, "TEMPORARY"))
+}
+
+/// Whether a statement that a query builder made can only read: a `SELECT` that changes no
+/// setting on its way.
+pub(crate) fn only_reads(sql: &str) -> bool {
+    let mut words = Words::new(sql).filter(not_end);
+    match words.next() {
+        Some(Token::Word(word)) if is(word, "SELECT") => {}
+        _ => return false,
+    }
+    !changes_connection(sql)
+}
+
+fn is(word: &str, keyword: &str) -> bool {
+    word.eq_ignore_ascii_case(keyword)
+}
+
+fn starts(word: &str, prefix: &str) -> bool {
+    word.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Token<'a> {
+    /// A keyword or an identifier, quoted ones without their quotes.
+    Word(&'a str),
+    /// A literal, a number, an operator.
+    Other,
+    /// `;`
+    End,
+}
+
+/// PostgreSQL's lexical rules as far as they decide where a statement ends and what is a word.
+#[derive(Clone)]
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { rest: sql }
+    }
+
+    /// Takes `len` bytes off the front; the rest of the text where there are not that many.
+    fn take(&mut self, len: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at_checked(len).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        taken
+    }
+
+    fn skip_line_comment(&mut self) {
+        let len = self.rest.find(['\n', '\r']).unwrap_or(self.rest.len());
+        self.take(len);
+    }
+
+    fn skip_block_comment(&mut self) {
+        let mut depth = 0usize;
+        loop {
+            let opens = self.rest.starts_with("/*");
+            if opens || self.rest.starts_with("*/") {
+                depth = if opens { depth + 1 } else { depth - 1 };
+                self.take(2);
+                if depth == 0 {
+                    return;
+                }
+            } else {
+                match self.rest.chars().next() {
+                    Some(char) => self.take(char.len_utf8()),
+                    None => return,
+                };
+            }
+        }
+    }
+
+    /// Takes a quoted text from its opening quote on and gives what is between the quotes.
+    fn take_quoted(&mut self, quote: char, backslash: bool) -> &'a str {
+        self.take(quote.len_utf8());
+        let text = self.rest;
+        let mut chars = text.char_indices().peekable();
+        while let Some((at, char)) = chars.next() {
+            if backslash && char == '\\' {
+                chars.next();
+            } else if char == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+                self.take(at + quote.len_utf8());
+                return text.get(..at).unwrap_or_default();
+            }
+        }
+        self.rest = "";
+        text
+    }
+
+    /// Takes `$tag$ … $tag$`, or just the `$` where none opens.
+    fn take_dollar(&mut self) {
+        let tag = self.rest.get(1..).and_then(|after| {
+            let len = after.find('$')?;
+            let name = after.get(..len)?;
+            let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+            let digit = name.starts_with(|c: char| c.is_ascii_digit());
+            (plain && !digit).then_some(len + 2)
+        });
+        let Some(len) = tag else {
+            self.take(1);
+            return;
+        };
+        let tag = self.take(len);
+        match self.rest.find(tag) {
+            Some(at) => self.take(at + len),
+            None => self.take(self.rest.len()),
+        };
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        loop {
+            let char = self.rest.chars().next()?;
+            let mut ahead = self.rest.chars().skip(1);
+            match char {
+                // \u{b}: a vertical tab is white space to PostgreSQL, not to is_ascii_whitespace.
+                c if c.is_ascii_whitespace() || c == '\u{b}' => {
+                    self.take(1);
+                }
+                '-' if ahead.next() == Some('-') => self.skip_line_comment(),
+                '/' if ahead.next() == Some('*') => self.skip_block_comment(),
+                ';' => {
+                    self.take(1);
+                    return Some(Token::End);
+                }
+                '\'' => {
+                    self.take_quoted('\'', false);
+                    return Some(Token::Other);
+                }
+                'e' | 'E' if ahead.next() == Some('\'') => {
+                    self.take(1);
+                    self.take_quoted('\'', true);
+                    return Some(Token::Other);
+                }
+                '"' => return Some(Token::Word(self.take_quoted('"', false))),
+                '$' => {
+                    self.take_dollar();
+                    return Some(Token::Other);
+                }
+                c if c.is_alphabetic() || c == '_' => {
+                    let len = self
+                        .rest
+                        .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
+                        .unwrap_or(self.rest.len());
+                    return Some(Token::Word(self.take(len)));
+                }
+                c => {
+                    self.take(c.len_utf8());
+                    return Some(Token::Other);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_identifiers_whatever_they_hold() {
+        assert_eq!(quote_ident("plain"), r#""plain""#);
+        assert_eq!(quote_ident(r#"a"; DROP TABLE x; --"#), r#""a""; DROP TABLE x; --""#);
+    }
+
+    #[test]
+    fn finds_transaction_control_wherever_it_hides() {
+        for sql in [
+            "COMMIT",
+            "  \t\u{b}\n commit work",
+            ";;COMMIT",
+            "/* a /* nested */ comment */ -- and a line\n END",
+            "INSERT INTO t VALUES ('it''s; fine'); COMMIT; INSERT INTO t VALUES (2)",
+            "SELECT E'\\';'; ROLLBACK",
+            "SELECT $$; $$; ABORT",
+            "SELECT $a$ $$; $a$; START TRANSACTION",
+            "SELECT \"a;b\"; BEGIN",
+            "ROLLBACK AND CHAIN",
+            "PREPARE TRANSACTION 'x'",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END; COMMIT",
+        ] {
+            assert!(controls_transaction(sql).is_some(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn leaves_alone_what_stays_inside_the_transaction() {
+        for sql in [
+            "SAVEPOINT a",
+            "ROLLBACK TO SAVEPOINT a",
+            "rollback transaction to a",
+            "RELEASE a",
+            "INSERT INTO t VALUES ('; COMMIT')",
+            "DO $$ BEGIN PERFORM 1; END $$",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END",
+            "PREPARE p AS SELECT 1",
+            "SELECT 1 /* ; COMMIT */ -- ; COMMIT",
+            "",
+            ";",
+            "SELECT 'unclosed",
+            "$",
+            "/* unclosed",
+        ] {
+            assert_eq!(controls_transaction(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn sees_what_a_statement_leaves_on_its_connection() {
+        for sql in [
+            "SET search_path = a",
+            "select set_config('a.b', 'c', false)",
+            "SELECT \"set_config\"('a.b', 'c', false)",
+            "CREATE TEMP TABLE t (id int)",
+            "SELECT 1; LISTEN x",
+            "SELECT pg_advisory_lock(1)",
+        ] {
+            assert!(changes_connection(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT 1",
+            "SET LOCAL statement_timeout = '1s'",
+            "SET TRANSACTION READ ONLY",
+            "UPDATE t SET a = 1",
+            "CREATE TABLE temperature (id int)",
+            "SELECT 'set_config'",
+        ] {
+            assert!(!changes_connection(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn only_a_select_only_reads() {
+        assert!(only_reads("SELECT \"a\" FROM \"t\" WHERE \"b\" = $1"));
+        for sql in [
+            "INSERT INTO t VALUES (1)",
+            "WITH x AS (INSERT INTO t VALUES (1) RETURNING id) SELECT * FROM x",
+            "SELECT set_config('default_transaction_read_only', 'off', false)",
+            "",
+        ] {
+            assert!(!only_reads(sql), "{sql}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE \\\\\n\u{b}é]{0,60}") {
+            let _ = (controls_transaction(&sql), changes_connection(&sql), only_reads(&sql));
+        }
+    }
+}

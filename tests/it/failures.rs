@@ -1,0 +1,166 @@
+//! What is wrong is told by its own name, within the configured time, without a secret.
+
+use std::time::{Duration, Instant};
+
+use sea_orm::ConnectionTrait;
+use wharf::{ConnectErrorKind, Error, Manager, Pg, config::Config};
+
+use crate::support::{TestDatabase, config, native_server, server_address};
+
+const PASSWORD: &str = "hunter2-would-be-seen";
+
+async fn connect_error(pg: &Pg) -> (ConnectErrorKind, String) {
+    let started = Instant::now();
+    let error = Error::from(pg.execute_unprepared("SELECT 1").await.unwrap_err());
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+    let debug = format!("{error:?}");
+    let Error::Connect(error) = error else { panic!("{error}") };
+    let text = error.to_string();
+    assert!(!text.contains(PASSWORD) && !debug.contains(PASSWORD), "{text} {debug}");
+    (error.kind, text)
+}
+
+fn entry(more: &str) -> Pg {
+    let yaml = format!(
+        "databases:\n  orders:\n    pool_timeout: 3\n    connect_timeout: 1\n    \
+         password: {PASSWORD}\n{more}"
+    );
+    Manager::from_config(config(&yaml)).db("orders").unwrap()
+}
+
+#[tokio::test]
+async fn a_database_that_nobody_listens_for() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let pg =
+        entry(&format!("    host: 127.0.0.1\n    port: {port}\n    database: d\n    user: u\n"));
+    let (kind, text) = connect_error(&pg).await;
+    assert_eq!(kind, ConnectErrorKind::Unreachable, "{text}");
+    assert!(text.contains("`orders`") && text.contains(&format!("u@127.0.0.1:{port}/d")), "{text}");
+    assert!(text.contains("is the server running"), "{text}");
+    // Many at once are told the same, none of them that the pool was used up.
+    let waiters = (0..40).map(|_| connect_error(&pg));
+    for (kind, text) in futures_util::future::join_all(waiters).await {
+        assert_eq!(kind, ConnectErrorKind::Unreachable, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve() {
+    let pg = entry("    host: no-such-host.invalid\n    database: d\n    user: u\n");
+    let (kind, text) = connect_error(&pg).await;
+    assert_eq!(kind, ConnectErrorKind::Unreachable, "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let pg = entry(&format!(
+        "    host: 127.0.0.1\n    port: {port}\n    database: d\n    user: u\n    pool_size: 1\n    \
+         max_overflow: 0\n"
+    ));
+    let (kind, text) = connect_error(&pg).await;
+    assert_eq!(kind, ConnectErrorKind::Timeout, "{text}");
+    // Those who wait behind the one that connects are not told of a pool that is too small.
+    let waiters = (0..4).map(|_| connect_error(&pg));
+    for (kind, text) in futures_util::future::join_all(waiters).await {
+        assert_eq!(kind, ConnectErrorKind::Timeout, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password() {
+    let server = native_server("wrong-password");
+    let endpoint = server.start().await.unwrap();
+    let pg = entry(&format!(
+        "    host: {}\n    port: {}\n    database: postgres\n    user: {}\n",
+        endpoint.host, endpoint.port, endpoint.user
+    ));
+    let (kind, text) = connect_error(&pg).await;
+    assert_eq!(kind, ConnectErrorKind::Authentication, "{text}");
+    assert!(text.contains("check user and password"), "{text}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist() {
+    let database = TestDatabase::new().await;
+    let url = database.url().replace(&database.name, "no_such_database");
+    let error = Pg::from_url(&url).await.unwrap_err();
+    let Error::Connect(error) = error else { panic!("{error}") };
+    assert_eq!(error.kind, ConnectErrorKind::NoSuchDatabase, "{error}");
+    assert!(error.to_string().contains("no_such_database"), "{error}");
+}
+
+#[tokio::test]
+async fn more_connections_than_the_server_takes() {
+    let database = TestDatabase::new().await;
+    let admin = database.pg().await;
+    let role = format!("{}_few", database.name);
+    admin
+        .execute_unprepared(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 1"
+        ))
+        .await
+        .unwrap();
+    let (host, port) = server_address();
+    let pg = entry(&format!(
+        "    host: {host}\n    port: {port}\n    database: {}\n    user: {role}\n",
+        database.name
+    ));
+    let held = pg.session().await.unwrap();
+    let (kind, text) = connect_error(&pg).await;
+    assert_eq!(kind, ConnectErrorKind::TooManyConnections, "{text}");
+    drop(held);
+    pg.close().await.unwrap();
+    admin.execute_unprepared(&format!("DROP ROLE {role}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_that_the_server_does_not_speak() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["ssl_mode: require", "connect_timeout: 2"]);
+    let error = Error::from(pg.execute_unprepared("SELECT 1").await.unwrap_err());
+    let Error::Connect(error) = error else { panic!("{error}") };
+    assert_eq!(error.kind, ConnectErrorKind::Tls, "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_the_file_does_not_name() {
+    let database = TestDatabase::new().await;
+    let manager = Manager::from_config(database.config(&[]));
+    let error = manager.db("its").unwrap_err();
+    assert_eq!(error.to_string(), "no database is named `its`; did you mean `it`?");
+    let error = manager.db("orders").unwrap_err();
+    assert_eq!(error.to_string(), "no database is named `orders`; there are it");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_or_is_not_yaml() {
+    let error = Manager::open("no/such/infra.yaml").await.unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error}");
+    assert!(error.to_string().contains("no/such/infra.yaml"), "{error}");
+    let error = Config::loader("it.yaml").text("databases: [").env([]).load().unwrap_err();
+    assert!(error.to_string().contains("it.yaml"), "{error}");
+}
+
+#[tokio::test]
+async fn a_statements_error_keeps_the_shape_that_seaorm_gives_it() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let error = pg.execute_unprepared("SELECT 1 / 0").await.unwrap_err();
+    assert!(matches!(
+        &error,
+        sea_orm::DbErr::Exec(sea_orm::RuntimeErr::SqlxError(inner))
+            if inner.as_database_error().is_some()
+    ));
+    assert!(Error::of(&error).is_none());
+    let error = Error::from(error);
+    assert_eq!(error.sqlstate().as_deref(), Some("22012"));
+    assert!(!error.is_retryable());
+    let retryable = pg
+        .execute_unprepared("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$")
+        .await
+        .unwrap_err();
+    assert!(Error::from(retryable).is_retryable());
+}

@@ -1,0 +1,16 @@
+//! What wharf promises, shown on a real PostgreSQL.
+//!
+//! `TEST_DATABASE_URL` names the server; without it, this machine's own PostgreSQL is started for
+//! the run. Where neither is there, the tests fail and say what to do.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod embedded;
+mod failures;
+mod manager;
+mod orm;
+mod pool;
+mod read_only;
+mod session;

@@ -1,0 +1,218 @@
+//! Connections come back clean, or not at all.
+
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use sea_orm::{ConnectionTrait, Statement, StreamTrait};
+use wharf::{Error, Pg};
+
+use crate::support::{TestDatabase, number};
+
+fn statement(sql: &str) -> Statement {
+    Statement::from_string(sea_orm::DbBackend::Postgres, sql)
+}
+
+async fn backend(pg: &Pg) -> i64 {
+    number(pg, "SELECT pg_backend_pid()::bigint").await
+}
+
+#[tokio::test]
+async fn the_same_connection_serves_one_call_after_the_other() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&[]);
+    let first = backend(&pg).await;
+    for _ in 0..20 {
+        assert_eq!(backend(&pg).await, first);
+    }
+    assert_eq!(pg.stats().writer.open, 1);
+    assert_eq!(pg.stats().writer.idle, 1);
+}
+
+#[tokio::test]
+async fn overflow_is_closed_when_it_comes_back() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 2"]);
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(pg.session().await.unwrap());
+    }
+    assert_eq!(pg.stats().writer.in_use, 3);
+    for session in sessions {
+        session.rollback().await.unwrap();
+    }
+    assert_eq!(pg.stats().writer.open, 1);
+}
+
+#[tokio::test]
+async fn waiting_too_long_says_what_the_pool_was_doing() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0", "pool_timeout: 0.2"]);
+    let _held = (pg.session().await.unwrap(), pg.session().await.unwrap());
+    let started = Instant::now();
+    let error = Error::from(pg.execute_unprepared("SELECT 1").await.unwrap_err());
+    assert!(started.elapsed() < Duration::from_secs(2));
+    let Error::PoolTimeout(timeout) = &error else { panic!("{error}") };
+    assert_eq!((timeout.stats.max, timeout.stats.in_use), (2, 2));
+    let text = error.to_string();
+    assert!(text.contains("`it`") && text.contains("2 of at most 2 open, 2 in use"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_raw_statement_set_is_not_met_by_the_next() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    for sql in [
+        "SET search_path = elsewhere",
+        "SELECT set_config('search_path', 'elsewhere', false)",
+        "BEGIN",
+        "CREATE TEMP TABLE elsewhere (id int)",
+        "SELECT pg_advisory_lock(7)",
+    ] {
+        pg.execute_unprepared(sql).await.unwrap();
+        let path = pg.query_one_raw(statement("SHOW search_path")).await.unwrap().unwrap();
+        assert_eq!(path.try_get_by_index::<String>(0).unwrap(), "\"$user\", public", "{sql}");
+        assert_eq!(
+            number(&pg, "SELECT count(*) FROM pg_class WHERE relname = 'elsewhere'").await,
+            0
+        );
+        assert_eq!(
+            number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await,
+            0
+        );
+    }
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared("SET search_path = elsewhere").await.unwrap();
+    session.commit().await.unwrap();
+    let path = pg.query_one_raw(statement("SHOW search_path")).await.unwrap().unwrap();
+    assert_eq!(path.try_get_by_index::<String>(0).unwrap(), "\"$user\", public");
+}
+
+#[tokio::test]
+async fn settings_of_the_file_survive_reset_all() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&[
+        "schema: '\"Odd schema\", public'",
+        "statement_timeout: 90s",
+        "lock_timeout: 4500",
+        "idle_in_transaction_timeout: 2min",
+        "application_name: wharf tests",
+    ]);
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared("RESET ALL").await.unwrap();
+    for (setting, value) in [
+        ("search_path", "\"Odd schema\", public"),
+        ("statement_timeout", "90s"),
+        ("lock_timeout", "4500ms"),
+        ("idle_in_transaction_session_timeout", "2min"),
+        ("application_name", "wharf tests"),
+    ] {
+        let sql = format!("SHOW {setting}");
+        let row = session.query_one_raw(statement(&sql)).await.unwrap().unwrap();
+        let shown: String = row.try_get_by_index(0).unwrap();
+        let expected = if setting == "statement_timeout" { "90s" } else { value };
+        assert!(shown == expected || (shown == "1min 30s"), "{setting}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_future_costs_the_pool_nothing() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0", "pool_timeout: 5"]);
+    pg.execute_unprepared("CREATE TABLE entry (n int)").await.unwrap();
+    for round in 0..150u64 {
+        let cut = Duration::from_micros(round * 40);
+        let work = async {
+            let mut rows =
+                pg.stream_raw(statement("SELECT n FROM generate_series(1, 50) n")).await?;
+            rows.try_next().await?;
+            drop(rows);
+            let session = pg.session().await?;
+            session.execute_unprepared("INSERT INTO entry VALUES (1)").await?;
+            session.execute_unprepared("SET LOCAL work_mem = '1MB'").await?;
+            session.query_all_raw(statement("SELECT * FROM entry")).await?;
+            session.rollback().await
+        };
+        let _ = tokio::time::timeout(cut, work).await;
+    }
+    // Every place is there, and nothing is left on either connection or in the table.
+    let (one, two) = (pg.session().await.unwrap(), pg.session().await.unwrap());
+    for session in [&one, &two] {
+        assert_eq!(number(session, "SELECT count(*) FROM entry").await, 0);
+    }
+    drop((one, two));
+    assert!(pg.stats().writer.open <= 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ended_is_not_lent_again() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let pid = backend(&pg).await;
+    let other = database.pg().await;
+    number(&other, &format!("SELECT pg_terminate_backend({pid})::int::bigint")).await;
+    // One that was used a moment ago is lent unasked: at most that one statement fails.
+    let _ = pg.ping().await;
+    assert_ne!(backend(&pg).await, pid);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_asked_before_it_is_lent() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let pid = backend(&pg).await;
+    let other = database.pg().await;
+    number(&other, &format!("SELECT pg_terminate_backend({pid})::int::bigint")).await;
+    // The clock of the pool is what is waited for here, not another task.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_ne!(backend(&pg).await, pid);
+}
+
+#[tokio::test]
+async fn a_connection_past_its_recycle_time_is_replaced() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0", "pool_recycle: 0.2"]);
+    let pid = backend(&pg).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_ne!(backend(&pg).await, pid);
+}
+
+#[tokio::test]
+async fn waiters_are_served_in_the_order_in_which_they_came() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let held = pg.session().await.unwrap();
+    let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let mut tasks = Vec::new();
+    for n in 0..5 {
+        let (waiter, served) = (pg.clone(), served.clone());
+        tasks.push(tokio::spawn(async move {
+            let session = waiter.session().await.unwrap();
+            served.send(n).unwrap();
+            session.rollback().await.unwrap();
+        }));
+        while pg.stats().writer.waiting < n + 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    held.rollback().await.unwrap();
+    for expected in 0..5 {
+        assert_eq!(order.recv().await, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_pool_says_so() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let session = pg.session().await.unwrap();
+    pg.close_by_ref().await.unwrap();
+    let error = Error::from(pg.clone().execute_unprepared("SELECT 1").await.unwrap_err());
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+    session.execute_unprepared("SELECT 1").await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(pg.stats().writer.open, 0);
+    // Closed before its first use is closed as well.
+    let pg = database.pg_with(&[]);
+    pg.close_by_ref().await.unwrap();
+    assert!(pg.execute_unprepared("SELECT 1").await.is_err());
+}

@@ -1,0 +1,293 @@
+//! A session is kept whole or not at all.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::{FutureExt, TryStreamExt};
+use sea_orm::{
+    AccessMode, ConnectionTrait, DbErr, IsolationLevel, Statement, StreamTrait, TransactionOptions,
+    TransactionTrait,
+};
+use wharf::{Error, Pg};
+
+use crate::support::{TestDatabase, number};
+
+async fn counter() -> (TestDatabase, Pg) {
+    let database = TestDatabase::new().await;
+    // One connection: what one session leaves behind, the next one meets.
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0", "pool_timeout: 5"]);
+    pg.execute_unprepared("CREATE TABLE entry (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        .await
+        .unwrap();
+    (database, pg)
+}
+
+async fn entries(db: &impl ConnectionTrait) -> i64 {
+    number(db, "SELECT count(*) FROM entry").await
+}
+
+const ADD: &str = "INSERT INTO entry VALUES (1)";
+
+#[tokio::test]
+async fn a_closure_that_gives_ok_is_committed_in_three_statements() {
+    let (_database, pg) = counter().await;
+    let rows = pg.session().run(async |s| s.execute_unprepared(ADD).await).await.unwrap();
+    assert_eq!(rows.rows_affected(), 1);
+    assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_closure_that_gives_err_is_rolled_back() {
+    let (_database, pg) = counter().await;
+    let result: Result<(), DbErr> = pg
+        .session()
+        .run(async |s| {
+            s.execute_unprepared(ADD).await?;
+            Err(DbErr::Custom("changed my mind".to_owned()))
+        })
+        .await;
+    assert_eq!(result.unwrap_err(), DbErr::Custom("changed my mind".to_owned()));
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_closure_may_fail_with_an_error_of_its_own() {
+    #[derive(Debug)]
+    struct Mine;
+    impl From<DbErr> for Mine {
+        fn from(_: DbErr) -> Mine {
+            Mine
+        }
+    }
+    impl From<Error> for Mine {
+        fn from(_: Error) -> Mine {
+            Mine
+        }
+    }
+    let (_database, pg) = counter().await;
+    let result: Result<(), Mine> = pg
+        .session()
+        .run(async |s| {
+            s.execute_unprepared(ADD).await?;
+            Err(Mine)
+        })
+        .await;
+    result.unwrap_err();
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_closure_that_panics_is_rolled_back() {
+    let (_database, pg) = counter().await;
+    let run = pg.session().run(async |s| {
+        s.execute_unprepared(ADD).await?;
+        if s.is_read_only() {
+            return Ok(());
+        }
+        panic!("a bug in the closure");
+        #[allow(unreachable_code)]
+        Ok::<(), DbErr>(())
+    });
+    AssertUnwindSafe(run).catch_unwind().await.unwrap_err();
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_closure_whose_future_is_dropped_is_rolled_back() {
+    let (_database, pg) = counter().await;
+    let run = pg.session().run(async |s| {
+        s.execute_unprepared(ADD).await?;
+        s.execute_unprepared("SELECT pg_sleep(60)").await
+    });
+    tokio::time::timeout(Duration::from_millis(300), run).await.unwrap_err();
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_is_rolled_back() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    drop(session);
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_session_is_committed_by_hand() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().isolation(IsolationLevel::Serializable).await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_nested_session_is_undone_alone() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    let nested = session.begin().await.unwrap();
+    nested.execute_unprepared("INSERT INTO entry VALUES (2)").await.unwrap();
+    nested.rollback().await.unwrap();
+    let nested = session.begin().await.unwrap();
+    nested.execute_unprepared("INSERT INTO entry VALUES (3)").await.unwrap();
+    let inmost = nested.begin().await.unwrap();
+    inmost.execute_unprepared("INSERT INTO entry VALUES (4)").await.unwrap();
+    drop(inmost);
+    assert_eq!(entries(&nested).await, 2);
+    nested.commit().await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(number(&pg, "SELECT sum(n) FROM entry").await, 4);
+}
+
+#[tokio::test]
+async fn a_nested_session_dropped_last_is_undone_before_the_commit() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    let nested = session.begin().await.unwrap();
+    nested.execute_unprepared("INSERT INTO entry VALUES (2)").await.unwrap();
+    drop(nested);
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_failure_in_a_nested_session_leaves_the_outer_one_whole() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    let nested = session.begin().await.unwrap();
+    nested.execute_unprepared("SELECT 1 / 0").await.unwrap_err();
+    drop(nested);
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_nested_session_outlives_nothing() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    let nested = session.begin().await.unwrap();
+    session.commit().await.unwrap();
+    let error = Error::from(nested.execute_unprepared(ADD).await.unwrap_err());
+    assert!(matches!(error, Error::SessionEnded { .. }), "{error}");
+    drop(nested);
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_nested_session_has_no_isolation_of_its_own_and_says_so() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    let options = TransactionOptions {
+        isolation_level: Some(IsolationLevel::Serializable),
+        ..Default::default()
+    };
+    let error = session.begin_with_options(options).await.unwrap_err();
+    assert!(error.to_string().contains("isolation level of the outermost"), "{error}");
+    let read_only = session.begin_with_config(None, Some(AccessMode::ReadOnly)).await.unwrap();
+    read_only.execute_unprepared(ADD).await.unwrap_err();
+    drop(read_only);
+    session.execute_unprepared(ADD).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_commit_that_the_server_turned_into_a_rollback_is_an_error() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.execute_unprepared("SELECT 1 / 0").await.unwrap_err();
+    let error = Error::from(session.commit().await.unwrap_err());
+    assert!(matches!(error, Error::RolledBack { .. }), "{error}");
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_failure_rolled_back_by_hand_does_not_keep_the_rest_from_being_committed() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.execute_unprepared("SAVEPOINT mine").await.unwrap();
+    session.execute_unprepared("SELECT 1 / 0").await.unwrap_err();
+    session.execute_unprepared("ROLLBACK TO SAVEPOINT mine").await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_constraint_that_fails_at_commit_is_the_servers_error() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    let error = Error::from(session.commit().await.unwrap_err());
+    assert_eq!(error.sqlstate().as_deref(), Some("23505"), "{error}");
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_unknown() {
+    let (_database, pg) = counter().await;
+    pg.execute_unprepared(
+        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON entry DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION cut()",
+    )
+    .await
+    .unwrap();
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    let error = Error::from(session.commit().await.unwrap_err());
+    assert!(matches!(error, Error::CommitUnknown { .. }), "{error}");
+    assert!(!error.is_retryable());
+    // The pool has not kept the dead connection.
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn raw_sql_cannot_end_the_transaction() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    for sql in ["COMMIT", "/* ; */ end", "SELECT 1; ROLLBACK", "BEGIN", "ABORT"] {
+        let error = Error::from(session.execute_unprepared(sql).await.unwrap_err());
+        assert!(matches!(error, Error::TransactionControl { .. }), "{sql}: {error}");
+    }
+    let commit = Statement::from_string(session.get_database_backend(), "COMMIT");
+    session.query_all_raw(commit.clone()).await.unwrap_err();
+    session.query_one_raw(commit.clone()).await.unwrap_err();
+    session.execute_raw(commit.clone()).await.unwrap_err();
+    assert!(session.stream_raw(commit).await.is_err());
+    drop(session);
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_stream_left_half_way_leaves_the_session_usable() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    let many = Statement::from_string(
+        session.get_database_backend(),
+        "SELECT n FROM generate_series(1, 100000) n",
+    );
+    let mut stream = session.stream_raw(many).await.unwrap();
+    stream.try_next().await.unwrap().unwrap();
+    drop(stream);
+    session.execute_unprepared(ADD).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_statement_dropped_half_way_leaves_the_session_usable() {
+    let (_database, pg) = counter().await;
+    let session = pg.session().await.unwrap();
+    let slow = session.execute_unprepared("SELECT pg_sleep(0.2)");
+    tokio::time::timeout(Duration::from_millis(20), slow).await.unwrap_err();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
+}

@@ -1,0 +1,140 @@
+//! A server for the run, and a database for every test.
+
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicU32, Ordering},
+};
+
+use migration::shop;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use sea_orm_migration::MigratorTrait;
+use wharf::{
+    Pg,
+    config::{Config, PgServerConfig, Runtime},
+    pgserver::{Endpoint, PgServer, PgServerError},
+};
+
+/// URL of a database on the server of this run, up to its last slash.
+static SERVER: LazyLock<String> = LazyLock::new(|| {
+    if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
+        let (server, _) = url.rsplit_once('/').expect("TEST_DATABASE_URL ends in /database");
+        return server.to_owned();
+    }
+    let start = on_a_thread(async {
+        let server = native_server("wharf-it");
+        let endpoint = server.start().await?;
+        // The server lives as long as this process: statics are not dropped.
+        std::mem::forget(server);
+        Ok::<_, PgServerError>(endpoint)
+    });
+    match start {
+        Ok(Endpoint { host, port, user, .. }) => {
+            format!("postgres://{user}:{PASSWORD}@{host}:{port}")
+        }
+        Err(error) => panic!(
+            "no PostgreSQL to test against: {error}\nSet TEST_DATABASE_URL to a database of a \
+             server that may be written to, or install PostgreSQL (Debian: apt-get install \
+             postgresql)."
+        ),
+    }
+});
+
+const PASSWORD: &str = "it";
+
+/// A server of this machine's PostgreSQL that ends with this process.
+pub fn native_server(name: &str) -> PgServer {
+    let mut config = PgServerConfig::new(name);
+    config.runtime = Runtime::Native;
+    config.pass = Some(PASSWORD.into());
+    PgServer::temporary(config, Vec::new())
+}
+
+/// Blocks on a runtime of its own, whatever runtime the caller is on.
+fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::spawn(move || runtime().block_on(work)).join().unwrap()
+}
+
+/// An empty database, dropped with this value.
+pub struct TestDatabase {
+    pub name: String,
+}
+
+impl TestDatabase {
+    pub async fn new() -> TestDatabase {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("wharf_it_{}_{next}", std::process::id());
+        let sql = format!("CREATE DATABASE {name}");
+        admin().await.execute_unprepared(&sql).await.unwrap();
+        TestDatabase { name }
+    }
+
+    /// With the tables of the shop.
+    pub async fn shop() -> TestDatabase {
+        let database = TestDatabase::new().await;
+        let sea_orm = database.sea_orm().await;
+        shop::Migrator::up(&sea_orm, None).await.unwrap();
+        sea_orm.close().await.unwrap();
+        database
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}/{}", *SERVER, self.name)
+    }
+
+    pub async fn sea_orm(&self) -> DatabaseConnection {
+        Database::connect(self.url()).await.unwrap()
+    }
+
+    pub async fn pg(&self) -> Pg {
+        Pg::from_url(&self.url()).await.unwrap()
+    }
+
+    /// A file with one entry, `it`, on this database; `more` are further lines of the entry.
+    pub fn config(&self, more: &[&str]) -> Config {
+        config(&format!("databases:\n{}", self.entry("it", more)))
+    }
+
+    pub fn entry(&self, name: &str, more: &[&str]) -> String {
+        let mut entry = format!("  {name}:\n    url: \"{}\"\n", self.url());
+        for line in more {
+            entry.push_str(&format!("    {line}\n"));
+        }
+        entry
+    }
+
+    /// The entry `it` of [`config`](Self::config).
+    pub fn pg_with(&self, more: &[&str]) -> Pg {
+        wharf::Manager::from_config(self.config(more)).db("it").unwrap()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        on_a_thread(async move { admin().await.execute_unprepared(&sql).await.unwrap() });
+    }
+}
+
+async fn admin() -> DatabaseConnection {
+    let mut options = sea_orm::ConnectOptions::new(format!("{}/postgres", *SERVER));
+    options.max_connections(1).sqlx_logging(false);
+    Database::connect(options).await.unwrap()
+}
+
+/// The host and port of the server of this run.
+pub fn server_address() -> (String, u16) {
+    let url = url::Url::parse(&SERVER).unwrap();
+    (url.host_str().unwrap_or("localhost").to_owned(), url.port().unwrap_or(5432))
+}
+
+pub fn config(yaml: &str) -> Config {
+    Config::loader("it.yaml").text(yaml).env([]).load().unwrap()
+}
+
+/// The one number that a query gives.
+pub async fn number(db: &impl ConnectionTrait, sql: &str) -> i64 {
+    let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    db.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+}
