@@ -22,7 +22,8 @@ type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    tracing_subscriber::fmt().without_time().init();
+    let log = tracing_subscriber::fmt().without_time().with_target(false);
+    log.with_env_filter("wharf=info,warn").init();
 
     let manager = Manager::open("etc/infra.yaml").await?;
     manager.start_pgserver().await?;
@@ -121,7 +122,7 @@ async fn nearest(
 
 /// pgvector's `<=>`.
 fn cosine_distance(to: PgVector) -> SimpleExpr {
-    Expr::col(passage::Column::Embedding).binary(BinOper::Custom("<=>".into()), Expr::val(to))
+    Expr::col(passage::Column::Embedding).binary(BinOper::Custom("<=>"), Expr::val(to))
 }
 
 /// The lines of `NAME.tsv`, two columns each, with their embeddings from beside it.

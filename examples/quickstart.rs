@@ -14,7 +14,8 @@ use wharf::{Error, Manager};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().without_time().init();
+    let log = tracing_subscriber::fmt().without_time().with_target(false);
+    log.with_env_filter("wharf=info,warn").init();
 
     let manager = Manager::open("etc/infra.yaml").await?;
     manager.start_pgserver().await?;

@@ -310,9 +310,10 @@ impl fmt::Display for ConnectError {
         };
         write!(f, "database `{database}`: {target} {what} (after {elapsed:.0?}")?;
         if let Some(source) = &self.source {
-            match source.as_database_error() {
-                Some(error) => write!(f, "; the server says: {}", error.message())?,
-                None => write!(f, "; {source}")?,
+            match &**source {
+                sqlx::Error::Database(error) => write!(f, "; it says: {}", error.message())?,
+                sqlx::Error::Io(error) => write!(f, "; {error}")?,
+                error => write!(f, "; {error}")?,
             }
         }
         write!(f, "): {remedy}")

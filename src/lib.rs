@@ -1,4 +1,51 @@
-//! wharf: the database layer between a Rust service and PostgreSQL.
+//! The database layer between a Rust service and PostgreSQL.
+//!
+//! One YAML file names the databases. SeaORM's entities run against them over connections that
+//! wharf lends, in sessions that are kept whole or not at all; and the same file brings up the
+//! PostgreSQL server to develop against.
+//!
+//! ```no_run
+//! # async fn doc() -> Result<(), wharf::Error> {
+//! use sea_orm::{ConnectionTrait, TransactionTrait};
+//!
+//! let manager = wharf::Manager::open("etc/infra.yaml").await?;
+//! let pg = manager.db("shop")?;                       // a SeaORM connection, pooled
+//!
+//! pg.session()                                        // all or nothing
+//!     .run(async |s| {
+//!         s.execute_unprepared("UPDATE account SET cents = cents - 100 WHERE id = 1").await?;
+//!         s.execute_unprepared("UPDATE account SET cents = cents + 100 WHERE id = 2").await
+//!     })
+//!     .await?;
+//!
+//! let report = pg.session().read_only().await?;       // the server refuses writes
+//! # Ok(()) }
+//! ```
+//!
+//! # Where to look
+//! - [`Manager`]: every database of a file, by name.
+//! - [`Pg`]: one database; `&Pg` is what SeaORM takes as a connection.
+//! - [`Session`]: a unit of work; `&Session` is what SeaORM takes as a transaction.
+//! - [`config`]: the file, key by key.
+#![cfg_attr(feature = "pgserver", doc = "- [`pgserver`]: the server to develop against.")]
+//! - [`Error`]: what went wrong, for which database, after how long, and what to do.
+//!
+//! # Coming from SeaORM's own connection
+//! Change the type: `DatabaseConnection` to [`Pg`], `DatabaseTransaction` to [`Session`]. The
+//! traits and the methods keep their names. Two things need SeaORM's own types, and have them from
+//! [`Manager::connection`]: `Migrator::up` and `down`, and whatever takes sqlx's pool
+//! (`get_postgres_connection_pool`). Two things differ on purpose: a raw `COMMIT` or `ROLLBACK` in a
+//! session is refused, and so is an isolation level for a nested one.
+//!
+//! # Features
+//! | feature | default | what for |
+//! |---|---|---|
+//! | `tls` | yes | TLS to the server, by rustls with the system's certificates |
+//! | `entity-registry`, `schema-sync` | no | the SeaORM features of the same names |
+//! | `pgserver` | no | start the file's server with this machine's PostgreSQL programs |
+//! | `embedded` | no | or inside this process: some 500 crates more, for development only |
+//!
+//! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.
 
 pub mod config;
 #[cfg(feature = "pgserver")]

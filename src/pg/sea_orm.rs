@@ -163,7 +163,7 @@ impl StreamTrait for Pg {
         &'a self,
         statement: Statement,
     ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
-        Box::pin(async move { Ok(self.rows(statement, Maker::Caller).await?) })
+        Box::pin(async move { self.rows(statement, Maker::Caller).await })
     }
 
     fn stream<'a, S: StatementBuilder + Sync>(
@@ -171,7 +171,7 @@ impl StreamTrait for Pg {
         statement: &S,
     ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
         let statement = DbBackend::Postgres.build(statement);
-        Box::pin(async move { Ok(self.rows(statement, Maker::Builder).await?) })
+        Box::pin(async move { self.rows(statement, Maker::Builder).await })
     }
 }
 

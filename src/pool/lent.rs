@@ -247,14 +247,10 @@ impl Drop for Lent {
             };
             return lent.roll_back_in_background();
         }
-        if in_flight || in_transaction || changed || broken {
-            drop(Object::take(object));
-            return;
-        }
         object.last_used = Instant::now();
-        if self.pool.overflows() {
+        if in_flight || in_transaction || changed || broken {
+            // Closes it; left alone, it goes back to the pool.
             drop(Object::take(object));
-            return;
         }
     }
 }

@@ -3,6 +3,7 @@
 mod connector;
 mod lent;
 mod options;
+mod overflow;
 mod sea_orm;
 mod slot;
 
@@ -20,6 +21,7 @@ use deadpool::{
 pub(crate) use connector::Connector;
 pub(crate) use lent::{Lent, MetricCallback, Purpose, rows, runtime};
 pub(crate) use options::ConnectTo;
+use overflow::Overflow;
 pub(crate) use sea_orm::SeaOrm;
 use slot::{Claim, Slot};
 
@@ -33,7 +35,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Pool {
     lending: managed::Pool<Connector>,
     slot: Option<Arc<Slot>>,
-    keep: usize,
+    overflow: Overflow,
     timeout: Duration,
 }
 
@@ -57,7 +59,7 @@ impl Pool {
                 database: database.to_string(),
                 reason: error.to_string(),
             })?;
-        Ok(Pool { lending, slot, keep, timeout })
+        Ok(Pool { lending, slot, overflow: Overflow::new(keep), timeout })
     }
 
     /// Lends a connection for `purpose`.
@@ -71,7 +73,12 @@ impl Pool {
             None => None,
         };
         match self.lending.get().await {
-            Ok(object) => Ok(Lent::new(object, self.clone(), claim)),
+            Ok(object) => {
+                if managed::Object::metrics(&object).recycled.is_none() {
+                    self.overflow.watch(&self.lending);
+                }
+                Ok(Lent::new(object, self.clone(), claim))
+            }
             Err(error) => Err(self.explain(error, started)),
         }
     }
@@ -113,12 +120,6 @@ impl Pool {
 
     pub(crate) fn name(&self) -> String {
         self.lending.manager().name()
-    }
-
-    /// Whether a connection that has come back is one more than the file wants kept.
-    fn overflows(&self) -> bool {
-        let status = self.lending.status();
-        status.size > self.keep && status.waiting == 0
     }
 }
 

@@ -180,20 +180,20 @@ fn keys_with_odd_characters_are_neither_misread_nor_fatal() {
     assert_eq!(config.databases["my.db"].pool_size, 7);
 }
 
-/// Runs the ignored test below in a process that has this variable.
+/// What the test below prints in a process that has this variable.
 #[cfg(unix)]
 fn in_a_process_with(variable: &str, text: &[u8]) -> String {
     use std::os::unix::ffi::OsStrExt as _;
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["overrides::prints_what_the_process_has", "--exact", "--ignored", "--nocapture"])
+        .args(["overrides::prints_what_the_process_has", "--exact", "--nocapture"])
         .env(variable, std::ffi::OsStr::from_bytes(text))
         .output()
         .unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Prints for the tests below, which run it in a process of its own.
 #[test]
-#[ignore = "run by the tests below in a process of its own"]
 fn prints_what_the_process_has() {
     match Config::loader("infra.yaml").text(PRODUCTION).load() {
         Ok(config) => println!("pool_size={}", config.databases["production"].pool_size),

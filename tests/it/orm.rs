@@ -1,6 +1,10 @@
 //! Code written for SeaORM's own types runs on `&Pg` and `&Session` as it is.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use entity::shop::{customer, prelude::*, purchase};
 use futures_util::TryStreamExt;
@@ -284,4 +288,36 @@ async fn sessions_run_in_spawned_tasks() {
         task.await.unwrap().unwrap();
     }
     assert_eq!(Customer::find().count(&pg).await.unwrap(), 20);
+}
+
+#[tokio::test]
+async fn a_metric_callback_is_told_what_seaorms_own_tells() {
+    async fn told(db: &(impl ConnectionTrait + TransactionTrait)) {
+        Customer::find().count(db).await.unwrap();
+        let transaction = db.begin().await.unwrap();
+        Customer::find().one(&transaction).await.unwrap();
+        transaction.rollback().await.unwrap();
+        let wrong = Statement::from_string(db_backend(db), "SELECT 1 / 0");
+        db.execute_raw(wrong).await.unwrap_err();
+        db.execute_unprepared("SELECT 1").await.unwrap();
+    }
+    let database = TestDatabase::shop().await;
+    type Heard = Arc<Mutex<Vec<(String, bool)>>>;
+    let heard: [Heard; 2] = Default::default();
+    let listen = |heard: &Heard| {
+        let heard = Arc::clone(heard);
+        move |info: &sea_orm::metric::Info<'_>| {
+            assert!(info.elapsed > Duration::ZERO);
+            heard.lock().unwrap().push((info.statement.sql.clone(), info.failed));
+        }
+    };
+    let mut sea_orm = database.sea_orm().await;
+    sea_orm.set_metric_callback(listen(&heard[0]));
+    told(&sea_orm).await;
+    let mut pg = database.pg().await;
+    pg.set_metric_callback(listen(&heard[1]));
+    told(&pg).await;
+    let [expected, heard] = heard.map(|heard| heard.lock().unwrap().clone());
+    assert_eq!(heard.len(), 3);
+    assert_eq!(heard, expected);
 }
