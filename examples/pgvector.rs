@@ -8,6 +8,7 @@
 
 use std::{fs, path::Path};
 
+use anyhow::Context as _;
 use entity::library::passage;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, FromQueryResult, PaginatorTrait,
@@ -18,10 +19,8 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 use wharf::{Error, Manager, Pg};
 
-type Failure = Box<dyn std::error::Error>;
-
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().without_time().with_target(false);
     log.with_env_filter("wharf=info,warn").init();
 
@@ -37,7 +36,7 @@ async fn main() -> Result<(), Failure> {
     done
 }
 
-async fn search(manager: &Manager) -> Result<(), Failure> {
+async fn search(manager: &Manager) -> anyhow::Result<()> {
     // The table, and an HNSW index on its embeddings.
     let sea_orm = manager.connection("library")?;
     migration::library::Migrator::up(&sea_orm, None).await?;
@@ -61,7 +60,7 @@ async fn search(manager: &Manager) -> Result<(), Failure> {
 }
 
 /// Puts the passages of `examples/data/` into the table, unless they are there.
-async fn load(library: &Pg) -> Result<u64, Failure> {
+async fn load(library: &Pg) -> anyhow::Result<u64> {
     let rows: Vec<_> = embedded("passages")?
         .into_iter()
         .map(|(topic, text, embedding)| passage::ActiveModel {
@@ -81,7 +80,7 @@ async fn load(library: &Pg) -> Result<u64, Failure> {
             passage::Entity::find().count(s).await
         })
         .await
-        .map_err(Failure::from)
+        .map_err(anyhow::Error::from)
 }
 
 #[derive(FromQueryResult)]
@@ -126,7 +125,7 @@ fn cosine_distance(to: PgVector) -> SimpleExpr {
 }
 
 /// The lines of `NAME.tsv`, two columns each, with their embeddings from beside it.
-fn embedded(name: &str) -> Result<Vec<(String, String, PgVector)>, Failure> {
+fn embedded(name: &str) -> anyhow::Result<Vec<(String, String, PgVector)>> {
     const DIMENSIONS: usize = 384;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
     let lines = fs::read_to_string(data.join(format!("{name}.tsv")))?;
@@ -138,7 +137,7 @@ fn embedded(name: &str) -> Result<Vec<(String, String, PgVector)>, Failure> {
         .lines()
         .zip(numbers.chunks_exact(DIMENSIONS))
         .map(|(line, vector)| {
-            let (first, second) = line.split_once('\t').ok_or("a line without a tab")?;
+            let (first, second) = line.split_once('\t').context("a line without a tab")?;
             Ok((first.to_owned(), second.to_owned(), PgVector::from(vector.to_vec())))
         })
         .collect()

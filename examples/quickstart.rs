@@ -13,7 +13,7 @@ use sea_orm_migration::MigratorTrait;
 use wharf::{Error, Manager};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().without_time().with_target(false);
     log.with_env_filter("wharf=info,warn").init();
 

@@ -99,7 +99,7 @@ pub enum ConfigError {
         nearest: Option<String>,
     },
     /// A key that means nothing there.
-    #[error("{at}: `{path}` is not a setting{}; known: {}", did_you_mean(nearest), known.join(", "))]
+    #[error("{at}: `{path}` is not a setting{}", meant_or_known(nearest, known))]
     UnknownKey {
         /// Where it stands.
         at: Origin,
@@ -248,6 +248,13 @@ fn did_you_mean(nearest: &Option<String>) -> impl fmt::Display {
     match nearest {
         Some(name) => format!(" (did you mean `{name}`?)"),
         None => String::new(),
+    }
+}
+
+fn meant_or_known(nearest: &Option<String>, known: &[&str]) -> String {
+    match nearest {
+        Some(_) => did_you_mean(nearest).to_string(),
+        None => format!("; known: {}", known.join(", ")),
     }
 }
 

@@ -266,6 +266,9 @@ impl Lent {
         // A runtime that shuts down drops the task unrun: then the connection is to be closed, not
         // to be rolled back in a task of its own once more.
         self.state.in_flight = true;
+        if let Some(claim) = &self.claim {
+            claim.ends_by_itself();
+        }
         runtime.spawn(async move {
             let rollback = tokio::time::timeout(ROLLBACK_TIMEOUT, self.control("ROLLBACK"));
             let done = matches!(rollback.await, Ok(Ok(())));

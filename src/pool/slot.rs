@@ -174,6 +174,15 @@ pub(crate) struct Claim {
     lending: WeakPool<Connector>,
 }
 
+impl Claim {
+    /// Whoever held the connection has let go of it: it is free as soon as it is tidied up.
+    pub(super) fn ends_by_itself(&self) {
+        if let Holder::Busy(tenant) = &mut *self.slot.holder() {
+            tenant.purpose = Purpose::Statement;
+        }
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         let kept = self.lending.upgrade().filter(|pool| pool.status().size > 0);

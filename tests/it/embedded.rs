@@ -127,3 +127,18 @@ async fn a_dropped_future_gives_the_connection_up() {
     }
     stop(manager).await;
 }
+
+#[tokio::test]
+async fn a_dropped_session_is_waited_for_by_its_own_task() {
+    let manager = two_on_one_engine().await;
+    let shop = manager.db("shop").unwrap();
+    shop.execute_unprepared("CREATE TABLE entry (n int)").await.unwrap();
+    for db in [&shop, &manager.db("library").unwrap()] {
+        let session = shop.session().await.unwrap();
+        session.execute_unprepared("INSERT INTO entry VALUES (1)").await.unwrap();
+        drop(session);
+        assert_eq!(number(db, "SELECT 1::bigint").await, 1);
+    }
+    assert_eq!(number(&shop, "SELECT count(*) FROM entry").await, 0);
+    stop(manager).await;
+}

@@ -71,6 +71,17 @@ async fn seaorms_own_connection_is_opened_on_first_use_and_runs_migrations() {
 }
 
 #[tokio::test]
+async fn nothing_that_is_printed_holds_the_password() {
+    let yaml = "databases: {it: {url: 'postgres://u:hunter2-would-be-seen@127.0.0.1:1/d'}}";
+    let manager = Manager::from_config(config(yaml));
+    let pg = manager.db("it").unwrap();
+    let sea_orm = manager.connection("it").unwrap();
+    let error = pg.ping().await.unwrap_err();
+    let all = format!("{manager:?} {pg:?} {:?} {sea_orm:?} {error:?} {error}", manager.config());
+    assert!(!all.contains("hunter2"), "{all}");
+}
+
+#[tokio::test]
 async fn close_closes_all_of_it() {
     let database = TestDatabase::new().await;
     let manager = Manager::from_config(database.config(&[]));
