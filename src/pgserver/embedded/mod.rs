@@ -241,19 +241,17 @@ impl Embedded {
     }
 
     fn warn_of_differences(&self, running: &Running) {
-        let mut differences = Vec::new();
-        if let Some(port) = self.request.fixed_port()
-            && port != running.endpoint.port
-        {
-            differences.push(format!("port {} (runs at {})", port, running.endpoint.port));
-        }
-        if self.request.config.user != running.endpoint.user {
-            differences.push(format!("user {}", self.request.config.user));
-        }
-        if self.request.config.postgres_conf != running.postgres_conf {
-            let conf = &self.request.config.postgres_conf;
-            differences.push(format!("postgres_conf {conf:?} (was {:?})", running.postgres_conf));
-        }
+        let asked_for = &self.request.config;
+        let port = self.request.fixed_port().is_some_and(|port| port != running.endpoint.port);
+        // Names only: the values may be secret.
+        let differences: Vec<_> = [
+            ("port", port),
+            ("user", asked_for.user != running.endpoint.user),
+            ("postgres_conf", asked_for.postgres_conf != running.postgres_conf),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect();
         if !differences.is_empty() {
             tracing::warn!(
                 "pgserver `{}`: its embedded engine runs already and the file asks for other \

@@ -1,5 +1,6 @@
 //! The data folder of a native server, and the files wharf keeps beside it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -167,19 +168,15 @@ impl Cluster {
         lines.join("\n") + "\n"
     }
 
-    /// What differs between the settings that a server was started with and those that the file
-    /// asks for now.
-    pub(crate) fn differences(&self, request: &Request, port: u16) -> Vec<String> {
+    /// The settings in which what a server was started with differs from what the file asks for
+    /// now. Their names only: the values may be secret.
+    pub(crate) fn differences(&self, request: &Request, port: u16) -> BTreeSet<String> {
         let started = fs::read_to_string(self.data().join("wharf.conf")).unwrap_or_default();
-        let port = request.fixed_port().unwrap_or(port);
-        let wanted = self.settings(request, port);
-        let only = |a: &str, b: &str, sign: char| -> Vec<String> {
-            let lines = a.lines().filter(|line| !b.lines().any(|other| other == *line));
-            lines.map(|line| format!("{sign}{line}")).collect()
-        };
-        let mut differences = only(&started, &wanted, '-');
-        differences.extend(only(&wanted, &started, '+'));
-        differences
+        let wanted = self.settings(request, request.fixed_port().unwrap_or(port));
+        let (started, wanted): (BTreeSet<_>, BTreeSet<_>) =
+            (started.lines().collect(), wanted.lines().collect());
+        let lines = started.symmetric_difference(&wanted);
+        lines.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned())).collect()
     }
 
     /// The superuser's password: the file's, or the one made at the first start. `None` where

@@ -113,7 +113,7 @@ impl Native {
                 "pgserver `{}`: it runs already and the file asks for other settings than it was \
                  started with; stop it and start it again for them to take effect: {}",
                 self.request.name(),
-                differences.join(", "),
+                differences.into_iter().collect::<Vec<_>>().join(", "),
             );
         }
         Ok(Some(endpoint))
