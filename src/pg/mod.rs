@@ -132,7 +132,7 @@ impl Pg {
         self.read_only
     }
 
-    /// A unit of work: await it for a [`Session`], or [`run`](SessionBuilder::run) a closure in
+    /// A unit of work: await it for a [`Session`](crate::Session), or [`run`](SessionBuilder::run) a closure in
     /// it.
     ///
     /// ```no_run
