@@ -2,6 +2,7 @@
 
 mod begin;
 mod sea_orm;
+mod transactions;
 
 use std::{
     fmt,
@@ -15,9 +16,9 @@ use ::sea_orm::{DbErr, TransactionError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 pub use begin::SessionBuilder;
-pub(crate) use sea_orm::implement_transactions;
+pub(crate) use transactions::implement_transactions;
 #[cfg(feature = "schema-sync")]
-pub(crate) use sea_orm::schema_rows;
+pub(crate) use transactions::schema_rows;
 
 use crate::{
     error::Error,
