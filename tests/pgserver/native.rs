@@ -249,8 +249,12 @@ async fn an_interrupted_first_start_poisons_nothing() {
 #[tokio::test]
 async fn without_a_word_data_is_kept_in_the_users_data_folder() {
     let dir = Dir::new("default");
-    // As a user who is not root.
-    let user = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+    // As a user who is not root: whoever runs the tests, or `postgres`.
+    let user = match nix::unistd::Uid::current() {
+        root if root.is_root() => nix::unistd::User::from_name("postgres"),
+        uid => nix::unistd::User::from_uid(uid),
+    };
+    let user = user.unwrap().unwrap();
     let home = dir.path().join("home");
     let base = home.join("wharf/pgserver");
     std::fs::create_dir(&home).unwrap();
@@ -258,7 +262,10 @@ async fn without_a_word_data_is_kept_in_the_users_data_folder() {
     let binary = home.join("tests");
     std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
     let mut program = std::process::Command::new(binary);
-    program.uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir("/");
+    program.current_dir("/");
+    if nix::unistd::Uid::current().is_root() {
+        program.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
     program.env("HOME", "/nonexistent").env("XDG_DATA_HOME", &home);
     let mut part = Part::play_by(program, "default native", dir.path());
     let port = part.says();
