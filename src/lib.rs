@@ -58,6 +58,7 @@ pub mod pgserver;
 mod pool;
 mod session;
 mod sql;
+mod traits;
 
 pub use error::{ConnectError, ConnectErrorKind, Error, PoolTimeout, SingleConnection};
 pub use manager::Manager;

@@ -1,5 +1,14 @@
 //! SQL as text: quoting (the only copy), and what a statement's first word says about it.
 
+/// Who wrote a statement, which decides how far it is trusted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Author {
+    /// A query builder: one statement of a known kind.
+    Builder,
+    /// The caller: whatever it is.
+    Caller,
+}
+
 /// `name` as an SQL identifier, whatever it holds.
 ///
 /// A NUL cannot be part of any identifier; PostgreSQL refuses the statement that holds one.

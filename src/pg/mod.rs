@@ -1,6 +1,6 @@
 //! One configured database.
 
-mod sea_orm;
+mod statements;
 
 use std::{
     fmt,

@@ -1,8 +1,7 @@
 //! A unit of work: one transaction, from BEGIN to its end.
 
 mod begin;
-mod sea_orm;
-mod transactions;
+mod statements;
 
 use std::{
     fmt,
@@ -16,14 +15,11 @@ use ::sea_orm::{DbErr, TransactionError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 pub use begin::SessionBuilder;
-pub(crate) use transactions::implement_transactions;
-#[cfg(feature = "schema-sync")]
-pub(crate) use transactions::schema_rows;
 
 use crate::{
     error::Error,
     pool::{self, Lent},
-    sql,
+    sql::{self, Author},
 };
 
 /// A transaction on one connection: what is done through it is kept together or not at all.
@@ -149,13 +145,11 @@ impl Session {
         Ok(nested)
     }
 
-    /// The connection, for a statement that a query builder made.
-    async fn lent(&self) -> Result<MappedMutexGuard<'_, Lent>, Error> {
-        self.shared.lock().await
-    }
-
-    /// The connection, for a statement that the caller wrote.
-    async fn lent_for(&self, sql: &str) -> Result<MappedMutexGuard<'_, Lent>, Error> {
+    /// The connection, for a statement.
+    async fn lent(&self, sql: &str, author: Author) -> Result<MappedMutexGuard<'_, Lent>, Error> {
+        if author == Author::Builder {
+            return self.shared.lock().await;
+        }
         if let Some(keyword) = sql::controls_transaction(sql) {
             let database = self.shared.database.to_string();
             return Err(Error::TransactionControl { database, keyword });
@@ -165,21 +159,11 @@ impl Session {
         Ok(lent)
     }
 
-    /// The connection out of a session that nobody else has, its transaction still open, for the
-    /// statement `sql` of the caller's.
-    pub(crate) async fn into_lent(mut self, sql: &str) -> Result<Lent, Error> {
-        drop(self.lent_for(sql).await?);
+    /// The connection out of a session that nobody else has, its transaction still open.
+    async fn into_lent(mut self) -> Result<Lent, Error> {
         let lent = self.shared.lent.lock().await.take();
         self.open = false;
         lent.ok_or_else(|| self.shared.has_ended())
-    }
-
-    /// Rolls back, and gives what was learned before.
-    pub(crate) async fn undo_and<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
-        let undone = self.rollback().await;
-        let value = result?;
-        undone?;
-        Ok(value)
     }
 
     /// Commits what went well, rolls back what did not.

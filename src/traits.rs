@@ -1,21 +1,111 @@
-//! SeaORM's transactions, the same for a database and for a session inside one.
+//! SeaORM's traits, the same for a database and for a session.
 
 #[cfg(feature = "schema-sync")]
 use sea_orm::DbErr;
 
-/// SeaORM's transactions, for a type that has `async fn open_session(&self, TransactionOptions)`; and,
-/// under the names that `DatabaseConnection` and `DatabaseTransaction` have, what people call on
-/// those besides the traits.
-macro_rules! implement_transactions {
+/// SeaORM's traits, and the names that its `DatabaseConnection` and `DatabaseTransaction` have
+/// besides, for a type that has
+/// ```text
+/// async fn run(&self, Statement, Author) -> Result<PgQueryResult, DbErr>
+/// async fn one(&self, Statement, Author) -> Result<Option<PgRow>, DbErr>
+/// async fn all(&self, Statement, Author) -> Result<Vec<PgRow>, DbErr>
+/// async fn rows(&self, Statement, Author) -> Result<BoxStream<Result<QueryResult, DbErr>>, DbErr>
+/// async fn unprepared(&self, &str) -> Result<PgQueryResult, DbErr>
+/// async fn open_session(&self, TransactionOptions) -> Result<Session, DbErr>
+/// ```
+macro_rules! implement_sea_orm {
     ($type:ty) => {
         const _: () = {
             use std::{fmt, pin::Pin};
 
+            use ::futures_util::{future::BoxFuture, stream::BoxStream};
             use ::sea_orm::{
-                AccessMode, DbBackend, DbErr, IsolationLevel, Schema, SchemaBuilder,
+                AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel,
+                QueryResult, Schema, SchemaBuilder, Statement, StatementBuilder, StreamTrait,
                 TransactionError, TransactionOptions, TransactionTrait,
             };
-            use $crate::session::Session;
+            use $crate::{session::Session, sql::Author};
+
+            const POSTGRES: DbBackend = DbBackend::Postgres;
+
+            // SeaORM hands what its builders make to the plain methods, and what its caller wrote
+            // to the `_raw` ones.
+            #[::async_trait::async_trait]
+            impl ConnectionTrait for $type {
+                fn get_database_backend(&self) -> DbBackend {
+                    POSTGRES
+                }
+
+                async fn execute<S: StatementBuilder>(
+                    &self,
+                    statement: &S,
+                ) -> Result<ExecResult, DbErr> {
+                    Ok(self.run(POSTGRES.build(statement), Author::Builder).await?.into())
+                }
+
+                async fn query_one<S: StatementBuilder>(
+                    &self,
+                    statement: &S,
+                ) -> Result<Option<QueryResult>, DbErr> {
+                    let row = self.one(POSTGRES.build(statement), Author::Builder).await?;
+                    Ok(row.map(Into::into))
+                }
+
+                async fn query_all<S: StatementBuilder>(
+                    &self,
+                    statement: &S,
+                ) -> Result<Vec<QueryResult>, DbErr> {
+                    let rows = self.all(POSTGRES.build(statement), Author::Builder).await?;
+                    Ok(rows.into_iter().map(Into::into).collect())
+                }
+
+                async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+                    Ok(self.run(statement, Author::Caller).await?.into())
+                }
+
+                async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+                    Ok(self.unprepared(sql).await?.into())
+                }
+
+                async fn query_one_raw(
+                    &self,
+                    statement: Statement,
+                ) -> Result<Option<QueryResult>, DbErr> {
+                    Ok(self.one(statement, Author::Caller).await?.map(Into::into))
+                }
+
+                async fn query_all_raw(
+                    &self,
+                    statement: Statement,
+                ) -> Result<Vec<QueryResult>, DbErr> {
+                    let rows = self.all(statement, Author::Caller).await?;
+                    Ok(rows.into_iter().map(Into::into).collect())
+                }
+            }
+
+            impl StreamTrait for $type {
+                /// Holds the connection until it ends or is dropped.
+                type Stream<'a> = BoxStream<'a, Result<QueryResult, DbErr>>;
+
+                fn get_database_backend(&self) -> DbBackend {
+                    POSTGRES
+                }
+
+                fn stream_raw<'a>(
+                    &'a self,
+                    statement: Statement,
+                ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
+                    Box::pin(async move { self.rows(statement, Author::Caller).await })
+                }
+
+                fn stream<'a, S: StatementBuilder + Sync>(
+                    &'a self,
+                    statement: &S,
+                ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
+                    let statement = POSTGRES.build(statement);
+                    Box::pin(async move { self.rows(statement, Author::Builder).await })
+                }
+            }
 
             #[::async_trait::async_trait]
             impl TransactionTrait for $type {
@@ -83,18 +173,18 @@ macro_rules! implement_transactions {
             impl $type {
                 /// Always [`DbBackend::Postgres`].
                 pub fn get_database_backend(&self) -> DbBackend {
-                    DbBackend::Postgres
+                    POSTGRES
                 }
 
                 /// A builder that makes or completes a schema from entities.
                 pub fn get_schema_builder(&self) -> SchemaBuilder {
-                    Schema::new(DbBackend::Postgres).builder()
+                    Schema::new(POSTGRES).builder()
                 }
 
                 /// The same, with every registered entity of the modules below `prefix`.
                 #[cfg(feature = "entity-registry")]
                 pub fn get_schema_registry(&self, prefix: &str) -> SchemaBuilder {
-                    let schema = Schema::new(DbBackend::Postgres);
+                    let schema = Schema::new(POSTGRES);
                     ::sea_orm::EntityRegistry::build_schema(schema, prefix)
                 }
 
@@ -136,23 +226,22 @@ macro_rules! implement_transactions {
                     &self,
                     select: ::sea_orm::sea_query::SelectStatement,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
-                    let rows = self.built_rows(DbBackend::Postgres.build(&select)).await;
-                    $crate::session::schema_rows(rows)
+                    let rows = self.all(POSTGRES.build(&select), Author::Builder).await;
+                    $crate::traits::schema_rows(rows)
                 }
 
                 async fn query_all_raw(
                     &self,
                     sql: String,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
-                    let statement = ::sea_orm::Statement::from_string(DbBackend::Postgres, sql);
-                    let rows = self.raw_rows(statement).await;
-                    $crate::session::schema_rows(rows)
+                    let statement = Statement::from_string(POSTGRES, sql);
+                    $crate::traits::schema_rows(self.all(statement, Author::Caller).await)
                 }
             }
         };
     };
 }
-pub(crate) use implement_transactions;
+pub(crate) use implement_sea_orm;
 
 /// Rows in the shape in which SeaORM's schema discovery takes them.
 #[cfg(feature = "schema-sync")]

@@ -1,0 +1,96 @@
+//! Single statements, and how each goes to the server.
+
+use futures_util::stream::BoxStream;
+use sea_orm::{DbErr, QueryResult, Statement, TransactionOptions};
+use sqlx::postgres::{PgQueryResult, PgRow};
+
+use super::Pg;
+use crate::{
+    error::Error,
+    pool::{self, Lent, Purpose},
+    session::{Session, SessionBuilder},
+    sql::{self, Author},
+    traits::implement_sea_orm,
+};
+
+/// How a statement goes to the server.
+enum Way {
+    Direct(Lent),
+    /// In a read-only transaction of its own, which is rolled back.
+    Sealed(Session),
+}
+
+impl Pg {
+    async fn way(&self, sql: &str, author: Author, purpose: Purpose) -> Result<Way, Error> {
+        if self.is_read_only() && (author == Author::Caller || !sql::only_reads(sql)) {
+            // What the caller wrote could talk its connection out of being read-only, for itself
+            // or for the next; in a sealed transaction that is rolled back it cannot.
+            let session = SessionBuilder::new(self.clone(), purpose).await?;
+            return Ok(Way::Sealed(session));
+        }
+        let mut lent = self.lend(self.is_read_only(), purpose).await?;
+        if author == Author::Caller {
+            lent.raw(sql);
+        }
+        Ok(Way::Direct(lent))
+    }
+
+    async fn run(&self, statement: Statement, author: Author) -> Result<PgQueryResult, DbErr> {
+        match self.way(&statement.sql, author, Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.execute(statement).await,
+            Way::Sealed(session) => {
+                let result = session.run(statement, author).await;
+                session.undo_and(result).await
+            }
+        }
+    }
+
+    async fn one(&self, statement: Statement, author: Author) -> Result<Option<PgRow>, DbErr> {
+        match self.way(&statement.sql, author, Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.query_one(statement).await,
+            Way::Sealed(session) => {
+                let row = session.one(statement, author).await;
+                session.undo_and(row).await
+            }
+        }
+    }
+
+    async fn all(&self, statement: Statement, author: Author) -> Result<Vec<PgRow>, DbErr> {
+        match self.way(&statement.sql, author, Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.query_all(statement).await,
+            Way::Sealed(session) => {
+                let rows = session.all(statement, author).await;
+                session.undo_and(rows).await
+            }
+        }
+    }
+
+    async fn unprepared(&self, sql: &str) -> Result<PgQueryResult, DbErr> {
+        match self.way(sql, Author::Caller, Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.execute_unprepared(sql).await,
+            Way::Sealed(session) => {
+                let result = session.unprepared(sql).await;
+                session.undo_and(result).await
+            }
+        }
+    }
+
+    async fn rows(
+        &self,
+        statement: Statement,
+        author: Author,
+    ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
+        let held = Purpose::Hold("a stream", None);
+        match self.way(&statement.sql, author, held).await? {
+            Way::Direct(lent) => Ok(pool::rows(Box::new(lent), statement)),
+            Way::Sealed(session) => session.into_rows(statement, author).await,
+        }
+    }
+
+    async fn open_session(&self, options: TransactionOptions) -> Result<Session, DbErr> {
+        let held = Purpose::Hold("a session", None);
+        Ok(SessionBuilder::new(self.clone(), held).options(options).await?)
+    }
+}
+
+implement_sea_orm!(Pg);
