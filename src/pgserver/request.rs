@@ -94,6 +94,16 @@ impl Request {
         (!have.meets(&wanted)).then(|| format!("it is PostgreSQL {have}, asked for is {wanted}"))
     }
 
+    /// Why a way that runs one server alone is not what is asked for.
+    pub(crate) fn standby_reason(&self) -> Option<String> {
+        let asked_for = self.config.replica.enabled;
+        asked_for.then(|| {
+            "it runs no standby, and the file asks for one; say `replica: {enabled: false}`, or set \
+             that by an override on this machine"
+                .to_owned()
+        })
+    }
+
     pub(crate) fn wanted_version(&self) -> Option<Version> {
         self.config.version.as_deref().and_then(Version::parse)
     }

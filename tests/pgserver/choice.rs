@@ -87,6 +87,16 @@ async fn where_nothing_fits_every_way_is_named_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_standby_that_nobody_runs_is_not_passed_over_in_silence() {
+    let dir = Dir::new("standby");
+    let mut config = config(Runtime::Auto);
+    config.replica.enabled = true;
+    let error = server(&dir, config).start().await.unwrap_err().to_string();
+    assert_eq!(error.matches("it runs no standby").count(), 2, "{error}");
+    assert!(error.contains("replica: {enabled: false}"), "{error}");
+}
+
+#[tokio::test]
 async fn the_engine_does_not_open_a_port_without_password_to_others() {
     let dir = Dir::new("beyond");
     let mut config = config(Runtime::Embedded);

@@ -276,6 +276,9 @@ impl Launcher for Embedded {
         {
             return Err(format!("{reason}; change `pgserver.version` or install that version"));
         }
+        if let Some(reason) = self.request.standby_reason() {
+            return Err(reason);
+        }
         let missing = Engine::lacks(&self.request.extensions);
         if !missing.is_empty() {
             return Err(format!("it does not bring extension {}", missing.join(", ")));

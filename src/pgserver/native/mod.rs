@@ -291,6 +291,9 @@ impl Launcher for Native {
         let request = self.request.clone();
         let looked = tokio::task::spawn_blocking(move || {
             Account::find()?;
+            if let Some(reason) = request.standby_reason() {
+                return Err(reason);
+            }
             let fitting = Installation::fitting(&request)?;
             Ok(fitting.first().map(Installation::to_string).unwrap_or_default())
         });
