@@ -53,8 +53,9 @@ impl SessionBuilder {
     /// statements that would end the transaction are refused; and it ends with ROLLBACK, which
     /// undoes whatever settings were changed. No round trip more than any session.
     ///
-    /// Without `read_role` this guards against every statement that reaches the server this way.
-    /// What a login may do elsewhere (dblink with other credentials) only its rights can bound.
+    /// That closes every way to write that a statement sent through it has. What else a statement
+    /// may do for a login that is allowed to (`COPY … TO PROGRAM`, dblink, ending other backends)
+    /// only the rights of that login bound: give the file a `read_role`.
     pub fn read_only(mut self) -> SessionBuilder {
         self.access = Some(AccessMode::ReadOnly);
         self
