@@ -146,17 +146,7 @@ impl Error {
 
     /// The five characters by which PostgreSQL names the error, where the server gave one.
     pub fn sqlstate(&self) -> Option<String> {
-        let source = match self {
-            Error::Connect(error) => error.source.as_deref(),
-            Error::CommitUnknown { source, .. } => Some(&**source),
-            Error::Db(error) => match Error::of(error) {
-                Some(inner) => return inner.sqlstate(),
-                None => driver_error(error),
-            },
-            _ => None,
-        };
-        let code = source?.as_database_error()?.code()?;
-        Some(code.into_owned())
+        Some(self.database_error()?.code()?.into_owned())
     }
 
     /// Whether the whole transaction may be run again: serialization failure (40001) or deadlock
@@ -164,6 +154,45 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Error::CommitUnknown { .. })
             && matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Whether a row with such a key is there already (23505).
+    pub fn is_unique_violation(&self) -> bool {
+        self.sqlstate().as_deref() == Some("23505")
+    }
+
+    /// Whether a row that is referred to is not there, or one that is referred to would go (23503).
+    pub fn is_foreign_key_violation(&self) -> bool {
+        self.sqlstate().as_deref() == Some("23503")
+    }
+
+    /// Whether a CHECK constraint said no (23514).
+    pub fn is_check_violation(&self) -> bool {
+        self.sqlstate().as_deref() == Some("23514")
+    }
+
+    /// The constraint that was violated, as the server names it.
+    pub fn constraint(&self) -> Option<&str> {
+        self.database_error()?.constraint()
+    }
+
+    /// The table that the error is about, as the server names it.
+    pub fn table(&self) -> Option<&str> {
+        self.database_error()?.table()
+    }
+
+    /// What the server said, if it said something.
+    fn database_error(&self) -> Option<&(dyn sqlx::error::DatabaseError + 'static)> {
+        let source = match self {
+            Error::Connect(error) => error.source.as_deref(),
+            Error::CommitUnknown { source, .. } => Some(&**source),
+            Error::Db(error) => match Error::of(error) {
+                Some(inner) => return inner.database_error(),
+                None => driver_error(error),
+            },
+            _ => None,
+        };
+        source?.as_database_error()
     }
 }
 

@@ -64,4 +64,4 @@ pub use error::{ConnectError, ConnectErrorKind, Error, PoolTimeout, SingleConnec
 pub use manager::Manager;
 pub use pg::{Healthy, Pg, PgStats};
 pub use pool::PoolStats;
-pub use session::{Session, SessionBuilder};
+pub use session::{Retry, Session, SessionBuilder};

@@ -17,6 +17,15 @@ pub(crate) fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// `text` as an SQL string, whatever it holds and however the server reads backslashes.
+pub(crate) fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    match quoted.contains('\\') {
+        true => format!("E'{}'", quoted.replace('\\', "\\\\")),
+        false => format!("'{quoted}'"),
+    }
+}
+
 /// Whether a raw statement would end, begin or prepare a transaction behind a session's back.
 ///
 /// Savepoints (`SAVEPOINT`, `RELEASE`, `ROLLBACK TO`) stay inside the transaction and are let
@@ -286,6 +295,13 @@ mod tests {
     fn quotes_identifiers_whatever_they_hold() {
         assert_eq!(quote_ident("plain"), r#""plain""#);
         assert_eq!(quote_ident(r#"a"; DROP TABLE x; --"#), r#""a""; DROP TABLE x; --""#);
+    }
+
+    #[test]
+    fn quotes_text_whatever_it_holds() {
+        assert_eq!(quote_literal("plain"), "'plain'");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\' OR 1"), "E'a\\\\'' OR 1'");
     }
 
     #[test]

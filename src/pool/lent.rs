@@ -56,6 +56,8 @@ struct State {
     changed: bool,
     /// A statement has failed in the transaction.
     failed: bool,
+    /// One has failed because of what others did at the same time (40001, 40P01).
+    failed_by_chance: bool,
     /// The driver or the server has given it up.
     broken: bool,
 }
@@ -81,6 +83,11 @@ impl Lent {
     /// Whether a statement has failed on it since it was lent.
     pub(crate) fn has_failed(&self) -> bool {
         self.state.failed
+    }
+
+    /// Whether a statement has failed on it by a serialization failure or a deadlock.
+    pub(crate) fn failed_by_chance(&self) -> bool {
+        self.state.failed_by_chance
     }
 
     /// Whether the driver or the server has given it up.
@@ -176,7 +183,9 @@ impl InFlight<'_> {
     fn land<T>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         self.state.in_flight = false;
         if let Err(error) = &result {
+            let code = error.as_database_error().and_then(|error| error.code());
             self.state.failed = true;
+            self.state.failed_by_chance |= matches!(code.as_deref(), Some("40001" | "40P01"));
             self.state.broken |= gives_up(error);
         }
         if let Some(Watch { callback, statement, started }) = self.watch {

@@ -5,11 +5,12 @@ use std::{fmt::Write, future::IntoFuture};
 use futures_util::future::BoxFuture;
 use sea_orm::{AccessMode, DbErr, IsolationLevel, TransactionOptions};
 
-use super::Session;
+use super::{Retry, Session};
 use crate::{
     error::Error,
     pg::Pg,
     pool::{self, Purpose},
+    sql::quote_literal,
 };
 
 /// A session that is yet to begin. Await it for a [`Session`], or [`run`](Self::run) a closure
@@ -23,12 +24,14 @@ pub struct SessionBuilder {
     isolation: Option<IsolationLevel>,
     access: Option<AccessMode>,
     deferrable: bool,
+    settings: Vec<(String, String)>,
     purpose: Purpose,
 }
 
 impl SessionBuilder {
     pub(crate) fn new(pg: Pg, purpose: Purpose) -> SessionBuilder {
-        SessionBuilder { pg, isolation: None, access: None, deferrable: false, purpose }
+        let (isolation, access, settings) = (None, None, Vec::new());
+        SessionBuilder { pg, isolation, access, deferrable: false, settings, purpose }
     }
 
     pub(crate) fn options(mut self, options: TransactionOptions) -> SessionBuilder {
@@ -65,6 +68,32 @@ impl SessionBuilder {
     pub fn deferrable(mut self) -> SessionBuilder {
         self.deferrable = true;
         self
+    }
+
+    /// A setting of PostgreSQL's for this session alone, as `SET LOCAL` makes it; a list
+    /// (`search_path`) is written as in `postgresql.conf`. Sent with BEGIN, in the same round trip.
+    ///
+    /// ```no_run
+    /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
+    /// let s = pg.session().set_local("statement_timeout", "5s").set_local("app.tenant", "7").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// A setting that the server does not know or a value that it does not take is the error of
+    /// the session's begin.
+    pub fn set_local(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> SessionBuilder {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Runs `work` again, in a new session, up to `retries` times where the transaction failed
+    /// in a way that another attempt may get past: see [`Retry::run`].
+    pub fn retry(self, retries: u32) -> Retry {
+        Retry { session: self, retries }
     }
 
     /// Runs `work` in a session: commits if it gives `Ok`, rolls back if it gives `Err`, panics,
@@ -122,7 +151,14 @@ impl SessionBuilder {
         if self.deferrable {
             sql.push_str(" DEFERRABLE");
         }
-        if read_only {
+        // set_config takes a list as one text, which SET does not; true: for this transaction.
+        let set = |(name, value): &(String, String)| {
+            format!("set_config({}, {}, true)", quote_literal(name), quote_literal(value))
+        };
+        let settings: Vec<_> = self.settings.iter().map(set).collect();
+        if !settings.is_empty() {
+            let _ = write!(sql, "; SELECT {}", settings.join(", "));
+        } else if read_only {
             // The first query seals it: a later SET TRANSACTION READ WRITE fails with 25001.
             sql.push_str("; SELECT 1");
         }

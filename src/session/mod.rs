@@ -1,12 +1,13 @@
 //! A unit of work: one transaction, from BEGIN to its end.
 
 mod begin;
+mod retry;
 mod statements;
 
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -15,6 +16,7 @@ use ::sea_orm::{DbErr, TransactionError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 pub use begin::SessionBuilder;
+pub use retry::Retry;
 
 use crate::{
     error::Error,
@@ -58,7 +60,11 @@ struct Shared {
     savepoints: AtomicU32,
     /// The oldest savepoint whose session was dropped and is still to be rolled back to; 0: none.
     abandoned: AtomicU32,
+    /// What to do once it is committed, by the savepoint of the session that asked; 0: outermost.
+    hooks: std::sync::Mutex<Vec<(u32, Hook)>>,
 }
+
+type Hook = Box<dyn FnOnce() + Send>;
 
 impl Session {
     fn new(database: Arc<str>, read_only: bool, lent: Lent) -> Session {
@@ -69,6 +75,7 @@ impl Session {
             ended: AtomicBool::new(false),
             savepoints: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
+            hooks: std::sync::Mutex::default(),
         };
         Session { shared: Arc::new(shared), savepoint: None, open: true }
     }
@@ -97,6 +104,21 @@ impl Session {
         Ok(self.end(false).await?)
     }
 
+    /// Has `hook` called once the outermost session is known to be committed; not if it is rolled
+    /// back, if the COMMIT's outcome is unknown, or if this session is a nested one that is rolled
+    /// back. Hooks run in the order in which they were given, on the task that commits, before
+    /// `commit` returns: what takes time is better spawned.
+    ///
+    /// ```no_run
+    /// # async fn doc(s: wharf::Session) -> Result<(), wharf::Error> {
+    /// s.after_commit(|| println!("the order is placed"));
+    /// s.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn after_commit(&self, hook: impl FnOnce() + Send + 'static) {
+        self.shared.hooks().push((self.savepoint.unwrap_or(0), Box::new(hook)));
+    }
+
     /// Whether the server refuses writes in this session.
     pub fn is_read_only(&self) -> bool {
         self.shared.read_only
@@ -112,6 +134,9 @@ impl Session {
             };
             lent.control(&sql).await.map_err(failed)?;
             self.open = false;
+            if !commit {
+                shared.forget_hooks(savepoint);
+            }
             return Ok(());
         }
         if commit {
@@ -180,6 +205,12 @@ impl Session {
         }
     }
 
+    /// Whether what failed in it may go well in another attempt.
+    async fn may_run_again(&self) -> bool {
+        let place = self.shared.lent.lock().await;
+        place.as_ref().is_some_and(|lent| lent.failed_by_chance() || lent.is_broken())
+    }
+
     /// Rolls back for a caller who has an error to tell already.
     async fn roll_back_quietly(self) {
         if let Err(rollback) = self.rollback().await {
@@ -189,6 +220,15 @@ impl Session {
 }
 
 impl Shared {
+    fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<(u32, Hook)>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of a session that is rolled back, and of the sessions inside it.
+    fn forget_hooks(&self, savepoint: u32) {
+        self.hooks().retain(|(asked_in, _)| *asked_in < savepoint);
+    }
+
     fn has_ended(&self) -> Error {
         Error::SessionEnded { database: self.database.to_string() }
     }
@@ -224,6 +264,10 @@ impl Shared {
         match lent.control("COMMIT").await {
             Ok(()) => {
                 lent.set_in_transaction(false);
+                // Given back first: a hook may want a connection.
+                drop(lent);
+                let hooks = std::mem::take(&mut *self.hooks());
+                hooks.into_iter().for_each(|(_, hook)| hook());
                 Ok(())
             }
             Err(error) if lent.is_broken() => Err(Error::CommitUnknown {
@@ -261,6 +305,7 @@ impl Drop for Session {
         }
         match self.savepoint {
             Some(savepoint) => {
+                self.shared.forget_hooks(savepoint);
                 // The oldest wins: rolling back to it undoes the younger ones as well.
                 let oldest = |current| match current {
                     0 => Some(savepoint),

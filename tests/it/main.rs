@@ -13,4 +13,5 @@ mod manager;
 mod orm;
 mod pool;
 mod read_only;
+mod retry;
 mod session;

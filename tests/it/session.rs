@@ -4,8 +4,8 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::{FutureExt, TryStreamExt};
 use sea_orm::{
-    AccessMode, ConnectionTrait, DbErr, IsolationLevel, Statement, StreamTrait, TransactionOptions,
-    TransactionTrait,
+    AccessMode, ConnectionTrait, DbBackend, DbErr, IsolationLevel, Statement, StreamTrait,
+    TransactionOptions, TransactionTrait,
 };
 use wharf::{Error, Pg};
 
@@ -290,4 +290,76 @@ async fn a_statement_dropped_half_way_leaves_the_session_usable() {
     session.execute_unprepared(ADD).await.unwrap();
     session.commit().await.unwrap();
     assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn settings_hold_for_the_session_alone() {
+    let (_database, pg) = counter().await;
+    let show = async |db: &wharf::Session, setting: &str| {
+        let sql = format!("SELECT current_setting('{setting}', true)");
+        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await;
+        row.unwrap().unwrap().try_get_by_index::<Option<String>>(0).unwrap()
+    };
+    for session in [pg.session(), pg.session().read_only()] {
+        let session = session
+            .set_local("statement_timeout", "5s")
+            .set_local("search_path", "elsewhere, public")
+            .set_local("app.tenant", "it's \\ 7")
+            .await
+            .unwrap();
+        assert_eq!(show(&session, "statement_timeout").await.as_deref(), Some("5s"));
+        assert_eq!(show(&session, "search_path").await.as_deref(), Some("elsewhere, public"));
+        assert_eq!(show(&session, "app.tenant").await.as_deref(), Some("it's \\ 7"));
+        if session.is_read_only() {
+            // Sealed as without settings.
+            session.execute_unprepared("SET TRANSACTION READ WRITE").await.unwrap_err();
+            session.rollback().await.unwrap();
+        } else {
+            session.commit().await.unwrap();
+        }
+    }
+    let session = pg.session().await.unwrap();
+    assert_eq!(show(&session, "statement_timeout").await.as_deref(), Some("0"));
+    assert_ne!(show(&session, "app.tenant").await.as_deref(), Some("it's \\ 7"));
+    drop(session);
+    let error = pg.session().set_local("no_such_setting", "1").await.unwrap_err();
+    assert_eq!(error.sqlstate().as_deref(), Some("42704"), "{error}");
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn hooks_run_once_the_commit_is_known_and_only_then() {
+    let (_database, pg) = counter().await;
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let tell = |what: &'static str| {
+        let told = told.clone();
+        move || told.send(what).unwrap()
+    };
+    let session = pg.session().await.unwrap();
+    session.after_commit(tell("outermost"));
+    let nested = session.begin().await.unwrap();
+    nested.after_commit(tell("nested and kept"));
+    nested.commit().await.unwrap();
+    let nested = session.begin().await.unwrap();
+    nested.after_commit(tell("nested and rolled back"));
+    nested.rollback().await.unwrap();
+    let nested = session.begin().await.unwrap();
+    nested.after_commit(tell("nested and dropped"));
+    drop(nested);
+    session.after_commit(tell("last"));
+    assert!(heard.try_recv().is_err());
+    session.commit().await.unwrap();
+    for expected in ["outermost", "nested and kept", "last"] {
+        assert_eq!(heard.try_recv(), Ok(expected));
+    }
+    assert!(heard.try_recv().is_err());
+
+    let session = pg.session().await.unwrap();
+    session.after_commit(tell("rolled back"));
+    session.rollback().await.unwrap();
+    let session = pg.session().await.unwrap();
+    session.after_commit(tell("failed"));
+    session.execute_unprepared("SELECT 1 / 0").await.unwrap_err();
+    session.commit().await.unwrap_err();
+    assert!(heard.try_recv().is_err());
 }

@@ -1,0 +1,88 @@
+//! Running a whole transaction again.
+
+use std::time::Duration;
+
+use super::{Session, SessionBuilder};
+use crate::error::Error;
+
+/// The first pause; each further one is twice as long, up to the longest. Each is shortened by up
+/// to a half at random, so that two transactions that met do not meet again.
+const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A session whose work is run again where that may help.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before it is run"]
+pub struct Retry {
+    pub(super) session: SessionBuilder,
+    pub(super) retries: u32,
+}
+
+impl Retry {
+    /// As [`SessionBuilder::run`]; and where the transaction failed by a serialization failure
+    /// (40001), a deadlock (40P01), or a connection lost before COMMIT was sent, runs `work` from
+    /// its beginning in a new session, after a pause of 5 to 10 ms that doubles each time up to
+    /// 1 s. So `work` must have no effect but through its session, and may be called
+    /// `retries` + 1 times.
+    ///
+    /// What counts is how the session's own statements failed, whatever error `work` makes of it.
+    ///
+    /// ```no_run
+    /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
+    /// use sea_orm::{ConnectionTrait, IsolationLevel::Serializable};
+    /// pg.session()
+    ///     .isolation(Serializable)
+    ///     .retry(5)
+    ///     .run(async |s| s.execute_unprepared("UPDATE stock SET left = left - 1").await)
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the last attempt. [`Error::CommitUnknown`] is never tried again.
+    pub async fn run<T, E, F>(self, work: F) -> Result<T, E>
+    where
+        F: AsyncFn(&Session) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let mut pause = PAUSE;
+        for _ in 0..self.retries {
+            match attempt(&self.session, &work).await {
+                Attempt::Done(result) => return result,
+                Attempt::Again => {
+                    tokio::time::sleep(pause.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+            }
+        }
+        self.session.run(work).await
+    }
+}
+
+enum Attempt<T, E> {
+    Done(Result<T, E>),
+    Again,
+}
+
+async fn attempt<T, E, F>(session: &SessionBuilder, work: &F) -> Attempt<T, E>
+where
+    F: AsyncFn(&Session) -> Result<T, E>,
+    E: From<Error>,
+{
+    let session = match session.clone().await {
+        Ok(session) => session,
+        Err(error) => return Attempt::Done(Err(error.into())),
+    };
+    match work(&session).await {
+        Ok(value) => match session.end(true).await {
+            Ok(()) => Attempt::Done(Ok(value)),
+            Err(error) if error.is_retryable() => Attempt::Again,
+            Err(error) => Attempt::Done(Err(error.into())),
+        },
+        Err(error) => {
+            let again = session.may_run_again().await;
+            session.roll_back_quietly().await;
+            if again { Attempt::Again } else { Attempt::Done(Err(error)) }
+        }
+    }
+}
