@@ -22,6 +22,8 @@ const MOMENT: Duration = Duration::from_millis(250);
 const LEAVING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 const BUFFER: usize = 64 * 1024;
+/// How often the engine is started before it is given up.
+const ATTEMPTS: u32 = 3;
 /// No client sends a longer startup message (PostgreSQL's own limit).
 const STARTUP_MAX: usize = 10_000;
 
@@ -187,11 +189,32 @@ fn serve(shared: &Arc<Shared>, mut client: TcpStream) {
         refuse(&mut client, "53300", reason);
         return;
     }
-    match shared.engine.connect() {
-        Ok(engine) => pass(shared, client, engine, &startup),
+    match open(&shared.engine, &startup) {
+        Ok((engine, answer)) => pass(shared, client, engine, &answer),
         Err(reason) => refuse(&mut client, "57P01", &reason),
     }
     shared.set(Seat::Free);
+}
+
+/// A connection to the engine that has answered the startup message, and what it answered.
+///
+/// An engine that has died with its last client may not have closed its port yet, and would take
+/// this one along: it serves when it has answered.
+fn open(engine: &Engine, startup: &[u8]) -> Result<(TcpStream, Vec<u8>), String> {
+    let mut reason = String::new();
+    for _ in 0..ATTEMPTS {
+        let mut stream = engine.connect()?;
+        let mut answer = vec![0u8; BUFFER];
+        match stream.write_all(startup).and_then(|()| stream.read(&mut answer)) {
+            Ok(0) => "it closed the connection without a word".clone_into(&mut reason),
+            Ok(read) => {
+                answer.truncate(read);
+                return Ok((stream, answer));
+            }
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    Err(format!("the embedded engine does not answer: {reason}"))
 }
 
 /// Reads up to the startup message, which it returns: whoever only looks whether the port is open
@@ -221,12 +244,12 @@ fn prelude(client: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
 
 /// Passes bytes until both sides have ended. Whatever the client does, the engine reads on to a
 /// proper end of input and its answers are taken.
-fn pass(shared: &Arc<Shared>, mut client: TcpStream, mut engine: TcpStream, startup: &[u8]) {
+fn pass(shared: &Arc<Shared>, mut client: TcpStream, mut engine: TcpStream, answer: &[u8]) {
     let (Ok(mut answers), Ok(mut to_client)) = (engine.try_clone(), client.try_clone()) else {
         return;
     };
+    let mut listens = to_client.write_all(answer).is_ok();
     let back = thread::Builder::new().name("wharf-embedded".to_owned()).spawn(move || {
-        let mut listens = true;
         let mut buffer = vec![0u8; BUFFER];
         while let Ok(read @ 1..) = answers.read(&mut buffer) {
             listens = listens && to_client.write_all(&buffer[..read]).is_ok();
@@ -235,7 +258,7 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, mut engine: TcpStream, star
     });
     let Ok(back) = back else { return };
     let mut buffer = vec![0u8; BUFFER];
-    let mut open = engine.write_all(startup).is_ok();
+    let mut open = true;
     while open {
         open = match client.read(&mut buffer) {
             Ok(read @ 1..) => engine.write_all(&buffer[..read]).is_ok(),
