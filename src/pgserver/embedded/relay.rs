@@ -16,8 +16,9 @@ use super::engine::Engine;
 
 /// How long a client that has connected may take to say who it is.
 const PRELUDE: Duration = Duration::from_secs(10);
-/// A client that has just closed its connection is gone in a moment: the next one waits that long.
-const MOMENT: Duration = Duration::from_millis(250);
+/// A client that has just closed its connection is gone in a moment, on a busy machine too: the
+/// next one waits that long.
+const MOMENT: Duration = Duration::from_secs(1);
 /// The engine may still be at the last statement of a client that has gone.
 const LEAVING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -51,8 +52,9 @@ struct Shared {
 #[derive(Debug)]
 enum Seat {
     Free,
-    /// Its client, to hang up on it.
-    Taken(Option<TcpStream>),
+    /// Its client, to hang up on it; and since when it is served. Before that, nobody notices
+    /// that it has gone.
+    Taken(Option<TcpStream>, Option<Instant>),
     /// Its client has gone, the engine has not finished with it.
     Leaving,
 }
@@ -99,7 +101,7 @@ impl Relay {
         }
         let deadline = Instant::now() + patience;
         let mut seat = self.shared.seat();
-        if let Seat::Taken(Some(client)) = &*seat {
+        if let Seat::Taken(Some(client), _) = &*seat {
             let _ = client.shutdown(Shutdown::Both);
         }
         while !matches!(*seat, Seat::Free) {
@@ -124,6 +126,14 @@ impl Shared {
         woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// From here on it is noticed when the client goes.
+    fn serves(&self) {
+        if let Seat::Taken(_, served) = &mut *self.seat() {
+            *served = Some(Instant::now());
+        }
+        self.changed.notify_all();
+    }
+
     fn set(&self, seat: Seat) {
         *self.seat() = seat;
         self.changed.notify_all();
@@ -137,22 +147,22 @@ impl Shared {
             if self.stopping.load(Ordering::SeqCst) {
                 return Err("the embedded engine is being stopped");
             }
-            let (patience, reason) = match *seat {
+            let (until, reason) = match *seat {
                 Seat::Free => {
-                    *seat = Seat::Taken(client.try_clone().ok());
+                    *seat = Seat::Taken(client.try_clone().ok(), None);
                     return Ok(());
                 }
-                Seat::Taken(_) => (
-                    MOMENT,
+                Seat::Taken(_, served) => (
+                    served.map_or(begun + LEAVING, |since| begun.max(since) + MOMENT),
                     "the embedded engine serves one connection in all, and that one is taken",
                 ),
                 Seat::Leaving => (
-                    LEAVING,
+                    begun + LEAVING,
                     "the embedded engine serves one connection in all, and is still at the last \
                      statement of a client that has gone",
                 ),
             };
-            let left = patience.saturating_sub(begun.elapsed());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(reason);
             }
@@ -257,6 +267,7 @@ fn pass(shared: &Arc<Shared>, mut client: TcpStream, mut engine: TcpStream, answ
         let _ = to_client.shutdown(Shutdown::Both);
     });
     let Ok(back) = back else { return };
+    shared.serves();
     let mut buffer = vec![0u8; BUFFER];
     let mut open = true;
     while open {
