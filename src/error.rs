@@ -6,7 +6,7 @@ use sea_orm::{DbErr, RuntimeErr};
 
 use crate::{
     config::ConfigError,
-    pool::{ConnectTo, PoolStats},
+    pool::{ConnectTo, Holder, PoolStats},
 };
 
 /// What went wrong, for which database, after how long, and what to do about it.
@@ -365,16 +365,19 @@ pub struct PoolTimeout {
     pub waited: Duration,
     /// The pool as it was then.
     pub stats: PoolStats,
+    /// The sessions and streams that have had a connection longest, three at the most.
+    pub longest: Vec<Holder>,
 }
 
 impl fmt::Display for PoolTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { database, waited, stats } = self;
+        let Self { database, waited, stats, longest } = self;
         write!(
             f,
             "database `{database}`: no connection came free within {waited:.0?} ({stats}): hold \
              sessions and streams for less time, or raise pool_size or max_overflow"
-        )
+        )?;
+        longest.iter().try_for_each(|holder| write!(f, "; {holder}"))
     }
 }
 

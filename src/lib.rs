@@ -63,5 +63,5 @@ mod traits;
 pub use error::{ConnectError, ConnectErrorKind, Error, PoolTimeout, SingleConnection};
 pub use manager::Manager;
 pub use pg::{Healthy, Pg, PgStats};
-pub use pool::PoolStats;
+pub use pool::{Holder, PoolStats};
 pub use session::{Retry, Session, SessionBuilder};

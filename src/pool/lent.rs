@@ -18,7 +18,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{Claim, Connector, Pool};
+use super::{Claim, Connector, Entry, Pool};
 use crate::sql;
 
 /// Longest time that an abandoned transaction's ROLLBACK may take before the connection is
@@ -40,6 +40,7 @@ pub(crate) struct Lent {
     pool: Pool,
     claim: Option<Claim>,
     metric: Option<MetricCallback>,
+    _entry: Option<Entry>,
     state: State,
 }
 
@@ -63,8 +64,20 @@ struct State {
 }
 
 impl Lent {
-    pub(super) fn new(object: Object<Connector>, pool: Pool, claim: Option<Claim>) -> Lent {
-        Lent { object: Some(object), pool, claim, metric: None, state: State::default() }
+    pub(super) fn new(
+        object: Object<Connector>,
+        pool: Pool,
+        claim: Option<Claim>,
+        entry: Option<Entry>,
+    ) -> Lent {
+        Lent {
+            object: Some(object),
+            pool,
+            claim,
+            metric: None,
+            _entry: entry,
+            state: State::default(),
+        }
     }
 
     /// Tells `metric` of every prepared statement from here on.
@@ -252,6 +265,7 @@ impl Drop for Lent {
                 pool: self.pool.clone(),
                 claim: self.claim.take(),
                 metric: None,
+                _entry: None,
                 state: self.state,
             };
             return lent.roll_back_in_background();

@@ -1,6 +1,7 @@
 //! Connections: opened, lent, taken back, retired. The only room that talks to the driver.
 
 mod connector;
+mod holders;
 mod lent;
 mod options;
 mod overflow;
@@ -19,6 +20,8 @@ use deadpool::{
 };
 
 pub(crate) use connector::Connector;
+pub use holders::Holder;
+use holders::{Entry, Holders};
 pub(crate) use lent::{Lent, MetricCallback, Purpose, rows, runtime};
 pub(crate) use options::ConnectTo;
 use overflow::Overflow;
@@ -36,6 +39,7 @@ pub(crate) struct Pool {
     lending: managed::Pool<Connector>,
     slot: Option<Arc<Slot>>,
     overflow: Overflow,
+    holders: Holders,
     timeout: Duration,
 }
 
@@ -59,7 +63,8 @@ impl Pool {
                 database: database.to_string(),
                 reason: error.to_string(),
             })?;
-        Ok(Pool { lending, slot, overflow: Overflow::new(keep), timeout })
+        let (overflow, holders) = (Overflow::new(keep), Holders::default());
+        Ok(Pool { lending, slot, overflow, holders, timeout })
     }
 
     /// Lends a connection for `purpose`.
@@ -77,7 +82,8 @@ impl Pool {
                 if managed::Object::metrics(&object).recycled.is_none() {
                     self.overflow.watch(&self.lending);
                 }
-                Ok(Lent::new(object, self.clone(), claim))
+                let entry = self.holders.enter(purpose);
+                Ok(Lent::new(object, self.clone(), claim, entry))
             }
             Err(error) => Err(self.explain(error, started)),
         }
@@ -96,7 +102,8 @@ impl Pool {
                     return Error::Connect(failure);
                 }
                 let stats = self.stats();
-                Error::PoolTimeout(PoolTimeout { database, waited: started.elapsed(), stats })
+                let (waited, longest) = (started.elapsed(), self.holders.longest(3));
+                Error::PoolTimeout(PoolTimeout { database, waited, stats, longest })
             }
             other => Error::Internal { database, reason: other.to_string() },
         }

@@ -14,4 +14,5 @@ mod orm;
 mod pool;
 mod read_only;
 mod retry;
+mod round_trips;
 mod session;

@@ -57,7 +57,7 @@ async fn overflow_serves_load_and_is_closed_once_it_idles() {
 async fn waiting_too_long_says_what_the_pool_was_doing() {
     let database = TestDatabase::new().await;
     let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0", "pool_timeout: 0.2"]);
-    let _held = (pg.session().await.unwrap(), pg.session().await.unwrap());
+    let held = (pg.session().await.unwrap(), pg.session().await.unwrap());
     let started = Instant::now();
     let error = Error::from(pg.execute_unprepared("SELECT 1").await.unwrap_err());
     assert!(started.elapsed() < Duration::from_secs(2));
@@ -65,6 +65,22 @@ async fn waiting_too_long_says_what_the_pool_was_doing() {
     assert_eq!((timeout.stats.max, timeout.stats.in_use), (2, 2));
     let text = error.to_string();
     assert!(text.contains("`it`") && text.contains("2 of at most 2 open, 2 in use"), "{text}");
+    // And who it was.
+    assert_eq!(timeout.longest.len(), 2);
+    let place = timeout.longest[0].opened_at.unwrap();
+    assert!(place.file().ends_with("tests/it/pool.rs"), "{place}");
+    assert!(timeout.longest[0].held >= Duration::from_millis(200), "{text}");
+    assert!(text.contains("a session opened at tests/it/pool.rs:"), "{text}");
+    drop(held);
+    let stream = pg.stream_raw(statement("SELECT 1")).await.unwrap();
+    let _session = pg.session().await.unwrap();
+    let error = pg.session().await.unwrap_err();
+    let Error::PoolTimeout(timeout) = &error else { panic!("{error}") };
+    assert_eq!(
+        timeout.longest.iter().map(|h| h.what).collect::<Vec<_>>(),
+        ["a stream", "a session"]
+    );
+    drop(stream);
 }
 
 #[tokio::test]
