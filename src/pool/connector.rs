@@ -1,14 +1,17 @@
 //! Opens connections, and decides whether one that comes up for lending is still good.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
-use super::ConnectTo;
+use super::{ConnectTo, options::CLIENT_CHECK};
 use crate::error::{ConnectError, Error};
 
 /// A connection used within this time is lent as it is: it is far likelier to be alive than a
@@ -17,7 +20,9 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Connector {
     to: ConnectTo,
-    options: PgConnectOptions,
+    /// The second without what not every server takes.
+    options: [PgConnectOptions; 2],
+    plain: AtomicBool,
     last_failure: Mutex<Option<(Instant, ConnectError)>>,
 }
 
@@ -29,9 +34,27 @@ pub(crate) struct Open {
 }
 
 impl Connector {
-    pub(super) fn new(to: ConnectTo) -> Connector {
-        let options = to.driver_options();
-        Connector { to, options, last_failure: Mutex::new(None) }
+    /// An embedded engine looks after no clients.
+    pub(super) fn new(to: ConnectTo, embedded: bool) -> Connector {
+        let options = [to.driver_options_with_check(), to.driver_options()];
+        let plain = AtomicBool::new(embedded);
+        Connector { to, options, plain, last_failure: Mutex::new(None) }
+    }
+
+    /// A server that does not know how to look after its clients, or a PgBouncer that passes no
+    /// startup options on, is connected to without that, from the first refusal on.
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let [checked, plain] = &self.options;
+        if self.plain.load(Ordering::Relaxed) {
+            return plain.connect().await;
+        }
+        match checked.connect().await {
+            Err(sqlx::Error::Database(error)) if refuses_options(&*error) => {
+                self.plain.store(true, Ordering::Relaxed);
+                plain.connect().await
+            }
+            result => result,
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -59,6 +82,11 @@ impl Connector {
     }
 }
 
+fn refuses_options(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let said = error.message();
+    said.contains(CLIENT_CHECK) || said.contains("startup parameter")
+}
+
 impl Manager for Connector {
     type Type = Open;
     type Error = Error;
@@ -67,7 +95,7 @@ impl Manager for Connector {
         let config = &self.to.config;
         let limit = config.connect_timeout.min(config.pool_timeout);
         let started = Instant::now();
-        let result = match tokio::time::timeout(limit, self.options.connect()).await {
+        let result = match tokio::time::timeout(limit, self.connect()).await {
             Ok(Ok(driver)) => Ok(driver),
             Ok(Err(error)) => Err(ConnectError::new(&self.to, started.elapsed(), error)),
             Err(_) => Err(ConnectError::timeout(&self.to, started.elapsed())),

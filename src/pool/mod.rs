@@ -51,7 +51,7 @@ impl Pool {
         let most = if slot.is_some() { 1 } else { keep + config.max_overflow as usize };
         let timeout = config.pool_timeout;
         let database = to.name.clone();
-        let lending = managed::Pool::builder(Connector::new(to))
+        let lending = managed::Pool::builder(Connector::new(to, slot.is_some()))
             .max_size(most)
             // The connection that came back last is lent first: its caches are warm, and those
             // that load no longer needs grow old undisturbed.

@@ -13,6 +13,9 @@ use crate::{
     error::Error,
 };
 
+/// PostgreSQL 14 has it on Linux, later ones on other systems too.
+pub(crate) const CLIENT_CHECK: &str = "client_connection_check_interval";
+
 /// Where a pool connects to, as whom, and with which settings.
 #[derive(Clone)]
 pub(crate) struct ConnectTo {
@@ -92,6 +95,12 @@ impl ConnectTo {
             options = options.ssl_client_key(file);
         }
         options.options(self.settings())
+    }
+
+    /// The same, and the server looks every now and then whether the client of a long statement
+    /// is still there: a statement whose future was dropped is cancelled so.
+    pub(crate) fn driver_options_with_check(&self) -> PgConnectOptions {
+        self.driver_options().options([(CLIENT_CHECK, "500ms")])
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {

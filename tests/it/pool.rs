@@ -242,3 +242,36 @@ async fn a_closed_pool_says_so() {
     pg.close_by_ref().await.unwrap();
     assert!(pg.execute_unprepared("SELECT 1").await.is_err());
 }
+
+#[tokio::test]
+async fn the_server_cancels_the_statement_of_a_dropped_future() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0"]);
+    let other = database.pg().await;
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
+                   AND query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid() \
+                   AND datname = current_database()";
+    for in_session in [false, true] {
+        let slow = async {
+            if in_session {
+                let session = pg.session().await?;
+                session.execute_unprepared("SELECT pg_sleep(60)").await
+            } else {
+                pg.execute_unprepared("SELECT pg_sleep(60)").await
+            }
+        };
+        let mut slow = Box::pin(slow);
+        // Until it runs on the server, and not a moment longer.
+        loop {
+            let _ = tokio::time::timeout(Duration::from_millis(20), &mut slow).await;
+            if number(&other, running).await == 1 {
+                break;
+            }
+        }
+        drop(slow);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while number(&other, running).await > 0 {
+            assert!(Instant::now() < deadline, "it still runs");
+        }
+    }
+}
