@@ -3,6 +3,20 @@
 //! [`PgServer`] is what callers hold. Behind it stands one trait (`launcher.rs`) with one
 //! implementation per way to run PostgreSQL: `native` (this machine's programs) and `embedded`
 //! (the engine inside this process, feature `embedded`).
+//!
+//! Most callers start the server of their file by `Manager::start_pgserver`, which also makes the
+//! databases that the file asks for. One of its own, for a test run say, is as short:
+//!
+//! ```no_run
+//! # async fn doc() -> Result<(), wharf::Error> {
+//! use wharf::{config::PgServerConfig, pgserver::PgServer};
+//!
+//! let server = PgServer::temporary(PgServerConfig::new("my-tests"), []);
+//! let at = server.start().await?;
+//! println!("PostgreSQL {} listens at {}:{}", at.version, at.host, at.port);
+//! server.stop().await?;                       // or drop it, or be killed: nothing is left
+//! # Ok(()) }
+//! ```
 
 #[cfg(feature = "embedded")]
 mod embedded;

@@ -38,6 +38,21 @@ use crate::{
 /// A statement whose future is dropped leaves the session usable; whether the statement was run
 /// is not known then, as on any connection.
 ///
+/// ```no_run
+/// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
+/// use sea_orm::{ConnectionTrait, TransactionTrait};
+/// let s = pg.session().await?;
+/// s.execute_unprepared("INSERT INTO batch DEFAULT VALUES").await?;
+/// let line = s.begin().await?;                        // a savepoint
+/// if line.execute_unprepared("INSERT INTO line VALUES (1)").await.is_err() {
+///     line.rollback().await?;                         // the batch goes on without it
+/// } else {
+///     line.commit().await?;
+/// }
+/// s.commit().await?;
+/// # Ok(()) }
+/// ```
+///
 /// Costs: one round trip to begin, one a statement, one to end. Statements of one session run one
 /// after the other, whoever asks for them.
 ///
