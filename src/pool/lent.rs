@@ -171,8 +171,8 @@ impl Lent {
         Ok(InFlight { driver: &mut open.driver, state: &mut self.state, watch: None })
     }
 
-    /// A raw statement of the caller's is about to run outside a transaction: what it leaves
-    /// behind has to be gone before the next borrower comes.
+    /// A raw statement of the caller's is about to run: what it leaves behind, in a transaction
+    /// that commits too, has to be gone before the next borrower comes.
     pub(crate) fn raw(&mut self, sql: &str) {
         self.state.changed |= sql::changes_connection(sql);
     }
