@@ -12,13 +12,17 @@ use super::Origin;
 #[non_exhaustive]
 pub enum ConfigError {
     /// There is no such file.
-    #[error("{} does not exist{}; write it, or correct its name (the folder searched is {})",
-        path.display(), included(included_at), folder(path))]
+    #[error("{} does not exist{}{}; write it, or correct its name (the folder searched is {})",
+        path.display(), included(included_at), did_you_mean(nearest), folder.display())]
     Missing {
         /// The file.
         path: PathBuf,
         /// The `!include` that names it; `None` for the file that was asked for.
         included_at: Option<Origin>,
+        /// The folder that was searched, in full.
+        folder: PathBuf,
+        /// The file of that folder that is nearest in spelling.
+        nearest: Option<String>,
     },
     /// The file is there but cannot be read: a folder, or no permission.
     #[error("{} cannot be read{}: {cause}", path.display(), included(included_at))]
@@ -262,13 +266,6 @@ fn included(at: &Option<Origin>) -> impl fmt::Display {
     match at {
         Some(at) => format!(" (included at {at})"),
         None => String::new(),
-    }
-}
-
-fn folder(path: &std::path::Path) -> String {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.display().to_string(),
-        _ => "the current one".to_owned(),
     }
 }
 

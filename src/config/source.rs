@@ -162,8 +162,22 @@ pub(super) fn text(path: &Path, included_at: Option<&Origin>) -> Result<String, 
 
 fn unreadable(path: &Path, included_at: Option<&Origin>, cause: io::Error) -> ConfigError {
     let (path, included_at) = (include::clean(path), included_at.cloned());
-    match cause.kind() {
-        io::ErrorKind::NotFound => ConfigError::Missing { path, included_at },
-        _ => ConfigError::Unreadable { path, included_at, cause },
+    if cause.kind() != io::ErrorKind::NotFound {
+        return ConfigError::Unreadable { path, included_at, cause };
     }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = std::path::absolute(folder.join(".")).unwrap_or_else(|_| folder.to_owned());
+    let folder = include::clean(&folder);
+    let nearest =
+        path.file_name().and_then(|wrong| nearest_file(&folder, &wrong.to_string_lossy()));
+    ConfigError::Missing { path, included_at, folder, nearest }
+}
+
+/// The file of a folder that is nearest in spelling.
+fn nearest_file(folder: &Path, wrong: &str) -> Option<String> {
+    const MOST: usize = 1_000;
+    let files = fs::read_dir(folder).ok()?.take(MOST).filter_map(Result::ok);
+    let files = files.filter(|file| file.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let names: Vec<_> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+    tree::nearest(wrong, names.iter().map(String::as_str))
 }

@@ -93,6 +93,18 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_missing_file_names_the_folder_in_full_and_the_nearest_file_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("infra.yaml"), "{}").unwrap();
+    std::fs::write(dir.path().join("other.txt"), "").unwrap();
+    let error = Config::load(dir.path().join("infra.yml")).unwrap_err().to_string();
+    let folder = format!("{})", dir.path().display());
+    says(&error, &["infra.yml does not exist", "did you mean `infra.yaml`?", &folder]);
+    let error = Config::load("no-such-file.yaml").unwrap_err().to_string();
+    says(&error, &[std::env::current_dir().unwrap().to_str().unwrap()]);
+}
+
+#[test]
 fn a_missing_include_is_named_with_the_line_that_names_it() {
     let error = mistake(&[("infra.yaml", "a: 1\nlogging: !include lg.yaml\n")]);
     says(&error, &["lg.yaml does not exist", "infra.yaml:2"]);
