@@ -94,7 +94,12 @@ impl ConnectTo {
         if let Some(file) = &config.ssl_key {
             options = options.ssl_client_key(file);
         }
-        options.options(self.settings())
+        let settings = self.settings();
+        if settings.is_empty() {
+            // An empty `options` is one too many for a PgBouncer that takes none.
+            return options;
+        }
+        options.options(settings)
     }
 
     /// The same, and the server looks every now and then whether the client of a long statement
@@ -129,5 +134,26 @@ impl ConnectTo {
         let Self { host, port, .. } = self;
         let server = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         format!("{}@{server}:{port}/{}", self.user(), self.config.database)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(read_only: bool) -> ConnectTo {
+        let config = DatabaseConfig::from_url("postgres://app:s3cret@db.example.com/shop").unwrap();
+        ConnectTo::new("shop".into(), Arc::new(config), read_only).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_asked_of_a_pgbouncer_that_takes_no_options() {
+        assert_eq!(to(false).driver_options().get_options(), None);
+        assert!(to(true).driver_options().get_options().is_some());
+    }
+
+    #[test]
+    fn where_it_goes_is_shown_without_the_password() {
+        assert_eq!(to(false).target(), "app@db.example.com:5432/shop");
     }
 }
