@@ -133,8 +133,8 @@ impl Pg {
         self.read_only
     }
 
-    /// A unit of work: await it for a [`Session`](crate::Session), or [`run`](SessionBuilder::run) a closure in
-    /// it.
+    /// A unit of work: await it for a [`Session`](crate::Session), or
+    /// [`run`](SessionBuilder::run) a closure in it.
     ///
     /// ```no_run
     /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {

@@ -18,7 +18,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{Claim, Connector, Entry, Pool};
+use super::{Claim, Connector, Entry};
 use crate::sql;
 
 /// Longest time that an abandoned transaction's ROLLBACK may take before the connection is
@@ -37,7 +37,6 @@ pub(crate) enum Purpose {
 /// A lent connection. Dropping it gives it back if it is clean, and sees to it if it is not.
 pub(crate) struct Lent {
     object: Option<Object<Connector>>,
-    pool: Pool,
     claim: Option<Claim>,
     metric: Option<MetricCallback>,
     _entry: Option<Entry>,
@@ -66,18 +65,10 @@ struct State {
 impl Lent {
     pub(super) fn new(
         object: Object<Connector>,
-        pool: Pool,
         claim: Option<Claim>,
         entry: Option<Entry>,
     ) -> Lent {
-        Lent {
-            object: Some(object),
-            pool,
-            claim,
-            metric: None,
-            _entry: entry,
-            state: State::default(),
-        }
+        Lent { object: Some(object), claim, metric: None, _entry: entry, state: State::default() }
     }
 
     /// Tells `metric` of every prepared statement from here on.
@@ -262,7 +253,6 @@ impl Drop for Lent {
         if in_transaction && !in_flight && !broken {
             let lent = Lent {
                 object: Some(object),
-                pool: self.pool.clone(),
                 claim: self.claim.take(),
                 metric: None,
                 _entry: None,

@@ -83,7 +83,7 @@ impl Pool {
                     self.overflow.watch(&self.lending);
                 }
                 let entry = self.holders.enter(purpose);
-                Ok(Lent::new(object, self.clone(), claim, entry))
+                Ok(Lent::new(object, claim, entry))
             }
             Err(error) => Err(self.explain(error, started)),
         }

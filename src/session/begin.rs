@@ -147,7 +147,12 @@ impl SessionBuilder {
             // Writing to a String cannot fail.
             let _ = write!(sql, " ISOLATION LEVEL {level}");
         }
-        sql.push_str(if read_only { " READ ONLY" } else { " READ WRITE" });
+        // Unasked, the server's own default holds: a role's, a database's, a standby's.
+        if read_only {
+            sql.push_str(" READ ONLY");
+        } else if self.access == Some(AccessMode::ReadWrite) {
+            sql.push_str(" READ WRITE");
+        }
         if self.deferrable {
             sql.push_str(" DEFERRABLE");
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sea_orm::{ConnectionTrait, DbErr, IsolationLevel};
 use wharf::{Error, Pg, Session};
 
-use crate::support::{TestDatabase, number};
+use crate::support::{TestDatabase, cut_at_commit, number};
 
 async fn stock() -> (TestDatabase, Pg) {
     let database = TestDatabase::new().await;
@@ -124,14 +124,7 @@ async fn any_other_failure_is_told_at_once() {
 #[tokio::test]
 async fn a_commit_of_unknown_outcome_is_never_repeated() {
     let (_database, pg) = stock().await;
-    pg.execute_unprepared(
-        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
-         CREATE CONSTRAINT TRIGGER cut AFTER UPDATE ON stock DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION cut()",
-    )
-    .await
-    .unwrap();
+    cut_at_commit(&pg, "stock").await;
     let calls = AtomicU32::new(0);
     let error: Error = pg
         .session()

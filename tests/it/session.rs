@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use wharf::{Error, Pg};
 
-use crate::support::{TestDatabase, number};
+use crate::support::{TestDatabase, cut_at_commit, number};
 
 async fn counter() -> (TestDatabase, Pg) {
     let database = TestDatabase::new().await;
@@ -230,14 +230,7 @@ async fn a_constraint_that_fails_at_commit_is_the_servers_error() {
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_unknown() {
     let (_database, pg) = counter().await;
-    pg.execute_unprepared(
-        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
-         CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON entry DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION cut()",
-    )
-    .await
-    .unwrap();
+    cut_at_commit(&pg, "entry").await;
     let session = pg.session().await.unwrap();
     session.execute_unprepared(ADD).await.unwrap();
     let error = Error::from(session.commit().await.unwrap_err());
@@ -362,4 +355,20 @@ async fn hooks_run_once_the_commit_is_known_and_only_then() {
     session.execute_unprepared("SELECT 1 / 0").await.unwrap_err();
     session.commit().await.unwrap_err();
     assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_session_that_asks_for_no_access_mode_has_the_servers_default() {
+    let (database, pg) = counter().await;
+    let name = &database.name;
+    let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    pg.execute_unprepared(&read_only).await.unwrap();
+    let pg = database.pg().await;
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap_err();
+    drop(session);
+    let session = pg.begin_with_config(None, Some(AccessMode::ReadWrite)).await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 1);
 }

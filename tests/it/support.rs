@@ -138,3 +138,15 @@ pub async fn number(db: &impl ConnectionTrait, sql: &str) -> i64 {
     let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
     db.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
+
+/// Has the server end the connection of whoever changes `table`, in the middle of the COMMIT.
+pub async fn cut_at_commit(pg: &Pg, table: &str) {
+    pg.execute_unprepared(&format!(
+        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER cut AFTER INSERT OR UPDATE ON {table}
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut()"
+    ))
+    .await
+    .unwrap();
+}
