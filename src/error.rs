@@ -65,6 +65,34 @@ pub enum Error {
     /// The embedded engine serves one connection in all, and somebody has it.
     #[error(transparent)]
     SingleConnection(SingleConnection),
+    /// What was still at work at the end of [`Pg::close_within`](crate::Pg::close_within) was cut off.
+    #[error(transparent)]
+    CutOff(CutOff),
+    /// The server did not answer for as long as `socket_timeout`, so the connection was closed. A
+    /// statement that writes may have been done or not.
+    #[error(
+        "database `{database}`: no answer within {waited:.0?} (socket_timeout), so the connection \
+         was closed: is the network on the way there whole? What was sent may have been done or not"
+    )]
+    NoAnswer {
+        /// Key of the database in the file.
+        database: String,
+        /// `socket_timeout`.
+        waited: Duration,
+    },
+    /// A statement of the session whose future had been dropped did not end, so that its connection
+    /// was closed.
+    #[error(
+        "database `{database}`: nothing more can run in this session, because a statement whose \
+         future had been dropped still ran {after:.0?} later: it was cancelled by closing the \
+         connection, and the session is rolled back"
+    )]
+    StatementAbandoned {
+        /// Key of the database in the file.
+        database: String,
+        /// How long it was let run on.
+        after: Duration,
+    },
     /// The pool was closed.
     #[error("database `{database}`: its pool is closed, nothing more can be asked of it")]
     Closed {
@@ -171,6 +199,34 @@ impl Error {
         self.sqlstate().as_deref() == Some("23514")
     }
 
+    /// Whether a value was missing where there has to be one (23502).
+    pub fn is_not_null_violation(&self) -> bool {
+        self.sqlstate().as_deref() == Some("23502")
+    }
+
+    /// Whether an EXCLUDE constraint said no (23P01).
+    pub fn is_exclusion_violation(&self) -> bool {
+        self.sqlstate().as_deref() == Some("23P01")
+    }
+
+    /// Whether the server cancelled the statement: `statement_timeout`, or somebody asked it to
+    /// (57014).
+    pub fn is_query_canceled(&self) -> bool {
+        self.sqlstate().as_deref() == Some("57014")
+    }
+
+    /// Whether a lock was not to be had: `lock_timeout`, or NOWAIT (55P03).
+    pub fn is_lock_not_available(&self) -> bool {
+        self.sqlstate().as_deref() == Some("55P03")
+    }
+
+    /// Whether something was to be written where only reading is allowed: wharf said so, or the
+    /// server did (25006).
+    pub fn is_read_only_violation(&self) -> bool {
+        matches!(self.inner(), Error::ReadOnly { .. })
+            || self.sqlstate().as_deref() == Some("25006")
+    }
+
     /// The constraint that was violated, as the server names it.
     pub fn constraint(&self) -> Option<&str> {
         self.database_error()?.constraint()
@@ -179,6 +235,14 @@ impl Error {
     /// The table that the error is about, as the server names it.
     pub fn table(&self) -> Option<&str> {
         self.database_error()?.table()
+    }
+
+    /// Itself, or the error of wharf's inside what SeaORM made of it.
+    fn inner(&self) -> &Error {
+        match self {
+            Error::Db(error) => Error::of(error).unwrap_or(self),
+            error => error,
+        }
     }
 
     /// What the server said, if it said something.
@@ -260,6 +324,9 @@ pub enum ConnectErrorKind {
     NotReady,
     /// TLS was asked for and could not be had, or a certificate did not hold.
     Tls,
+    /// The login could not be had: `password_file` was not to be read, or
+    /// [`set_login_source`](crate::config::DatabaseConfig::set_login_source) gave an error.
+    Credentials,
     /// The server refused for another reason, which `source` names.
     Refused,
 }
@@ -281,7 +348,12 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    pub(crate) fn new(to: &ConnectTo, elapsed: Duration, error: sqlx::Error) -> ConnectError {
+    pub(crate) fn new(
+        to: &ConnectTo,
+        user: &str,
+        elapsed: Duration,
+        error: sqlx::Error,
+    ) -> ConnectError {
         use ConnectErrorKind as Kind;
         let kind = match &error {
             sqlx::Error::Io(_) => Kind::Unreachable,
@@ -295,16 +367,25 @@ impl ConnectError {
             },
             _ => Kind::Refused,
         };
-        ConnectError { kind, source: Some(Arc::new(error)), ..ConnectError::timeout(to, elapsed) }
+        let (database, target) = (to.name.to_string(), to.target(Some(user)));
+        ConnectError { database, target, kind, elapsed, source: Some(Arc::new(error)) }
     }
 
     pub(crate) fn timeout(to: &ConnectTo, elapsed: Duration) -> ConnectError {
+        let (database, target) = (to.name.to_string(), to.target(None));
+        ConnectError { database, target, kind: ConnectErrorKind::Timeout, elapsed, source: None }
+    }
+
+    pub(crate) fn no_login(
+        to: &ConnectTo,
+        elapsed: Duration,
+        error: Box<dyn std::error::Error + Send + Sync>,
+    ) -> ConnectError {
+        let source = Some(Arc::new(sqlx::Error::Configuration(error)));
         ConnectError {
-            database: to.name.to_string(),
-            target: to.target(),
-            kind: ConnectErrorKind::Timeout,
-            elapsed,
-            source: None,
+            kind: ConnectErrorKind::Credentials,
+            source,
+            ..ConnectError::timeout(to, elapsed)
         }
     }
 }
@@ -335,6 +416,10 @@ impl fmt::Display for ConnectError {
                 "could not agree on TLS with us",
                 "check ssl_mode and ssl_root_cert, and that wharf is built with the feature tls",
             ),
+            Kind::Credentials => (
+                "was not asked, for want of a login",
+                "see to password_file, or to what the service gives set_login_source",
+            ),
             Kind::Refused => ("refused the connection", "the server's log may say more"),
         };
         write!(f, "database `{database}`: {target} {what} (after {elapsed:.0?}")?;
@@ -342,6 +427,7 @@ impl fmt::Display for ConnectError {
             match &**source {
                 sqlx::Error::Database(error) => write!(f, "; it says: {}", error.message())?,
                 sqlx::Error::Io(error) => write!(f, "; {error}")?,
+                sqlx::Error::Configuration(error) => write!(f, "; {error}")?,
                 error => write!(f, "; {error}")?,
             }
         }
@@ -365,7 +451,7 @@ pub struct PoolTimeout {
     pub waited: Duration,
     /// The pool as it was then.
     pub stats: PoolStats,
-    /// The sessions and streams that have had a connection longest, three at the most.
+    /// Those that have had a connection longest, three at the most.
     pub longest: Vec<Holder>,
 }
 
@@ -382,6 +468,34 @@ impl fmt::Display for PoolTimeout {
 }
 
 impl std::error::Error for PoolTimeout {}
+
+/// Some had not given their connections back when a pool was to be closed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CutOff {
+    /// Key of the database in the file.
+    pub database: String,
+    /// How long they were waited for.
+    pub waited: Duration,
+    /// How many connections that were.
+    pub cut: usize,
+    /// Those that had had one longest, three at the most.
+    pub longest: Vec<Holder>,
+}
+
+impl fmt::Display for CutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { database, waited, cut, longest } = self;
+        write!(
+            f,
+            "database `{database}`: {cut} connections were still in use {waited:.0?} after it was \
+             to be closed, and were cut off"
+        )?;
+        longest.iter().try_for_each(|holder| write!(f, "; {holder}"))
+    }
+}
+
+impl std::error::Error for CutOff {}
 
 /// The embedded engine's one connection was needed while somebody had it.
 #[derive(Clone, Debug)]

@@ -47,6 +47,7 @@
 //!
 //! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.
 
+mod author;
 pub mod config;
 #[cfg(feature = "pgserver")]
 mod ensure;
@@ -60,7 +61,7 @@ mod session;
 mod sql;
 mod traits;
 
-pub use error::{ConnectError, ConnectErrorKind, Error, PoolTimeout, SingleConnection};
+pub use error::{ConnectError, ConnectErrorKind, CutOff, Error, PoolTimeout, SingleConnection};
 pub use manager::Manager;
 pub use pg::{Healthy, Pg, PgStats};
 pub use pool::{Holder, PoolStats};

@@ -6,10 +6,15 @@ use std::{
     path::Path,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::{
+    FutureExt,
+    future::{join, join_all},
+};
 use sea_orm::DatabaseConnection;
+use tokio::time::timeout;
 
 use crate::{
     config::{Address, Config, DatabaseConfig},
@@ -156,7 +161,7 @@ impl Manager {
         if let Some(own) = open.get(name).filter(|own| !own.is_closed()) {
             return Ok(own.connection());
         }
-        let own = SeaOrm::new(&now(async { pg.connect_to(pg.is_read_only()).await })?)?;
+        let own = now(async { SeaOrm::new(&pg.connect_to(pg.is_read_only()).await?).await })?;
         let connection = own.connection();
         open.insert(name.to_owned(), own);
         Ok(connection)
@@ -186,6 +191,22 @@ impl Manager {
             // Gives an error for the sake of SeaORM's signature only.
             let _ = pg.close_by_ref().await;
         }
+        self.close_sea_orm().await;
+    }
+
+    /// Closes every connection, waits for up to `limit` until those that are lent have come back, and
+    /// then cuts off what has not: [`Pg::close_within`], for all databases at once. What SeaORM's
+    /// own connections are doing is waited for, and not cut off.
+    ///
+    /// # Errors
+    /// [`Error::CutOff`], of the first database in the alphabet that had to be.
+    pub async fn close_within(&self, limit: Duration) -> Result<(), Error> {
+        let databases = self.inner.databases.values().map(|pg| pg.close_within(limit));
+        let (closed, _) = join(join_all(databases), timeout(limit, self.close_sea_orm())).await;
+        closed.into_iter().collect()
+    }
+
+    async fn close_sea_orm(&self) {
         let open: Vec<_> = {
             let mut open = self.inner.sea_orm.lock().unwrap_or_else(PoisonError::into_inner);
             open.drain().map(|(_, own)| own).collect()
@@ -237,7 +258,8 @@ async fn placed(
     let Some(endpoint) = server.running().await? else {
         return Err(Error::PgServerDown { database: name });
     };
-    if entry.password.is_none() && entry.user == endpoint.user {
+    let has_none = entry.password.is_none() && entry.password_file.is_none();
+    if has_none && entry.user == endpoint.user {
         entry.password = endpoint.password;
     }
     entry.address = Address::Host { host: endpoint.host, port: endpoint.port };

@@ -1,14 +1,5 @@
 //! SQL as text: quoting (the only copy), and what a statement's first word says about it.
 
-/// Who wrote a statement, which decides how far it is trusted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Author {
-    /// A query builder: one statement of a known kind.
-    Builder,
-    /// The caller: whatever it is.
-    Caller,
-}
-
 /// `name` as an SQL identifier, whatever it holds.
 ///
 /// A NUL cannot be part of any identifier; PostgreSQL refuses the statement that holds one.
@@ -85,60 +76,63 @@ fn control_word(word: &str, mut rest: Words<'_>) -> Option<&'static str> {
     Some(control)
 }
 
-/// Whether a raw statement leaves something behind on its connection that the next borrower
-/// would meet: a setting, a transaction, a subscription, a prepared statement, a cursor.
-pub(crate) fn changes_connection(sql: &str) -> bool {
-    const LEAVES: [&str; 10] = [
-        "SET", "RESET", "BEGIN", "START", "LISTEN", "PREPARE", "DECLARE", "LOAD", "DISCARD", "COPY",
-    ];
+/// What a raw statement leaves on its connection that the next borrower would meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Leaves {
+    #[default]
+    Nothing,
+    /// Settings, a role, a subscription, a lock, a cursor, a temporary table: one message undoes it.
+    Settings,
+    /// An open transaction, a prepared statement, a library; or it threw away what the driver has
+    /// prepared.
+    More,
+}
+
+/// What `sql` leaves behind, as far as its text tells: what a function does is not seen, so `DO` and
+/// `CALL` are taken to change settings.
+pub(crate) fn leaves_behind(sql: &str) -> Leaves {
+    const SETTINGS: [&str; 6] = ["SET", "RESET", "LISTEN", "DECLARE", "DO", "CALL"];
+    const MORE: [&str; 6] = ["BEGIN", "START", "PREPARE", "DEALLOCATE", "DISCARD", "LOAD"];
+    let any = |of: &[&str], word: &str| of.iter().any(|one| is(word, one));
+    let mut leaves = Leaves::Nothing;
     let mut words = Words::new(sql);
-    let mut first = true;
+    let (mut first, mut creates, mut into) = (true, false, false);
     while let Some(token) = words.next() {
-        match token {
-            Token::End => first = true,
-            Token::Word(word) if first => {
-                first = false;
-                if LEAVES.into_iter().any(|leaves| is(word, leaves)) {
-                    // SET LOCAL and its kin end with the transaction that they stand in.
-                    let ends = matches!(words.clone().next(), Some(Token::Word(what))
-                        if ["LOCAL", "TRANSACTION", "CONSTRAINTS"].into_iter().any(|w| is(what, w)));
-                    if !(is(word, "SET") && ends) {
-                        return true;
-                    }
-                }
-                if is(word, "CREATE") && words.clone().take_while(not_end).any(temporary) {
-                    return true;
-                }
+        let Token::Word(word) = token else {
+            first = matches!(token, Token::End);
+            into = false;
+            continue;
+        };
+        if first {
+            first = false;
+            creates = is(word, "CREATE");
+            // SET LOCAL and its kin end with the transaction that they stand in.
+            let ends = is(word, "SET")
+                && matches!(words.clone().next(), Some(Token::Word(what))
+                    if any(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], what));
+            if any(&MORE, word) {
+                leaves = Leaves::More;
+            } else if any(&SETTINGS, word) && !ends {
+                leaves = leaves.max(Leaves::Settings);
             }
-            Token::Word(word) => {
-                if is(word, "set_config") || starts(word, "pg_advisory_") || starts(word, "pg_try_")
-                {
-                    return true;
-                }
-            }
-            Token::Other => first = false,
+        } else if is(word, "set_config")
+            || is(word, "pg_temp")
+            || ["pg_advisory_", "pg_try_"].iter().any(|prefix| starts(word, prefix))
+            || ((creates || into) && any(&["TEMP", "TEMPORARY"], word))
+        {
+            leaves = leaves.max(Leaves::Settings);
         }
+        into = is(word, "INTO");
     }
-    false
-}
-
-fn not_end(token: &Token<'_>) -> bool {
-    !matches!(token, Token::End)
-}
-
-fn temporary(token: Token<'_>) -> bool {
-    matches!(token, Token::Word(word) if is(word, "TEMP") || is(word, "TEMPORARY"))
+    leaves
 }
 
 /// Whether a statement that a query builder made can only read: a `SELECT` that changes no
 /// setting on its way.
 pub(crate) fn only_reads(sql: &str) -> bool {
-    let mut words = Words::new(sql).filter(not_end);
-    match words.next() {
-        Some(Token::Word(word)) if is(word, "SELECT") => {}
-        _ => return false,
-    }
-    !changes_connection(sql)
+    let mut words = Words::new(sql).filter(|token| *token != Token::End);
+    matches!(words.next(), Some(Token::Word(word)) if is(word, "SELECT"))
+        && leaves_behind(sql) == Leaves::Nothing
 }
 
 fn is(word: &str, keyword: &str) -> bool {
@@ -350,13 +344,24 @@ mod tests {
     fn sees_what_a_statement_leaves_on_its_connection() {
         for sql in [
             "SET search_path = a",
+            "SET ROLE a",
             "select set_config('a.b', 'c', false)",
             "SELECT \"set_config\"('a.b', 'c', false)",
             "CREATE TEMP TABLE t (id int)",
+            "CREATE TABLE pg_temp.t (id int)",
+            "SELECT 1 AS a INTO TEMPORARY t",
             "SELECT 1; LISTEN x",
             "SELECT pg_advisory_lock(1)",
+            "DO $$ BEGIN END $$",
+            "CALL p()",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         ] {
-            assert!(changes_connection(sql), "{sql}");
+            assert_eq!(leaves_behind(sql), Leaves::Settings, "{sql}");
+        }
+        for sql in
+            ["BEGIN", "SET a = 1; PREPARE p AS SELECT 1; SET b = 2", "DEALLOCATE ALL", "LOAD 'x'"]
+        {
+            assert_eq!(leaves_behind(sql), Leaves::More, "{sql}");
         }
         for sql in [
             "SELECT 1",
@@ -364,9 +369,11 @@ mod tests {
             "SET TRANSACTION READ ONLY",
             "UPDATE t SET a = 1",
             "CREATE TABLE temperature (id int)",
+            "SELECT \"temp\" FROM weather",
+            "INSERT INTO weather (temp) VALUES (1)",
             "SELECT 'set_config'",
         ] {
-            assert!(!changes_connection(sql), "{sql}");
+            assert_eq!(leaves_behind(sql), Leaves::Nothing, "{sql}");
         }
     }
 
@@ -386,7 +393,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE \\\\\n\u{b}é]{0,60}") {
-            let _ = (controls_transaction(&sql), changes_connection(&sql), only_reads(&sql));
+            let _ = (controls_transaction(&sql), leaves_behind(&sql), only_reads(&sql));
         }
     }
 }

@@ -6,10 +6,10 @@ use sea_orm::DbErr;
 /// SeaORM's traits, and the names that its `DatabaseConnection` and `DatabaseTransaction` have
 /// besides, for a type that has
 /// ```text
-/// async fn run(&self, Statement, Author) -> Result<PgQueryResult, DbErr>
-/// async fn one(&self, Statement, Author) -> Result<Option<PgRow>, DbErr>
-/// async fn all(&self, Statement, Author) -> Result<Vec<PgRow>, DbErr>
-/// async fn rows(&self, Statement, Author) -> Result<BoxStream<Result<QueryResult, DbErr>>, DbErr>
+/// async fn run(&self, Author) -> Result<PgQueryResult, DbErr>
+/// async fn one(&self, Author) -> Result<Option<PgRow>, DbErr>
+/// async fn all(&self, Author) -> Result<Vec<PgRow>, DbErr>
+/// async fn rows(&self, Statement, raw: bool) -> Result<BoxStream<Result<QueryResult, DbErr>>, DbErr>
 /// async fn unprepared(&self, &str) -> Result<PgQueryResult, DbErr>
 /// async fn open_session(&self, TransactionOptions) -> Result<Session, DbErr>
 /// ```
@@ -24,12 +24,10 @@ macro_rules! implement_sea_orm {
                 QueryResult, Schema, SchemaBuilder, Statement, StatementBuilder, StreamTrait,
                 TransactionError, TransactionOptions, TransactionTrait,
             };
-            use $crate::{session::Session, sql::Author};
+            use $crate::{author::Author, session::Session};
 
             const POSTGRES: DbBackend = DbBackend::Postgres;
 
-            // SeaORM hands what its builders make to the plain methods, and what its caller wrote
-            // to the `_raw` ones.
             #[::async_trait::async_trait]
             impl ConnectionTrait for $type {
                 fn get_database_backend(&self) -> DbBackend {
@@ -40,14 +38,14 @@ macro_rules! implement_sea_orm {
                     &self,
                     statement: &S,
                 ) -> Result<ExecResult, DbErr> {
-                    Ok(self.run(POSTGRES.build(statement), Author::Builder).await?.into())
+                    Ok(self.run(Author::Builder(statement)).await?.into())
                 }
 
                 async fn query_one<S: StatementBuilder>(
                     &self,
                     statement: &S,
                 ) -> Result<Option<QueryResult>, DbErr> {
-                    let row = self.one(POSTGRES.build(statement), Author::Builder).await?;
+                    let row = self.one(Author::Builder(statement)).await?;
                     Ok(row.map(Into::into))
                 }
 
@@ -55,12 +53,12 @@ macro_rules! implement_sea_orm {
                     &self,
                     statement: &S,
                 ) -> Result<Vec<QueryResult>, DbErr> {
-                    let rows = self.all(POSTGRES.build(statement), Author::Builder).await?;
+                    let rows = self.all(Author::Builder(statement)).await?;
                     Ok(rows.into_iter().map(Into::into).collect())
                 }
 
                 async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-                    Ok(self.run(statement, Author::Caller).await?.into())
+                    Ok(self.run(Author::Caller(&statement)).await?.into())
                 }
 
                 async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -71,14 +69,14 @@ macro_rules! implement_sea_orm {
                     &self,
                     statement: Statement,
                 ) -> Result<Option<QueryResult>, DbErr> {
-                    Ok(self.one(statement, Author::Caller).await?.map(Into::into))
+                    Ok(self.one(Author::Caller(&statement)).await?.map(Into::into))
                 }
 
                 async fn query_all_raw(
                     &self,
                     statement: Statement,
                 ) -> Result<Vec<QueryResult>, DbErr> {
-                    let rows = self.all(statement, Author::Caller).await?;
+                    let rows = self.all(Author::Caller(&statement)).await?;
                     Ok(rows.into_iter().map(Into::into).collect())
                 }
             }
@@ -95,7 +93,7 @@ macro_rules! implement_sea_orm {
                     &'a self,
                     statement: Statement,
                 ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
-                    Box::pin(async move { self.rows(statement, Author::Caller).await })
+                    Box::pin(async move { self.rows(statement, true).await })
                 }
 
                 fn stream<'a, S: StatementBuilder + Sync>(
@@ -103,7 +101,7 @@ macro_rules! implement_sea_orm {
                     statement: &S,
                 ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
                     let statement = POSTGRES.build(statement);
-                    Box::pin(async move { self.rows(statement, Author::Builder).await })
+                    Box::pin(async move { self.rows(statement, false).await })
                 }
             }
 
@@ -226,7 +224,7 @@ macro_rules! implement_sea_orm {
                     &self,
                     select: ::sea_orm::sea_query::SelectStatement,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
-                    let rows = self.all(POSTGRES.build(&select), Author::Builder).await;
+                    let rows = self.all(Author::Builder(&select)).await;
                     $crate::traits::schema_rows(rows)
                 }
 
@@ -235,7 +233,7 @@ macro_rules! implement_sea_orm {
                     sql: String,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
                     let statement = Statement::from_string(POSTGRES, sql);
-                    $crate::traits::schema_rows(self.all(statement, Author::Caller).await)
+                    $crate::traits::schema_rows(self.all(Author::Caller(&statement)).await)
                 }
             }
         };

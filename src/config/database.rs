@@ -1,7 +1,8 @@
 //! One entry of `databases:`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
 /// Where the server of a database listens.
@@ -20,7 +21,7 @@ pub enum Address {
     PgServer,
 }
 
-/// A login of its own, for read-only sessions.
+/// A login: of its own for read-only sessions, or the one to connect with.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Role {
@@ -28,6 +29,35 @@ pub struct Role {
     pub user: String,
     /// Its password; `None` lets the driver look at `PGPASSWORD` and `~/.pgpass`.
     pub password: Option<SecretString>,
+    /// File with the password, read whenever a connection is opened.
+    pub password_file: Option<PathBuf>,
+}
+
+impl Role {
+    /// The login `user` with `password`.
+    pub fn new(user: impl Into<String>, password: impl Into<SecretString>) -> Role {
+        Role { user: user.into(), password: Some(password.into()), password_file: None }
+    }
+}
+
+/// Gives the login whenever a connection is opened: see [`DatabaseConfig::set_login_source`].
+#[derive(Clone)]
+pub struct LoginSource {
+    ask: Arc<dyn Fn(Role) -> Asked + Send + Sync>,
+}
+
+type Asked = BoxFuture<'static, Result<Role, Box<dyn Error + Send + Sync>>>;
+
+impl LoginSource {
+    pub(crate) fn ask(&self, configured: Role) -> Asked {
+        (self.ask)(configured)
+    }
+}
+
+impl fmt::Debug for LoginSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginSource").finish_non_exhaustive()
+    }
 }
 
 /// How much TLS a connection asks for, as libpq's `sslmode`.
@@ -61,10 +91,20 @@ pub struct DatabaseConfig {
     pub user: String,
     /// Password; `None` lets the driver look at `PGPASSWORD` and `~/.pgpass`, an empty one is none.
     pub password: Option<SecretString>,
+    /// File with the password in place of `password`, as secrets are mounted into containers: read
+    /// whenever a connection is opened, so that a new password needs no restart. An end of line at
+    /// its end is no part of it.
+    pub password_file: Option<PathBuf>,
+    /// What gives the login in place of the file; see [`set_login_source`](Self::set_login_source).
+    pub login_source: Option<LoginSource>,
     /// Connections kept open, at least 1. Default 5. With `max_overflow` at most 10 000.
     pub pool_size: u32,
-    /// Further connections under load, closed when idle. Default 10.
+    /// Further connections under load, closed when one has idled for 5 s. Default 10.
     pub max_overflow: u32,
+    /// Of `pool_size`, those that are opened with the first one and kept open, so that load meets
+    /// them ready: see [`Pg::warm_up`](crate::Pg::warm_up). Default 0. No effect on the embedded
+    /// engine.
+    pub min_connections: u32,
     /// Longest wait for a connection. Default 30 s.
     pub pool_timeout: Duration,
     /// Longest life of a connection. Default 3600 s; [`Duration::MAX`] (-1 in the file) is for ever.
@@ -73,6 +113,15 @@ pub struct DatabaseConfig {
     pub pool_pre_ping: bool,
     /// Longest time for opening one connection, as libpq's `connect_timeout`. Default 10 s.
     pub connect_timeout: Duration,
+    /// Longest time for the answer to one statement, for a stream to its next rows. After it the
+    /// connection is given up ([`Error::NoAnswer`](crate::Error::NoAnswer)). For a network that
+    /// swallows what is sent: everything else the server ends by itself, so it has to be longer than
+    /// `statement_timeout` and than anything that a session sets for itself. Default `None`: as long
+    /// as it takes.
+    pub socket_timeout: Option<Duration>,
+    /// A connection that is lent for longer is logged at WARN, once, with the place in the code that
+    /// took it. Default 60 s; `None` (0 in the file) never.
+    pub leak_detection_threshold: Option<Duration>,
     /// Sessions are read-only, and nothing can ask otherwise. Default false.
     pub readonly: bool,
     /// A login with SELECT only, used by read-only sessions.
@@ -101,4 +150,45 @@ pub struct DatabaseConfig {
     pub ssl_cert: Option<PathBuf>,
     /// Key of the client certificate, as libpq's `sslkey`.
     pub ssl_key: Option<PathBuf>,
+}
+
+impl DatabaseConfig {
+    /// Has `source` asked for the login whenever a connection is opened: for tokens that run out
+    /// (IAM) and for users that come and go (Vault). It is given the login that the file names,
+    /// `read_role` for a read-only connection, and gives the one to use. Connections that are open
+    /// stay so; `pool_recycle` is how long they may.
+    ///
+    /// Its time counts as part of `connect_timeout`. Where it fails, connecting does, with
+    /// [`ConnectErrorKind::Credentials`](crate::ConnectErrorKind::Credentials). SeaORM's own
+    /// connection asks once, when it is made.
+    ///
+    /// ```no_run
+    /// use wharf::config::{Config, Role};
+    /// # async fn token_for(_: &str) -> Result<String, std::io::Error> { unimplemented!() }
+    /// # fn doc() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut config = Config::load("etc/infra.yaml")?;
+    /// if let Some(production) = config.databases.get_mut("production") {
+    ///     production.set_login_source(|configured| async move {
+    ///         Ok(Role::new(configured.user.clone(), token_for(&configured.user).await?))
+    ///     });
+    /// }
+    /// let manager = wharf::Manager::from_config(config);
+    /// # Ok(()) }
+    /// ```
+    pub fn set_login_source<F, A>(&mut self, source: F)
+    where
+        F: Fn(Role) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Role, Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let ask = Arc::new(move |configured| -> Asked { Box::pin(source(configured)) });
+        self.login_source = Some(LoginSource { ask });
+    }
+
+    pub(crate) fn login(&self) -> Role {
+        Role {
+            user: self.user.clone(),
+            password: self.password.clone(),
+            password_file: self.password_file.clone(),
+        }
+    }
 }

@@ -135,12 +135,18 @@ impl Rows<'_> {
             ("database", _) => database.database.clone(),
             ("user", _) => database.user.clone(),
             ("password", _) => secret(database.password.as_ref()),
+            ("password_file", _) => file(database.password_file.as_deref()),
             ("pool_size", _) => database.pool_size.to_string(),
             ("max_overflow", _) => database.max_overflow.to_string(),
+            ("min_connections", _) => database.min_connections.to_string(),
             ("pool_timeout", _) => time(Some(database.pool_timeout)),
             ("pool_recycle", _) => time(Some(database.pool_recycle)),
             ("pool_pre_ping", _) => database.pool_pre_ping.to_string(),
             ("connect_timeout", _) => time(Some(database.connect_timeout)),
+            ("socket_timeout", _) => time(database.socket_timeout),
+            ("leak_detection_threshold", _) => {
+                time(Some(database.leak_detection_threshold.unwrap_or_default()))
+            }
             ("readonly", _) => database.readonly.to_string(),
             ("read_role", _) => return self.role(&path, database),
             ("create_db", _) => database.create_db.to_string(),
@@ -183,6 +189,10 @@ impl Rows<'_> {
                 self.push(
                     &[path, &["password".to_owned()]].concat(),
                     secret(role.password.as_ref()),
+                );
+                self.push(
+                    &[path, &["password_file".to_owned()]].concat(),
+                    file(role.password_file.as_deref()),
                 );
             }
         }

@@ -29,12 +29,16 @@ struct Entry {
     database: Option<Text>,
     user: Option<Text>,
     password: Option<Secret>,
+    password_file: Option<FileName>,
     pool_size: Option<Count>,
     max_overflow: Option<Count>,
+    min_connections: Option<Count>,
     pool_timeout: Option<Seconds>,
     pool_recycle: Option<Seconds>,
     pool_pre_ping: Option<Flag>,
     connect_timeout: Option<Seconds>,
+    socket_timeout: Option<Seconds>,
+    leak_detection_threshold: Option<Seconds>,
     readonly: Option<Flag>,
     read_role: Option<EntryRole>,
     create_db: Option<Flag>,
@@ -67,6 +71,7 @@ struct Entry {
 struct EntryRole {
     user: Option<Text>,
     password: Option<Secret>,
+    password_file: Option<FileName>,
 }
 
 /// Checks the entry at `path`. What its url says is written into the tree beside the url, so that each
@@ -108,9 +113,11 @@ impl Checked<'_> {
             (None, Some(server)) => server.user.clone(),
             (None, None) => return Err(self.invalid("", "names no `user`; give one")),
         };
+        let password_file = self.one_password("", &entry.password, entry.password_file)?;
         let password = entry.password.map(|secret| secret.0).or_else(|| {
             // The superuser's password is no one else's.
-            server.filter(|server| server.user == user).and_then(|server| server.pass.clone())
+            let own = server.filter(|server| server.user == user && password_file.is_none());
+            own.and_then(|server| server.pass.clone())
         });
         let address = if by_server {
             Address::PgServer
@@ -135,13 +142,35 @@ impl Checked<'_> {
             ));
         }
         let (pool_size, max_overflow) = self.pool(entry.pool_size, entry.max_overflow)?;
+        let min_connections = entry.min_connections.map_or(0, |count| count.0);
+        if min_connections > pool_size {
+            let reason =
+                format!("is more than the {pool_size} of `pool_size`, which are all that are kept");
+            return Err(self.invalid("min_connections", reason));
+        }
+        let statement_timeout = self.timeout("statement_timeout", entry.statement_timeout)?;
+        let socket_timeout = self.off_or("socket_timeout", entry.socket_timeout)?;
+        if let (Some(socket), Some(statement)) = (socket_timeout, statement_timeout)
+            && socket <= statement
+        {
+            return Err(self.invalid(
+                "socket_timeout",
+                format!(
+                    "is not longer than `statement_timeout` ({statement:?}), at which the server \
+                     ends a statement by itself; make it some seconds longer"
+                ),
+            ));
+        }
         Ok(DatabaseConfig {
             address,
             database: self.filled("database", entry.database)?.unwrap_or_default(),
             user,
             password,
+            password_file,
+            login_source: None,
             pool_size,
             max_overflow,
+            min_connections,
             pool_timeout: self.wait("pool_timeout", entry.pool_timeout, Duration::from_secs(30))?,
             pool_recycle: self.recycle(entry.pool_recycle)?,
             pool_pre_ping: entry.pool_pre_ping.is_none_or(|flag| flag.0),
@@ -150,12 +179,19 @@ impl Checked<'_> {
                 entry.connect_timeout,
                 Duration::from_secs(10),
             )?,
+            socket_timeout,
+            leak_detection_threshold: match &entry.leak_detection_threshold {
+                None => Some(Duration::from_secs(60)),
+                Some(_) => {
+                    self.off_or("leak_detection_threshold", entry.leak_detection_threshold)?
+                }
+            },
             readonly,
             read_role: self.role(entry.read_role)?,
             create_db,
             extensions: self.names(entry.extensions.unwrap_or_default())?,
             schema: self.filled("schema", entry.schema)?,
-            statement_timeout: self.timeout("statement_timeout", entry.statement_timeout)?,
+            statement_timeout,
             lock_timeout: self.timeout("lock_timeout", entry.lock_timeout)?,
             idle_in_transaction_timeout: self
                 .timeout("idle_in_transaction_timeout", entry.idle_in_transaction_timeout)?,
@@ -198,14 +234,11 @@ impl Checked<'_> {
     ) -> Result<(u32, u32), ConfigError> {
         let size = size.map_or(5, |count| count.0);
         let overflow = overflow.map_or(10, |count| count.0);
-        if size == 0 {
-            return Err(self.invalid("pool_size", "is 0; a pool keeps at least 1 connection"));
+        match pool_limits(size, overflow) {
+            Ok(_) => Ok((size, overflow)),
+            Err(ConfigError::Invalid { path, reason, .. }) => Err(self.invalid(&path, reason)),
+            Err(other) => Err(other),
         }
-        if size.saturating_add(overflow) > MAX_CONNECTIONS {
-            let key = if size > overflow { "pool_size" } else { "max_overflow" };
-            return Err(self.invalid(key, format!("makes more than {MAX_CONNECTIONS} connections with the other of `pool_size` and `max_overflow`")));
-        }
-        Ok((size, overflow))
     }
 
     fn wait(
@@ -236,6 +269,15 @@ impl Checked<'_> {
         }
     }
 
+    /// A time, which 0 switches off.
+    fn off_or(&self, key: &str, given: Option<Seconds>) -> Result<Option<Duration>, ConfigError> {
+        match given.map(|given| given.0) {
+            None | Some(Span::Of(Duration::ZERO)) => Ok(None),
+            Some(Span::Of(duration)) => Ok(Some(duration)),
+            Some(Span::Never) => Err(self.invalid(key, "is negative; 0 switches it off")),
+        }
+    }
+
     fn timeout(&self, key: &str, given: Option<Millis>) -> Result<Option<Duration>, ConfigError> {
         match given.map(|given| given.0) {
             None => Ok(None),
@@ -254,10 +296,30 @@ impl Checked<'_> {
         }
     }
 
+    fn one_password(
+        &self,
+        of: &str,
+        password: &Option<Secret>,
+        file: Option<FileName>,
+    ) -> Result<Option<std::path::PathBuf>, ConfigError> {
+        match (password, file) {
+            (Some(_), Some(_)) => Err(self.invalid(
+                &format!("{of}password_file"),
+                "is given beside a password; give one of the two",
+            )),
+            (_, file) => Ok(file.map(|name| name.0)),
+        }
+    }
+
     fn role(&self, role: Option<EntryRole>) -> Result<Option<Role>, ConfigError> {
         let Some(role) = role else { return Ok(None) };
         match self.filled("read_role.user", role.user)? {
-            Some(user) => Ok(Some(Role { user, password: role.password.map(|secret| secret.0) })),
+            Some(user) => {
+                let password_file =
+                    self.one_password("read_role.", &role.password, role.password_file)?;
+                let password = role.password.map(|secret| secret.0);
+                Ok(Some(Role { user, password, password_file }))
+            }
             None => Err(self.invalid("read_role", "names no `user`; give one")),
         }
     }
@@ -271,6 +333,26 @@ impl Checked<'_> {
             })
             .collect()
     }
+}
+
+/// How many connections a pool keeps and how many it has at most, if it may have as many.
+pub(crate) fn pool_limits(size: u32, overflow: u32) -> Result<(usize, usize), ConfigError> {
+    let invalid = |key: &str, reason: String| {
+        Err(ConfigError::Invalid { at: Origin::Argument, path: key.to_owned(), reason })
+    };
+    if size == 0 {
+        return invalid("pool_size", "is 0; a pool keeps at least 1 connection".to_owned());
+    }
+    if size.saturating_add(overflow) > MAX_CONNECTIONS {
+        let key = if size > overflow { "pool_size" } else { "max_overflow" };
+        return invalid(
+            key,
+            format!(
+                "makes more than {MAX_CONNECTIONS} connections with the other of `pool_size` and `max_overflow`"
+            ),
+        );
+    }
+    Ok((size as usize, (size + overflow) as usize))
 }
 
 /// An entry that consists of nothing but a url.

@@ -50,12 +50,16 @@ pub(super) const DATABASE: &[Field] = &[
     field("database", Shape::Text),
     field("user", Shape::Text),
     field("password", Shape::Secret),
+    field("password_file", Shape::Path),
     field("pool_size", Shape::Count),
     field("max_overflow", Shape::Count),
+    field("min_connections", Shape::Count),
     field("pool_timeout", Shape::Seconds),
     field("pool_recycle", Shape::Seconds),
     field("pool_pre_ping", Shape::Flag),
     field("connect_timeout", Shape::Seconds),
+    field("socket_timeout", Shape::Seconds),
+    field("leak_detection_threshold", Shape::Seconds),
     field("readonly", Shape::Flag),
     field("read_role", Shape::Section(ROLE)),
     field("create_db", Shape::Flag),
@@ -77,7 +81,11 @@ pub(super) const DATABASE: &[Field] = &[
     field("pool_reset_on_return", Shape::NoEffect),
 ];
 
-const ROLE: &[Field] = &[field("user", Shape::Text), field("password", Shape::Secret)];
+const ROLE: &[Field] = &[
+    field("user", Shape::Text),
+    field("password", Shape::Secret),
+    field("password_file", Shape::Path),
+];
 
 /// The section `pgserver:`.
 pub(super) const PGSERVER: &[Field] = &[

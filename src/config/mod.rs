@@ -38,8 +38,8 @@
 //! the empty text.
 //!
 //! **Times** are a number with a unit (`us`, `ms`, `s`, `min`, `h`, `d`), fractions allowed. A bare number
-//! is seconds in `pool_timeout`, `pool_recycle` and `connect_timeout`, as in SQLAlchemy and libpq, and
-//! milliseconds in `statement_timeout`, `lock_timeout` and `idle_in_transaction_timeout`, as in
+//! is seconds in `pool_timeout`, `pool_recycle`, `connect_timeout`, `socket_timeout` and
+//! `leak_detection_threshold`, as in SQLAlchemy and libpq, and milliseconds in `statement_timeout`, `lock_timeout` and `idle_in_transaction_timeout`, as in
 //! PostgreSQL, where 0 means off. `pool_recycle: -1` means never.
 //!
 //! **Includes.** `!include file.yaml` or `!include file.yaml#section.below` stands for a value, anywhere,
@@ -102,8 +102,9 @@ use std::{
 
 use ::config::Source as _;
 
-pub use database::{Address, DatabaseConfig, Role, SslMode};
+pub use database::{Address, DatabaseConfig, LoginSource, Role, SslMode};
 pub use effective::{Effective, Setting};
+pub(crate) use entry::pool_limits;
 pub use error::ConfigError;
 pub use pgserver::{PgServerConfig, ReplicaConfig, Runtime};
 pub use tree::Origin;

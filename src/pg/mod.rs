@@ -7,20 +7,21 @@ use std::{
     future::ready,
     panic::Location,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use ::sea_orm::{AccessMode, DbBackend, DbErr, QueryResult, Statement};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 
 use crate::{
-    config::DatabaseConfig,
+    author::Author,
+    config::{self, DatabaseConfig},
     error::Error,
     pool::{self, ConnectTo, Lent, MetricCallback, Pool, PoolStats, Purpose},
-    session::SessionBuilder,
+    session::{Session, SessionBuilder},
 };
 
 /// A database of the file: a pool of connections that is a SeaORM connection.
@@ -60,9 +61,11 @@ pub struct Pg {
 struct Database {
     name: Arc<str>,
     locate: Box<Locate>,
-    writer: OnceLock<Pool>,
-    reader: OnceLock<Pool>,
+    writer: OnceLock<Arc<Pool>>,
+    reader: OnceLock<Arc<Pool>>,
     closed: AtomicBool,
+    /// Its size, where [`Pg::resize`] gave it another than the file does.
+    size: Mutex<Option<(usize, usize)>>,
 }
 
 /// Where the database is, asked when its first connection is opened: the server of the file may
@@ -110,6 +113,7 @@ impl Pg {
             writer: OnceLock::new(),
             reader: OnceLock::new(),
             closed: AtomicBool::new(false),
+            size: Mutex::default(),
         };
         Pg { database: Arc::new(database), read_only, metric: None }
     }
@@ -149,19 +153,72 @@ impl Pg {
         SessionBuilder::new(self.clone(), Purpose::Hold("a session", Some(Location::caller())))
     }
 
+    /// As [`TransactionTrait::begin`](::sea_orm::TransactionTrait::begin), and the session's place in
+    /// the code is known: to the log of those that hold a connection for too long, and to the error
+    /// of those who get none meanwhile.
+    ///
+    /// # Errors
+    /// As [`session`](Pg::session).
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<Session, DbErr>> + Send + use<> {
+        let session = self.session();
+        async move { Ok(session.await?) }
+    }
+
+    /// Opens `min_connections` and waits until they are there, so that the first load meets them
+    /// ready: a call for the start of a service. Without one they are opened with the first
+    /// connection that is used.
+    ///
+    /// Costs a connect each, all at once; nothing where they are there. Dropping the future leaves
+    /// them to open by themselves.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], within `pool_timeout`.
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        self.pool(self.read_only).await?.warm_up().await
+    }
+
+    /// Has it keep `pool_size` connections from here on, and open up to `max_overflow` more under
+    /// load: for every clone and view, and for writing and reading each, as in the file. No round
+    /// trip. What is lent beyond that is closed when it comes back. No effect on the embedded engine,
+    /// which has one connection.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a `pool_size` of 0, or for more than 10 000 in all.
+    pub fn resize(&self, pool_size: u32, max_overflow: u32) -> Result<(), Error> {
+        let (keep, most) = config::pool_limits(pool_size, max_overflow)?;
+        let mut size = self.database.size.lock().unwrap_or_else(PoisonError::into_inner);
+        *size = Some((keep, most));
+        drop(size);
+        for pool in self.pools() {
+            pool.resize(keep, most);
+        }
+        Ok(())
+    }
+
+    /// The pools that there are.
+    fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        let Database { writer, reader, .. } = &*self.database;
+        [writer, reader].into_iter().filter_map(OnceLock::get)
+    }
+
     /// Asks the server for a sign of life. One round trip, or a connect where no connection is
     /// open.
+    ///
+    /// # Errors
+    /// As a statement's; but where the server cannot be reached, the next failed attempt to connect
+    /// is told, without waiting for it to come back.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        let mut lent = self.lend(self.read_only, Purpose::Statement).await?;
+        let mut lent = self.lend(self.read_only, Purpose::Ping).await?;
         lent.control("").await.map_err(|error| DbErr::Conn(pool::runtime(error)))
     }
 
     /// How the database is: the server's version, and how long it took to say so.
     pub(crate) async fn healthy(&self) -> Result<Healthy, Error> {
-        let mut lent = self.lend(self.read_only, Purpose::Statement).await?;
+        let mut lent = self.lend(self.read_only, Purpose::Ping).await?;
         let statement = Statement::from_string(DbBackend::Postgres, "SHOW server_version");
         let started = Instant::now();
-        let row = lent.query_one(statement).await?;
+        let row = lent.query_one(statement.clone(), Author::Caller(&statement)).await?;
         let latency = started.elapsed();
         let server_version = match row {
             Some(row) => QueryResult::from(row).try_get_by_index(0)?,
@@ -172,7 +229,8 @@ impl Pg {
 
     /// What its connections are doing now. No round trip.
     pub fn stats(&self) -> PgStats {
-        let stats = |pool: &OnceLock<Pool>| pool.get().map(Pool::stats).unwrap_or_default();
+        let stats =
+            |pool: &OnceLock<Arc<Pool>>| pool.get().map(|pool| pool.stats()).unwrap_or_default();
         PgStats { writer: stats(&self.database.writer), reader: stats(&self.database.reader) }
     }
 
@@ -202,12 +260,31 @@ impl Pg {
     /// None; the signature is that of SeaORM's `DatabaseConnection`.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
         self.database.closed.store(true, Ordering::Release);
-        for pool in [&self.database.writer, &self.database.reader] {
-            if let Some(pool) = pool.get() {
-                pool.close();
-            }
-        }
+        self.pools().for_each(|pool| pool.close());
         Ok(())
+    }
+
+    /// Closes its connections, for every clone and view, and waits for up to `limit` until those
+    /// that are lent have come back. What then still is at work is cut off: its statement ends with
+    /// [`Error::Closed`], the server cancels it and rolls back. Nothing is cut off in time where
+    /// nobody is waiting for an answer: a session that does nothing ends with its next statement, or
+    /// when it is dropped.
+    ///
+    /// ```no_run
+    /// # async fn doc(pg: wharf::Pg) {
+    /// if let Err(error) = pg.close_within(std::time::Duration::from_secs(20)).await {
+    ///     eprintln!("{error}");   // who it was, and from where
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::CutOff`] names those that were; it comes up to a second after `limit`, once they
+    /// have let go. Dropping the future leaves the pool closed and cuts nothing off.
+    pub async fn close_within(&self, limit: Duration) -> Result<(), Error> {
+        self.database.closed.store(true, Ordering::Release);
+        let drained = join_all(self.pools().map(|pool| pool.drain(limit))).await;
+        drained.into_iter().collect()
     }
 
     pub(crate) fn shared_name(&self) -> Arc<str> {
@@ -229,8 +306,8 @@ impl Pg {
         }
     }
 
-    async fn pool(&self, read_only: bool) -> Result<&Pool, Error> {
-        let Database { name, writer, reader, closed, .. } = &*self.database;
+    async fn pool(&self, read_only: bool) -> Result<&Arc<Pool>, Error> {
+        let Database { name, writer, reader, closed, size, .. } = &*self.database;
         if closed.load(Ordering::Acquire) {
             return Err(Error::Closed { database: name.to_string() });
         }
@@ -238,8 +315,16 @@ impl Pg {
         if let Some(pool) = place.get() {
             return Ok(pool);
         }
-        let pool = Pool::new(self.connect_to(read_only).await?)?;
-        Ok(place.get_or_init(|| pool))
+        let pool = Pool::new(self.connect_to(read_only).await?);
+        let pool = place.get_or_init(|| pool);
+        if let Some((keep, most)) = *size.lock().unwrap_or_else(PoisonError::into_inner) {
+            pool.resize(keep, most);
+        }
+        // Whoever closed or resized it meanwhile saw no pool.
+        if closed.load(Ordering::Acquire) {
+            pool.close();
+        }
+        Ok(pool)
     }
 
     pub(crate) async fn connect_to(&self, read_only: bool) -> Result<ConnectTo, Error> {

@@ -6,10 +6,11 @@ use sqlx::postgres::{PgQueryResult, PgRow};
 
 use super::Pg;
 use crate::{
+    author::Author,
     error::Error,
     pool::{self, Lent, Purpose},
     session::{Session, SessionBuilder},
-    sql::{self, Author},
+    sql,
     traits::implement_sea_orm,
 };
 
@@ -21,52 +22,55 @@ enum Way {
 }
 
 impl Pg {
-    async fn way(&self, sql: &str, author: Author, purpose: Purpose) -> Result<Way, Error> {
-        if self.is_read_only() && (author == Author::Caller || !sql::only_reads(sql)) {
+    async fn way(&self, sql: &str, raw: bool, purpose: Purpose) -> Result<Way, Error> {
+        if self.is_read_only() && (raw || !sql::only_reads(sql)) {
             // What the caller wrote could talk its connection out of being read-only, for itself
             // or for the next; in a sealed transaction that is rolled back it cannot.
             let session = SessionBuilder::new(self.clone(), purpose).await?;
             return Ok(Way::Sealed(session));
         }
         let mut lent = self.lend(self.is_read_only(), purpose).await?;
-        if author == Author::Caller {
+        if raw {
             lent.raw(sql);
         }
         Ok(Way::Direct(lent))
     }
 
-    async fn run(&self, statement: Statement, author: Author) -> Result<PgQueryResult, DbErr> {
-        match self.way(&statement.sql, author, Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.execute(statement).await,
+    async fn run(&self, author: Author<'_>) -> Result<PgQueryResult, DbErr> {
+        let statement = author.write();
+        match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.execute(statement, author).await,
             Way::Sealed(session) => {
-                let result = session.run(statement, author).await;
+                let result = session.run(author).await;
                 session.undo_and(result).await
             }
         }
     }
 
-    async fn one(&self, statement: Statement, author: Author) -> Result<Option<PgRow>, DbErr> {
-        match self.way(&statement.sql, author, Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.query_one(statement).await,
+    async fn one(&self, author: Author<'_>) -> Result<Option<PgRow>, DbErr> {
+        let statement = author.write();
+        match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.query_one(statement, author).await,
             Way::Sealed(session) => {
-                let row = session.one(statement, author).await;
+                let row = session.one(author).await;
                 session.undo_and(row).await
             }
         }
     }
 
-    async fn all(&self, statement: Statement, author: Author) -> Result<Vec<PgRow>, DbErr> {
-        match self.way(&statement.sql, author, Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.query_all(statement).await,
+    async fn all(&self, author: Author<'_>) -> Result<Vec<PgRow>, DbErr> {
+        let statement = author.write();
+        match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.query_all(statement, author).await,
             Way::Sealed(session) => {
-                let rows = session.all(statement, author).await;
+                let rows = session.all(author).await;
                 session.undo_and(rows).await
             }
         }
     }
 
     async fn unprepared(&self, sql: &str) -> Result<PgQueryResult, DbErr> {
-        match self.way(sql, Author::Caller, Purpose::Statement).await? {
+        match self.way(sql, true, Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.execute_unprepared(sql).await,
             Way::Sealed(session) => {
                 let result = session.unprepared(sql).await;
@@ -78,12 +82,11 @@ impl Pg {
     async fn rows(
         &self,
         statement: Statement,
-        author: Author,
+        raw: bool,
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
-        let held = Purpose::Hold("a stream", None);
-        match self.way(&statement.sql, author, held).await? {
+        match self.way(&statement.sql, raw, Purpose::Hold("a stream", None)).await? {
             Way::Direct(lent) => Ok(pool::rows(Box::new(lent), statement)),
-            Way::Sealed(session) => session.into_rows(statement, author).await,
+            Way::Sealed(session) => session.into_rows(statement, raw).await,
         }
     }
 

@@ -2,45 +2,35 @@
 
 use std::{
     ops::DerefMut,
-    panic::Location,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_stream::try_stream;
-use deadpool::managed::Object;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use sea_orm::{ConnAcquireErr, DbErr, QueryResult, RuntimeErr, Statement, metric::Info};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, Executor, PgConnection, Postgres,
-    postgres::{PgQueryResult, PgRow},
+    postgres::{PgDatabaseError, PgQueryResult, PgRow},
     query::Query,
 };
 
-use super::{Claim, Connector, Entry};
-use crate::sql;
-
-/// Longest time that an abandoned transaction's ROLLBACK may take before the connection is
-/// closed instead, which ends the transaction as well.
-const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What a connection is lent for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Purpose {
-    /// One statement: comes back by itself, soon.
-    Statement,
-    /// A stream or a session: comes back when the caller lets go of it.
-    Hold(&'static str, Option<&'static Location<'static>>),
-}
+use super::{Check, Open, Pool, checkout::Cut, slot::Claim};
+use crate::{
+    author::Author,
+    error::Error,
+    sql::{self, Leaves},
+};
 
 /// A lent connection. Dropping it gives it back if it is clean, and sees to it if it is not.
 pub(crate) struct Lent {
-    object: Option<Object<Connector>>,
-    claim: Option<Claim>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) open: Option<Open>,
+    pub(super) check: Check,
+    pub(super) state: State,
     metric: Option<MetricCallback>,
-    _entry: Option<Entry>,
-    state: State,
+    pub(super) claim: Option<Claim>,
 }
 
 /// SeaORM's own way to be told of a statement.
@@ -48,27 +38,47 @@ pub(crate) type MetricCallback = Arc<dyn Fn(&Info<'_>) + Send + Sync>;
 
 /// What the connection is in, as far as the next borrower would meet it.
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+pub(super) struct State {
     /// A statement was sent and its end not seen.
-    in_flight: bool,
-    in_transaction: bool,
-    /// Settings or the like may differ from those that it started with.
-    changed: bool,
+    pub(super) in_flight: bool,
+    /// It is one whose rows are read as they come.
+    pub(super) streams: bool,
+    pub(super) in_transaction: bool,
+    /// What raw statements have left on it.
+    pub(super) leaves: Leaves,
+    /// The server has forgotten its prepared statements, or what they were prepared for has changed.
+    pub(super) stale: bool,
+    /// That has been put right once, and once is enough.
+    pub(super) healed: bool,
     /// A statement has failed in the transaction.
     failed: bool,
-    /// One has failed because of what others did at the same time (40001, 40P01).
+    /// One has failed because of what others did at the same time (40001, 40P01, a stale plan).
     failed_by_chance: bool,
     /// The driver or the server has given it up.
-    broken: bool,
+    pub(super) broken: bool,
 }
 
 impl Lent {
-    pub(super) fn new(
-        object: Object<Connector>,
-        claim: Option<Claim>,
-        entry: Option<Entry>,
-    ) -> Lent {
-        Lent { object: Some(object), claim, metric: None, _entry: entry, state: State::default() }
+    pub(super) fn new(pool: Arc<Pool>, open: Open, check: Check) -> Lent {
+        let state = State::default();
+        Lent { pool, open: Some(open), check, state, metric: None, claim: None }
+    }
+
+    pub(super) fn with_claim(mut self, claim: Option<Claim>) -> Lent {
+        self.claim = claim;
+        self
+    }
+
+    /// Takes the connection out of it, whatever it is in.
+    pub(super) fn take(&mut self) -> Option<Open> {
+        self.open.take()
+    }
+
+    /// Closes the connection, whatever it is in.
+    pub(crate) fn close(mut self) {
+        if let Some(open) = self.take() {
+            self.pool.discard(open);
+        }
     }
 
     /// Tells `metric` of every prepared statement from here on.
@@ -89,7 +99,7 @@ impl Lent {
         self.state.failed
     }
 
-    /// Whether a statement has failed on it by a serialization failure or a deadlock.
+    /// Whether a statement has failed on it in a way that another attempt may get past.
     pub(crate) fn failed_by_chance(&self) -> bool {
         self.state.failed_by_chance
     }
@@ -99,32 +109,70 @@ impl Lent {
         self.state.broken
     }
 
-    /// Runs a prepared statement for its effect.
-    pub(crate) async fn execute(&mut self, statement: Statement) -> Result<PgQueryResult, DbErr> {
-        let (flight, query) = self.send(statement)?;
-        let result = flight.driver.execute(query).await;
-        flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
+    /// Whether the future of a statement on it was dropped, and the statement's end not seen yet.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.state.in_flight
+    }
+
+    /// Whether what is in flight is a stream.
+    pub(crate) fn streams(&self) -> bool {
+        self.state.streams
+    }
+
+    /// Runs a prepared statement for its effect. Its author writes it once more where it was
+    /// stale and has to be prepared anew.
+    pub(crate) async fn execute(
+        &mut self,
+        mut statement: Statement,
+        author: Author<'_>,
+    ) -> Result<PgQueryResult, DbErr> {
+        loop {
+            let (flight, query) = self.send(statement)?;
+            let result = flight.wait.until(flight.driver.execute(query)).await;
+            match flight.land(result) {
+                Err(_) if self.heals().await => statement = author.write(),
+                landed => return landed.map_err(|error| DbErr::Exec(runtime(error))),
+            }
+        }
     }
 
     /// Runs a prepared statement for its first row.
-    pub(crate) async fn query_one(&mut self, statement: Statement) -> Result<Option<PgRow>, DbErr> {
-        let (flight, query) = self.send(statement)?;
-        let result = flight.driver.fetch_optional(query).await;
-        flight.land(result).map_err(|error| DbErr::Query(runtime(error)))
+    pub(crate) async fn query_one(
+        &mut self,
+        mut statement: Statement,
+        author: Author<'_>,
+    ) -> Result<Option<PgRow>, DbErr> {
+        loop {
+            let (flight, query) = self.send(statement)?;
+            let result = flight.wait.until(flight.driver.fetch_optional(query)).await;
+            match flight.land(result) {
+                Err(_) if self.heals().await => statement = author.write(),
+                landed => return landed.map_err(|error| DbErr::Query(runtime(error))),
+            }
+        }
     }
 
     /// Runs a prepared statement for all its rows.
-    pub(crate) async fn query_all(&mut self, statement: Statement) -> Result<Vec<PgRow>, DbErr> {
-        let (flight, query) = self.send(statement)?;
-        let result = flight.driver.fetch_all(query).await;
-        flight.land(result).map_err(|error| DbErr::Query(runtime(error)))
+    pub(crate) async fn query_all(
+        &mut self,
+        mut statement: Statement,
+        author: Author<'_>,
+    ) -> Result<Vec<PgRow>, DbErr> {
+        loop {
+            let (flight, query) = self.send(statement)?;
+            let result = flight.wait.until(flight.driver.fetch_all(query)).await;
+            match flight.land(result) {
+                Err(_) if self.heals().await => statement = author.write(),
+                landed => return landed.map_err(|error| DbErr::Query(runtime(error))),
+            }
+        }
     }
 
     /// Sends a text of one or several statements unprepared: one round trip.
     pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<PgQueryResult, DbErr> {
         let flight = self.in_flight()?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let result = flight.driver.execute(query).await;
+        let result = flight.wait.until(flight.driver.execute(query)).await;
         flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
     }
 
@@ -132,7 +180,7 @@ impl Lent {
     pub(crate) async fn control(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let result = flight.driver.execute(query).await;
+        let result = flight.wait.until(flight.driver.execute(query)).await;
         flight.land(result).map(|_| ())
     }
 
@@ -153,26 +201,31 @@ impl Lent {
         Ok((flight, query))
     }
 
-    fn in_flight(&mut self) -> Result<InFlight<'_>, DbErr> {
-        let open = match &mut self.object {
-            Some(object) => object,
-            None => return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)),
+    pub(super) fn in_flight(&mut self) -> Result<InFlight<'_>, DbErr> {
+        let Some(Open { driver, cut, .. }) = &mut self.open else {
+            return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed));
         };
+        let wait = Wait { pool: &self.pool, cut };
+        if wait.cut.is_cut() {
+            self.state.broken = true;
+            return Err(DbErr::Conn(runtime(wait.was_cut())));
+        }
         self.state.in_flight = true;
-        Ok(InFlight { driver: &mut open.driver, state: &mut self.state, watch: None })
+        Ok(InFlight { driver, state: &mut self.state, wait, watch: None })
     }
 
     /// A raw statement of the caller's is about to run: what it leaves behind, in a transaction
     /// that commits too, has to be gone before the next borrower comes.
     pub(crate) fn raw(&mut self, sql: &str) {
-        self.state.changed |= sql::changes_connection(sql);
+        self.state.leaves = self.state.leaves.max(sql::leaves_behind(sql));
     }
 }
 
 /// A statement on its way. Dropping it before it has landed leaves its mark on the connection.
-struct InFlight<'a> {
-    driver: &'a mut PgConnection,
+pub(super) struct InFlight<'a> {
+    pub(super) driver: &'a mut PgConnection,
     state: &'a mut State,
+    pub(super) wait: Wait<'a>,
     watch: Option<Watch>,
 }
 
@@ -183,14 +236,49 @@ struct Watch {
     started: Instant,
 }
 
+/// How an answer is waited for: while the pool is there, and as long as `socket_timeout`.
+#[derive(Clone, Copy)]
+pub(super) struct Wait<'a> {
+    pool: &'a Pool,
+    cut: &'a Cut,
+}
+
+impl Wait<'_> {
+    pub(super) async fn until<T>(
+        self,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let answer = self.cut.unless_cut(work);
+        let answered = match self.pool.connector.to.config.socket_timeout {
+            None => answer.await,
+            Some(limit) => match tokio::time::timeout(limit, answer).await {
+                Ok(answered) => answered,
+                Err(_) => return Err(self.no_answer(limit)),
+            },
+        };
+        answered.unwrap_or_else(|| Err(self.was_cut()))
+    }
+
+    fn was_cut(self) -> sqlx::Error {
+        inside(Error::Closed { database: self.pool.name() })
+    }
+
+    fn no_answer(self, waited: Duration) -> sqlx::Error {
+        inside(Error::NoAnswer { database: self.pool.name(), waited })
+    }
+}
+
+/// An error of wharf's as the driver's, for those who speak that.
+fn inside(error: Error) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other(error))
+}
+
 impl InFlight<'_> {
-    fn land<T>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    pub(super) fn land<T>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         self.state.in_flight = false;
+        self.state.streams = false;
         if let Err(error) = &result {
-            let code = error.as_database_error().and_then(|error| error.code());
-            self.state.failed = true;
-            self.state.failed_by_chance |= matches!(code.as_deref(), Some("40001" | "40P01"));
-            self.state.broken |= gives_up(error);
+            self.state.note(error);
         }
         if let Some(Watch { callback, statement, started }) = self.watch {
             let (elapsed, failed) = (started.elapsed(), result.is_err());
@@ -200,14 +288,39 @@ impl InFlight<'_> {
     }
 }
 
+impl State {
+    pub(super) fn note(&mut self, error: &sqlx::Error) {
+        let stale = is_stale(error);
+        let code = error.as_database_error().and_then(|error| error.code());
+        let by_chance = stale || matches!(code.as_deref(), Some("40001" | "40P01"));
+        self.failed = true;
+        self.failed_by_chance |= by_chance;
+        self.stale |= stale;
+        self.broken |= gives_up(error);
+    }
+}
+
+fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+    error.as_database_error()?.try_downcast_ref()
+}
+
+/// Whether a prepared statement is of no use any more: the server does not know it, or it gives
+/// other columns than it did.
+fn is_stale(error: &sqlx::Error) -> bool {
+    server_error(error).is_some_and(|error| match error.code() {
+        "26000" => true,
+        // The message is in the server's language; the place in its source is not.
+        "0A000" => error.routine() == Some("RevalidateCachedQuery"),
+        _ => false,
+    })
+}
+
 /// Whether the connection is of no use after this error.
-fn gives_up(error: &sqlx::Error) -> bool {
+pub(super) fn gives_up(error: &sqlx::Error) -> bool {
+    use sqlx::postgres::PgSeverity::{Fatal, Panic};
     match error {
-        sqlx::Error::Database(error) => {
-            error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
-                use sqlx::postgres::PgSeverity::{Fatal, Panic};
-                matches!(error.severity(), Fatal | Panic)
-            })
+        sqlx::Error::Database(_) => {
+            server_error(error).is_some_and(|error| matches!(error.severity(), Fatal | Panic))
         }
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
         _ => false,
@@ -229,65 +342,28 @@ where
     G: DerefMut<Target = Lent> + Send + 'a,
 {
     let stream = try_stream! {
-        let (InFlight { driver, state, watch }, query) = lent.send(statement)?;
-        let mut rows = driver.fetch(query);
-        let end = loop {
-            let next = rows.try_next().await;
-            if let Ok(Some(row)) = next {
-                yield QueryResult::from(row);
-            } else {
-                break next.map(|_| ());
+        let mut any = false;
+        loop {
+            lent.state.streams = true;
+            let (InFlight { driver, state, wait, watch }, query) = lent.send(statement.clone())?;
+            let mut rows = driver.fetch(query);
+            let end = loop {
+                let next = wait.until(rows.try_next()).await;
+                if let Ok(Some(row)) = next {
+                    any = true;
+                    yield QueryResult::from(row);
+                } else {
+                    break next.map(|_| ());
+                }
+            };
+            drop(rows);
+            let landed = InFlight { driver, state, wait, watch }.land(end);
+            if landed.is_err() && !any && lent.heals().await {
+                continue;
             }
-        };
-        drop(rows);
-        let landed = InFlight { driver, state, watch }.land(end);
-        landed.map_err(|error| DbErr::Query(runtime(error)))?;
+            landed.map_err(|error| DbErr::Query(runtime(error)))?;
+            break;
+        }
     };
     stream.boxed()
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let Some(mut object) = self.object.take() else { return };
-        let State { in_flight, in_transaction, changed, broken, .. } = self.state;
-        if in_transaction && !in_flight && !broken {
-            let lent = Lent {
-                object: Some(object),
-                claim: self.claim.take(),
-                metric: None,
-                _entry: None,
-                state: self.state,
-            };
-            return lent.roll_back_in_background();
-        }
-        object.last_used = Instant::now();
-        if in_flight || in_transaction || changed || broken {
-            // Closes it; left alone, it goes back to the pool.
-            drop(Object::take(object));
-        }
-    }
-}
-
-impl Lent {
-    /// Ends an abandoned transaction off the caller's path.
-    fn roll_back_in_background(mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            // Closing the connection rolls back as well; there is nobody to wait for an answer.
-            self.state.broken = true;
-            return;
-        };
-        // A runtime that shuts down drops the task unrun: then the connection is to be closed, not
-        // to be rolled back in a task of its own once more.
-        self.state.in_flight = true;
-        if let Some(claim) = &self.claim {
-            claim.ends_by_itself();
-        }
-        runtime.spawn(async move {
-            let rollback = tokio::time::timeout(ROLLBACK_TIMEOUT, self.control("ROLLBACK"));
-            let done = matches!(rollback.await, Ok(Ok(())));
-            self.state.in_transaction = !done;
-            self.state.broken |= !done;
-            drop(self);
-        });
-    }
 }

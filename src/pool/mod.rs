@@ -1,154 +1,323 @@
-//! Connections: opened, lent, taken back, retired. The only room that talks to the driver.
+//! Connections: opened, lent, taken back, closed. The only room that talks to the driver.
 
+mod checkout;
 mod connector;
-mod holders;
+mod housekeeper;
 mod lent;
+mod opener;
 mod options;
-mod overflow;
+mod queue;
+mod repair;
 mod sea_orm;
 mod slot;
+mod stats;
 
 use std::{
-    fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-use deadpool::{
-    Runtime,
-    managed::{self, PoolError, QueueMode, TimeoutType, Timeouts},
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
 };
 
-pub(crate) use connector::Connector;
-pub use holders::Holder;
-use holders::{Entry, Holders};
-pub(crate) use lent::{Lent, MetricCallback, Purpose, rows, runtime};
+pub use checkout::Holder;
+pub(crate) use checkout::Purpose;
+use connector::{Connector, Open};
+pub(crate) use lent::{Lent, MetricCallback, rows, runtime};
 pub(crate) use options::ConnectTo;
-use overflow::Overflow;
+use queue::{Answer, Check, Limits, Place, Queue};
 pub(crate) use sea_orm::SeaOrm;
-use slot::{Claim, Slot};
+use slot::Slot;
+pub use stats::PoolStats;
 
-use crate::error::{Error, PoolTimeout};
+use crate::error::{ConnectError, CutOff, Error, PoolTimeout};
 
-/// Longest time for the ping of a connection that has idled; one that takes longer is replaced.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what was cut off at the end of a drain may take to come back.
+const CUT_MAY_TAKE: Duration = Duration::from_secs(1);
 
 /// The connections to one database with one set of startup parameters.
-#[derive(Clone)]
 pub(crate) struct Pool {
-    lending: managed::Pool<Connector>,
+    connector: Connector,
+    queue: Mutex<Queue>,
     slot: Option<Arc<Slot>>,
-    overflow: Overflow,
-    holders: Holders,
-    timeout: Duration,
+    /// A connection was opened or closed, or could not be opened.
+    changed: Notify,
+    housekeeping: AtomicBool,
 }
 
 impl Pool {
-    pub(crate) fn new(to: ConnectTo) -> Result<Pool, Error> {
+    pub(crate) fn new(to: ConnectTo) -> Arc<Pool> {
         let slot = slot::of(&to.host, to.port);
         let config = &to.config;
         let keep = if slot.is_some() { 1 } else { config.pool_size as usize };
         let most = if slot.is_some() { 1 } else { keep + config.max_overflow as usize };
-        let timeout = config.pool_timeout;
-        let database = to.name.clone();
-        let lending = managed::Pool::builder(Connector::new(to, slot.is_some()))
-            .max_size(most)
-            // The connection that came back last is lent first: its caches are warm, and those
-            // that load no longer needs grow old undisturbed.
-            .queue_mode(QueueMode::Lifo)
-            .timeouts(Timeouts { wait: Some(timeout), create: None, recycle: Some(PING_TIMEOUT) })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| Error::Internal {
-                database: database.to_string(),
-                reason: error.to_string(),
-            })?;
-        let (overflow, holders) = (Overflow::new(keep), Holders::default());
-        Ok(Pool { lending, slot, overflow, holders, timeout })
+        let floor = if slot.is_some() { 0 } else { config.min_connections as usize };
+        Arc::new(Pool {
+            queue: Mutex::new(Queue::new(Limits { floor, keep, most })),
+            connector: Connector::new(to, slot.is_some()),
+            slot,
+            changed: Notify::new(),
+            housekeeping: AtomicBool::new(false),
+        })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.connector.to.name.to_string()
+    }
+
+    fn timeout(&self) -> Duration {
+        self.connector.to.config.pool_timeout
     }
 
     /// Lends a connection for `purpose`.
     ///
     /// No round trip where one is there that was used within the last second; a ping where it has
     /// idled longer; a connect where none is there.
-    pub(crate) async fn lend(&self, purpose: Purpose) -> Result<Lent, Error> {
-        let started = Instant::now();
+    pub(crate) async fn lend(self: &Arc<Pool>, purpose: Purpose) -> Result<Lent, Error> {
+        let now = Instant::now();
+        let deadline = now.checked_add(self.timeout());
         let claim = match &self.slot {
-            Some(slot) => Some(slot.claim(self, purpose, started + self.timeout).await?),
+            Some(slot) => Some(slot.claim(self, purpose, deadline).await?),
             None => None,
         };
-        match self.lending.get().await {
-            Ok(object) => {
-                if managed::Object::metrics(&object).recycled.is_none() {
-                    self.overflow.watch(&self.lending);
-                }
-                let entry = self.holders.enter(purpose);
-                Ok(Lent::new(object, claim, entry))
+        loop {
+            let mut lent = match self.next(purpose, now)? {
+                Turn::Now(lent) => lent,
+                Turn::Wait(ticket) => match ticket.wait(now, deadline).await? {
+                    Some(lent) => lent,
+                    None => continue,
+                },
+            };
+            // One that is not is closed here.
+            if lent.is_usable(deadline).await {
+                return Ok(lent.with_claim(claim));
             }
-            Err(error) => Err(self.explain(error, started)),
         }
     }
 
-    fn explain(&self, error: PoolError<Error>, started: Instant) -> Error {
-        let connector = self.lending.manager();
-        let database = connector.name();
-        match error {
-            PoolError::Backend(error) => error,
-            PoolError::Closed => Error::Closed { database },
-            PoolError::Timeout(TimeoutType::Wait) => {
-                // Everyone who holds a place may be waiting for a server that is down: then that,
-                // not the wait, is what the reader has to know.
-                if let Some(failure) = connector.failed_since(started) {
-                    return Error::Connect(failure);
-                }
-                let stats = self.stats();
-                let (waited, longest) = (started.elapsed(), self.holders.longest(3));
-                Error::PoolTimeout(PoolTimeout { database, waited, stats, longest })
+    /// The connection to lend first, or a place in the line.
+    fn next(self: &Arc<Pool>, purpose: Purpose, now: Instant) -> Result<Turn, Error> {
+        // Closed when the lock is no longer held.
+        let mut past = Vec::new();
+        let ticket = {
+            let mut queue = self.queue();
+            if queue.closed {
+                return Err(Error::Closed { database: self.name() });
             }
-            other => Error::Internal { database, reason: other.to_string() },
+            let trusted_for = self.connector.trusted_for();
+            let idle = queue.take_idle(purpose, now, trusted_for, &mut past);
+            if let Some((open, check)) = idle {
+                drop(queue);
+                return Ok(Turn::Now(Lent::new(Arc::clone(self), open, check)));
+            }
+            let (number, answer) = queue.wait(purpose, Handle::current());
+            Ticket { pool: Arc::clone(self), number, answer }
+        };
+        self.open_more();
+        Ok(Turn::Wait(ticket))
+    }
+
+    /// Why somebody who waited as long as `pool_timeout` got no connection.
+    fn explain(&self, started: Instant) -> Error {
+        let (waited, database) = (started.elapsed(), self.name());
+        let queue = self.queue();
+        // Where there could be more connections, not the pool is too small: the server is what the
+        // reader has to know about.
+        if queue.open() < queue.limits.most {
+            if let Some(failing) = &queue.failing {
+                return Error::Connect(ConnectError { elapsed: waited, ..failing.error.clone() });
+            }
+            if queue.opening > 0 {
+                return Error::Connect(ConnectError::timeout(&self.connector.to, waited));
+            }
         }
+        let mut longest = queue.holders(Instant::now());
+        longest.truncate(3);
+        Error::PoolTimeout(PoolTimeout { database, waited, stats: queue.stats(), longest })
+    }
+
+    /// A connection that is clean has come back.
+    fn take_back(self: &Arc<Pool>, mut open: Open) {
+        let now = Instant::now();
+        open.last_used = now;
+        let place = self.queue().place(open, now);
+        self.settle(place);
+    }
+
+    /// Brings a connection to whoever gets it.
+    fn settle(self: &Arc<Pool>, mut place: Place) {
+        loop {
+            match place {
+                Place::Idle => return,
+                Place::Nowhere(open) => return self.discard(open),
+                Place::For(waiter, open, check) => {
+                    let lent = Lent::new(Arc::clone(self), open, check);
+                    // Not under the lock: a waiter that has gone gives the connection back.
+                    let Err(Answer::Lent(mut lent)) = waiter.tell.send(Answer::Lent(lent)) else {
+                        return;
+                    };
+                    let Some(open) = lent.take() else { return };
+                    place = self.queue().place(open, Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Closes a connection.
+    fn discard(self: &Arc<Pool>, open: Open) {
+        self.queue().remove(&open);
+        drop(open);
+        self.open_more();
+        self.changed.notify_waiters();
+    }
+
+    /// A connection of this pool turned out to be lost.
+    fn distrust_idle(&self) {
+        self.queue().distrust_idle();
+    }
+
+    /// Opens `min_connections` and waits for them, for as long as `pool_timeout`.
+    pub(crate) async fn warm_up(self: &Arc<Pool>) -> Result<(), Error> {
+        let started = Instant::now();
+        self.open_more();
+        loop {
+            let changed = self.changed.notified();
+            {
+                let queue = self.queue();
+                if queue.open() >= queue.limits.floor || queue.closed {
+                    return Ok(());
+                }
+                if let Some(failing) = queue.failing.as_ref().filter(|f| f.since >= started) {
+                    return Err(Error::Connect(failing.error.clone()));
+                }
+            }
+            let left = self.timeout().saturating_sub(started.elapsed());
+            if tokio::time::timeout(left, changed).await.is_err() {
+                return Err(self.explain(started));
+            }
+        }
+    }
+
+    /// From here on there are up to `keep` connections, and up to `most` under load.
+    pub(crate) fn resize(self: &Arc<Pool>, keep: usize, most: usize) {
+        if self.slot.is_some() {
+            return;
+        }
+        let excess = {
+            let mut queue = self.queue();
+            queue.limits = Limits { floor: queue.limits.floor.min(keep), keep, most };
+            queue.take_excess()
+        };
+        drop(excess);
+        self.open_more();
+        self.changed.notify_waiters();
+    }
+
+    /// Closes what idles, and what is being opened when it comes.
+    fn evict(&self) {
+        let idle = {
+            let mut queue = self.queue();
+            queue.epoch += 1;
+            queue.take_idle_if(|_| true)
+        };
+        drop(idle);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether it has a connection, or soon will.
+    fn has_any(&self) -> bool {
+        let queue = self.queue();
+        queue.open() + queue.opening > 0
     }
 
     /// Closes what idles and lends nothing more; what is lent closes when it comes back.
     pub(crate) fn close(&self) {
-        self.lending.close();
+        let waiting = {
+            let mut queue = self.queue();
+            queue.closed = true;
+            queue.everybody()
+        };
+        // They are told by it.
+        drop(waiting);
+        self.evict();
+    }
+
+    /// Closes, waits until what is lent has come back, and after `limit` cuts off what has not.
+    pub(crate) async fn drain(&self, limit: Duration) -> Result<(), Error> {
+        self.close();
+        let started = Instant::now();
+        if self.all_closed_within(limit).await {
+            return Ok(());
+        }
+        let waited = started.elapsed();
+        let (cut, mut longest) = {
+            let queue = self.queue();
+            (queue.cut_all(), queue.holders(Instant::now()))
+        };
+        longest.truncate(3);
+        self.all_closed_within(CUT_MAY_TAKE).await;
+        Err(Error::CutOff(CutOff { database: self.name(), waited, cut, longest }))
+    }
+
+    async fn all_closed_within(&self, limit: Duration) -> bool {
+        let all_closed = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.queue().open() == 0 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(limit, all_closed).await.is_ok()
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
-        let status = self.lending.status();
-        PoolStats {
-            max: status.max_size,
-            open: status.size,
-            idle: status.available,
-            in_use: status.size - status.available.min(status.size),
-            waiting: status.waiting,
+        self.queue().stats()
+    }
+}
+
+enum Turn {
+    Now(Lent),
+    Wait(Ticket),
+}
+
+/// A place in the line. Dropping it leaves the line; a connection that had come for it goes back.
+struct Ticket {
+    pool: Arc<Pool>,
+    number: u64,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Ticket {
+    /// Nothing if the caller has to line up anew.
+    async fn wait(
+        mut self,
+        started: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Lent>, Error> {
+        let answer = match deadline {
+            Some(at) => tokio::time::timeout_at(at.into(), &mut self.answer).await,
+            None => Ok((&mut self.answer).await),
+        };
+        match answer {
+            Ok(Ok(Answer::Lent(lent))) => Ok(Some(lent)),
+            Ok(Ok(Answer::Failed(error))) => Err(Error::Connect(error)),
+            Ok(Ok(Answer::Again)) => Ok(None),
+            Ok(Err(_)) => Err(Error::Closed { database: self.pool.name() }),
+            Err(_) => Err(self.pool.explain(started)),
         }
     }
-
-    pub(crate) fn name(&self) -> String {
-        self.lending.manager().name()
-    }
 }
 
-/// How many connections a pool has, and what they are doing. A snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PoolStats {
-    /// Most connections there may be: `pool_size` + `max_overflow`.
-    pub max: usize,
-    /// Connections open now.
-    pub open: usize,
-    /// Of those, waiting to be lent.
-    pub idle: usize,
-    /// Of those, lent.
-    pub in_use: usize,
-    /// Callers waiting for a connection, those that are just connecting included.
-    pub waiting: usize,
-}
-
-impl fmt::Display for PoolStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { max, open, idle, in_use, waiting } = self;
-        write!(f, "{open} of at most {max} open, {in_use} in use, {idle} idle, {waiting} waiting")
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.pool.queue().leave(self.number);
     }
 }

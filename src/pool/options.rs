@@ -1,6 +1,6 @@
 //! What one connection starts with, as the driver takes it.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 use sqlx::{
@@ -9,12 +9,31 @@ use sqlx::{
 };
 
 use crate::{
-    config::{Address, DatabaseConfig, SslMode},
+    config::{Address, DatabaseConfig, Role, SslMode},
     error::Error,
 };
 
-/// PostgreSQL 14 has it on Linux, later ones on other systems too.
-pub(crate) const CLIENT_CHECK: &str = "client_connection_check_interval";
+/// How the server looks after a client: whether it still is there while a statement runs, so that
+/// one whose future was dropped is cancelled (PostgreSQL 14 has it on Linux, later ones on other
+/// systems too); and whether its machine is, so that a transaction left open by one that lost its
+/// power or its network is not kept for hours. The driver's own socket cannot be told to.
+const LOOKED_AFTER: [(&str, &str); 4] = [
+    ("client_connection_check_interval", "500ms"),
+    ("tcp_keepalives_idle", "60"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
+
+/// The same, and the server looks after its client.
+pub(super) fn looked_after(options: PgConnectOptions) -> PgConnectOptions {
+    options.options(LOOKED_AFTER)
+}
+
+/// Whether the server, or a PgBouncer, does not take that.
+pub(super) fn refused(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let said = error.message();
+    LOOKED_AFTER.iter().any(|(name, _)| said.contains(name)) || said.contains("startup parameter")
+}
 
 /// Where a pool connects to, as whom, and with which settings.
 #[derive(Clone)]
@@ -45,22 +64,36 @@ impl ConnectTo {
         }
     }
 
-    /// The login: `read_role` on a read-only connection that has one, `user` else.
-    pub(crate) fn user(&self) -> &str {
+    /// The login that the file names: `read_role` on a read-only connection that has one.
+    fn configured(&self) -> Role {
         match &self.config.read_role {
-            Some(role) if self.read_only => &role.user,
-            _ => &self.config.user,
+            Some(role) if self.read_only => role.clone(),
+            _ => self.config.login(),
+        }
+    }
+
+    /// The login to connect with now.
+    pub(crate) async fn login(&self) -> Result<Role, Box<dyn StdError + Send + Sync>> {
+        let mut login = self.configured();
+        if let Some(file) = login.password_file.clone() {
+            let read = tokio::task::spawn_blocking(move || {
+                let text = std::fs::read_to_string(&file);
+                text.map_err(|error| format!("{}: {error}", file.display()))
+            });
+            let text = read.await??;
+            login.password = Some(text.trim_end_matches(['\r', '\n']).into());
+        }
+        match &self.config.login_source {
+            Some(source) => source.ask(login).await,
+            None => Ok(login),
         }
     }
 
     /// Everything that a connection is to keep is a startup parameter: RESET ALL and DISCARD ALL
     /// return to those, and forget what a SET after connecting had made.
-    pub(crate) fn driver_options(&self) -> PgConnectOptions {
+    pub(crate) fn driver_options(&self, login: &Role) -> PgConnectOptions {
         let config = &*self.config;
-        let password = match &config.read_role {
-            Some(role) if self.read_only => role.password.as_ref(),
-            _ => config.password.as_ref(),
-        };
+        let password = login.password.as_ref();
         // An empty password is the file saying that there is none: only where it says nothing is
         // PGPASSWORD or ~/.pgpass asked.
         let mut options = match password {
@@ -71,7 +104,7 @@ impl ConnectTo {
             .host(&self.host)
             .port(self.port)
             .database(&config.database)
-            .username(self.user())
+            .username(&login.user)
             .application_name(&config.application_name)
             .ssl_mode(match config.ssl_mode {
                 SslMode::Disable => PgSslMode::Disable,
@@ -102,12 +135,6 @@ impl ConnectTo {
         options.options(settings)
     }
 
-    /// The same, and the server looks every now and then whether the client of a long statement
-    /// is still there: a statement whose future was dropped is cancelled so.
-    pub(crate) fn driver_options_with_check(&self) -> PgConnectOptions {
-        self.driver_options().options([(CLIENT_CHECK, "500ms")])
-    }
-
     fn settings(&self) -> Vec<(&'static str, String)> {
         let config = &*self.config;
         let millis = |limit: &Duration| limit.as_millis().to_string();
@@ -130,10 +157,11 @@ impl ConnectTo {
     }
 
     /// Where this goes, for people: never with a password.
-    pub(crate) fn target(&self) -> String {
+    pub(crate) fn target(&self, user: Option<&str>) -> String {
         let Self { host, port, .. } = self;
         let server = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        format!("{}@{server}:{port}/{}", self.user(), self.config.database)
+        let user = user.map_or_else(|| self.configured().user, str::to_owned);
+        format!("{user}@{server}:{port}/{}", self.config.database)
     }
 }
 
@@ -148,12 +176,14 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_of_a_pgbouncer_that_takes_no_options() {
-        assert_eq!(to(false).driver_options().get_options(), None);
-        assert!(to(true).driver_options().get_options().is_some());
+        let options = |to: ConnectTo| to.driver_options(&to.configured());
+        assert_eq!(options(to(false)).get_options(), None);
+        assert!(options(to(true)).get_options().is_some());
     }
 
     #[test]
     fn where_it_goes_is_shown_without_the_password() {
-        assert_eq!(to(false).target(), "app@db.example.com:5432/shop");
+        assert_eq!(to(false).target(None), "app@db.example.com:5432/shop");
+        assert_eq!(to(false).target(Some("token")), "token@db.example.com:5432/shop");
     }
 }

@@ -6,16 +6,20 @@ use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::{ConnectTo, slot};
-use crate::error::Error;
+use crate::error::{ConnectError, Error};
 
 pub(crate) struct SeaOrm {
     pool: PgPool,
 }
 
 impl SeaOrm {
-    /// Connects to nothing yet.
-    pub(crate) fn new(to: &ConnectTo) -> Result<SeaOrm, Error> {
+    /// Connects to nothing yet. The login is the one of now.
+    pub(crate) async fn new(to: &ConnectTo) -> Result<SeaOrm, Error> {
         let config = &to.config;
+        let login = to
+            .login()
+            .await
+            .map_err(|error| Error::Connect(ConnectError::no_login(to, Duration::ZERO, error)))?;
         let slot = slot::of(&to.host, to.port);
         let most = if slot.is_some() { 1 } else { config.pool_size };
         let pool = PgPoolOptions::new()
@@ -23,7 +27,8 @@ impl SeaOrm {
             .acquire_timeout(config.pool_timeout)
             .max_lifetime((config.pool_recycle != Duration::MAX).then_some(config.pool_recycle))
             .test_before_acquire(config.pool_pre_ping)
-            .connect_lazy_with(to.driver_options());
+            .min_connections(config.min_connections.min(most))
+            .connect_lazy_with(to.driver_options(&login));
         if let Some(slot) = slot {
             slot.give_to_sea_orm(&to.name, &pool)?;
         }

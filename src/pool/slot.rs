@@ -7,14 +7,13 @@
 //! the holder: the very task that asks has it in a session or a stream, or SeaORM's own pool has.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
 
-use deadpool::managed::{self, WeakPool};
 use tokio::{sync::Notify, task};
 
-use super::{Connector, Pool, Purpose};
+use super::{Pool, Purpose};
 use crate::error::{Error, SingleConnection};
 
 /// One for each engine that this process has started: few, so they are kept.
@@ -54,7 +53,7 @@ enum Holder {
     #[default]
     Nobody,
     /// A pool of wharf's, which does not use it now.
-    Idle(WeakPool<Connector>),
+    Idle(Weak<Pool>),
     Busy(Tenant),
     /// SeaORM's own pool, until that is closed.
     SeaOrm(Tenant, sqlx::PgPool),
@@ -76,8 +75,8 @@ impl Tenant {
 
     fn refuses(&self, database: String, since: Instant) -> Error {
         let (holder, opened_at) = match self.purpose {
-            Purpose::Statement => ("a statement", None),
             Purpose::Hold(holder, opened_at) => (holder, opened_at),
+            _ => ("a statement", None),
         };
         Error::SingleConnection(SingleConnection {
             database,
@@ -105,9 +104,9 @@ impl Slot {
     /// Waits until the connection is `pool`'s to open or to use.
     pub(super) async fn claim(
         self: &Arc<Slot>,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         purpose: Purpose,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> Result<Claim, Error> {
         let started = Instant::now();
         loop {
@@ -117,14 +116,21 @@ impl Slot {
                 match holder.taken() {
                     Some(taken) => taken,
                     None => {
-                        holder.evict_for(Some(&pool.lending));
+                        holder.evict_for(Some(pool));
                         *holder = Holder::Busy(Tenant::new(pool.name(), purpose));
-                        let (slot, lending) = (Arc::clone(self), pool.lending.weak());
-                        return Ok(Claim { slot, lending });
+                        return Ok(Claim { slot: Arc::clone(self), pool: Arc::downgrade(pool) });
                     }
                 }
             };
-            if !may_end || tokio::time::timeout_at(deadline.into(), freed).await.is_err() {
+            let in_time = match deadline {
+                _ if !may_end => false,
+                Some(at) => tokio::time::timeout_at(at.into(), freed).await.is_ok(),
+                None => {
+                    freed.await;
+                    true
+                }
+            };
+            if !in_time {
                 return Err(tenant.refuses(pool.name(), started));
             }
         }
@@ -158,12 +164,12 @@ impl Holder {
     }
 
     /// Closes the idle connection of any pool but `own`.
-    fn evict_for(&self, own: Option<&managed::Pool<Connector>>) {
+    fn evict_for(&self, own: Option<&Arc<Pool>>) {
         if let Holder::Idle(idle) = self
             && let Some(idle) = idle.upgrade()
-            && own.is_none_or(|own| !std::ptr::eq(own.manager(), idle.manager()))
+            && own.is_none_or(|own| !Arc::ptr_eq(own, &idle))
         {
-            idle.retain(|_, _| false);
+            idle.evict();
         }
     }
 }
@@ -171,23 +177,23 @@ impl Holder {
 /// The right to the engine's connection, until dropped.
 pub(crate) struct Claim {
     slot: Arc<Slot>,
-    lending: WeakPool<Connector>,
+    pool: Weak<Pool>,
 }
 
 impl Claim {
     /// Whoever held the connection has let go of it: it is free as soon as it is tidied up.
     pub(super) fn ends_by_itself(&self) {
         if let Holder::Busy(tenant) = &mut *self.slot.holder() {
-            tenant.purpose = Purpose::Statement;
+            tenant.purpose = Purpose::CleanUp;
         }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let kept = self.lending.upgrade().filter(|pool| pool.status().size > 0);
+        let kept = self.pool.upgrade().filter(|pool| pool.has_any());
         *self.slot.holder() = match kept {
-            Some(pool) => Holder::Idle(pool.weak()),
+            Some(pool) => Holder::Idle(Arc::downgrade(&pool)),
             None => Holder::Nobody,
         };
         self.slot.freed.notify_waiters();

@@ -9,7 +9,7 @@ use super::{Retry, Session};
 use crate::{
     error::Error,
     pg::Pg,
-    pool::{self, Purpose},
+    pool::{self, Lent, Purpose},
     sql::quote_literal,
 };
 
@@ -133,12 +133,30 @@ impl SessionBuilder {
 
     async fn begin(self) -> Result<Session, Error> {
         let read_only = self.pg.resolves_read_only(self.access)?;
-        let mut lent = self.pg.lend(read_only, self.purpose).await?;
+        let sql = self.sql(read_only);
+        match self.begin_on(self.pg.lend(read_only, self.purpose).await?, &sql, read_only).await {
+            // A connection that was lent unasked and is lost: nothing has been done in it yet, and
+            // from here on the pool asks before it lends.
+            Err((_, true)) => {
+                let lent = self.pg.lend(read_only, self.purpose).await?;
+                self.begin_on(lent, &sql, read_only).await.map_err(|(error, _)| error)
+            }
+            begun => begun.map_err(|(error, _)| error),
+        }
+    }
+
+    /// With the error, whether the connection is lost.
+    async fn begin_on(
+        &self,
+        mut lent: Lent,
+        sql: &str,
+        read_only: bool,
+    ) -> Result<Session, (Error, bool)> {
         lent.set_in_transaction(true);
-        lent.control(&self.sql(read_only))
-            .await
-            .map_err(|error| Error::Db(DbErr::Exec(pool::runtime(error))))?;
-        Ok(Session::new(self.pg.shared_name(), read_only, lent))
+        match lent.control(sql).await {
+            Ok(()) => Ok(Session::new(self.pg.shared_name(), read_only, lent)),
+            Err(error) => Err((Error::from(DbErr::Exec(pool::runtime(error))), lent.is_broken())),
+        }
     }
 
     fn sql(&self, read_only: bool) -> String {

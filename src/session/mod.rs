@@ -10,6 +10,7 @@ use std::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use ::sea_orm::{DbErr, TransactionError};
@@ -21,8 +22,12 @@ pub use retry::Retry;
 use crate::{
     error::Error,
     pool::{self, Lent},
-    sql::{self, Author},
+    sql,
 };
+
+/// How long a statement whose future was dropped may go on before its session is given up, which
+/// has the server cancel it.
+const ABANDONED_MAY_TAKE: Duration = Duration::from_millis(250);
 
 /// A transaction on one connection: what is done through it is kept together or not at all.
 ///
@@ -35,8 +40,10 @@ use crate::{
 /// over 2 s. Dropping a nested session undoes what was done since it began, before the next
 /// statement of the session around it.
 ///
-/// A statement whose future is dropped leaves the session usable; whether the statement was run
-/// is not known then, as on any connection.
+/// A statement whose future is dropped leaves the session usable, if the statement ends within
+/// 250 ms; whether it did something is not known then, as on any connection. One that takes longer is
+/// cancelled by closing the connection, and the session gives [`Error::StatementAbandoned`] from
+/// then on. What is left of a dropped stream is read before the next statement, however much it is.
 ///
 /// ```no_run
 /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
@@ -72,6 +79,8 @@ struct Shared {
     lent: Mutex<Option<Lent>>,
     /// The outermost session is gone: nothing may run any more.
     ended: AtomicBool,
+    /// Its connection was closed, because a statement that was abandoned did not end.
+    given_up: AtomicBool,
     savepoints: AtomicU32,
     /// The oldest savepoint whose session was dropped and is still to be rolled back to; 0: none.
     abandoned: AtomicU32,
@@ -88,6 +97,7 @@ impl Session {
             read_only,
             lent: Mutex::new(Some(lent)),
             ended: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             savepoints: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             hooks: std::sync::Mutex::default(),
@@ -186,8 +196,8 @@ impl Session {
     }
 
     /// The connection, for a statement.
-    async fn lent(&self, sql: &str, author: Author) -> Result<MappedMutexGuard<'_, Lent>, Error> {
-        if author == Author::Builder {
+    async fn lent(&self, sql: &str, raw: bool) -> Result<MappedMutexGuard<'_, Lent>, Error> {
+        if !raw {
             return self.shared.lock().await;
         }
         if let Some(keyword) = sql::controls_transaction(sql) {
@@ -197,6 +207,15 @@ impl Session {
         let mut lent = self.shared.lock().await?;
         lent.raw(sql);
         Ok(lent)
+    }
+
+    /// Runs a statement; if it is dropped on the way, sees to it that the server does not work on it
+    /// for much longer.
+    async fn to_its_end<T>(&self, statement: impl Future<Output = T>) -> T {
+        let mut abandoned = Abandoned { shared: Some(&self.shared) };
+        let result = statement.await;
+        abandoned.shared = None;
+        result
     }
 
     /// The connection out of a session that nobody else has, its transaction still open.
@@ -245,7 +264,11 @@ impl Shared {
     }
 
     fn has_ended(&self) -> Error {
-        Error::SessionEnded { database: self.database.to_string() }
+        let database = self.database.to_string();
+        match self.given_up.load(Ordering::Acquire) {
+            true => Error::StatementAbandoned { database, after: ABANDONED_MAY_TAKE },
+            false => Error::SessionEnded { database },
+        }
     }
 
     /// The connection, with what dropped sessions left undone done.
@@ -253,6 +276,14 @@ impl Shared {
         let mut place = self.lent.lock().await;
         if self.ended.load(Ordering::Acquire) {
             drop(place.take());
+        }
+        if let Some(lent) = place.as_mut().filter(|lent| lent.is_in_flight()) {
+            // Its future was dropped. What is left of a stream is on its way, however much it is.
+            let limit = (!lent.streams()).then_some(ABANDONED_MAY_TAKE);
+            if let Err(sqlx::Error::PoolTimedOut) = lent.drain(limit).await {
+                self.given_up.store(true, Ordering::Release);
+                place.take().into_iter().for_each(Lent::close);
+            }
         }
         let Ok(mut lent) = MutexGuard::try_map(place, Option::as_mut) else {
             return Err(self.has_ended());
@@ -299,6 +330,11 @@ impl Shared {
 }
 
 async fn roll_back(mut lent: Lent) -> Result<(), Error> {
+    if lent.is_in_flight() && lent.drain(Some(ABANDONED_MAY_TAKE)).await.is_err() {
+        // Rolls back as well.
+        lent.close();
+        return Ok(());
+    }
     lent.control("ROLLBACK").await.map_err(failed)?;
     lent.set_in_transaction(false);
     Ok(())
@@ -311,6 +347,27 @@ fn roll_back_to(savepoint: u32) -> String {
 
 fn failed(error: sqlx::Error) -> Error {
     Error::Db(DbErr::Exec(pool::runtime(error)))
+}
+
+/// A statement of a session that has not come to its end yet.
+struct Abandoned<'a> {
+    shared: Option<&'a Arc<Shared>>,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared else { return };
+        // Where another statement has the connection already, that one has seen to it.
+        let Ok(place) = shared.lent.try_lock() else { return };
+        let in_flight = place.as_ref().is_some_and(Lent::is_in_flight);
+        if let (true, Ok(runtime)) = (in_flight, tokio::runtime::Handle::try_current()) {
+            let shared = Arc::clone(shared);
+            runtime.spawn(async move {
+                // Drains it, or gives it up.
+                let _ = shared.lock().await;
+            });
+        }
+    }
 }
 
 impl Drop for Session {

@@ -9,53 +9,56 @@ use sqlx::postgres::{PgQueryResult, PgRow};
 
 use super::Session;
 use crate::{
+    author::Author,
     error::Error,
     pool::{self, Lent},
-    sql::Author,
     traits::implement_sea_orm,
 };
 
 impl Session {
-    pub(crate) async fn run(
-        &self,
-        statement: Statement,
-        author: Author,
-    ) -> Result<PgQueryResult, DbErr> {
-        self.lent(&statement.sql, author).await?.execute(statement).await
+    pub(crate) async fn run(&self, author: Author<'_>) -> Result<PgQueryResult, DbErr> {
+        let statement = author.write();
+        self.to_its_end(async {
+            let mut lent = self.lent(&statement.sql, author.is_caller()).await?;
+            lent.execute(statement, author).await
+        })
+        .await
     }
 
-    pub(crate) async fn one(
-        &self,
-        statement: Statement,
-        author: Author,
-    ) -> Result<Option<PgRow>, DbErr> {
-        self.lent(&statement.sql, author).await?.query_one(statement).await
+    pub(crate) async fn one(&self, author: Author<'_>) -> Result<Option<PgRow>, DbErr> {
+        let statement = author.write();
+        self.to_its_end(async {
+            let mut lent = self.lent(&statement.sql, author.is_caller()).await?;
+            lent.query_one(statement, author).await
+        })
+        .await
     }
 
-    pub(crate) async fn all(
-        &self,
-        statement: Statement,
-        author: Author,
-    ) -> Result<Vec<PgRow>, DbErr> {
-        self.lent(&statement.sql, author).await?.query_all(statement).await
+    pub(crate) async fn all(&self, author: Author<'_>) -> Result<Vec<PgRow>, DbErr> {
+        let statement = author.write();
+        self.to_its_end(async {
+            let mut lent = self.lent(&statement.sql, author.is_caller()).await?;
+            lent.query_all(statement, author).await
+        })
+        .await
     }
 
     pub(crate) async fn unprepared(&self, sql: &str) -> Result<PgQueryResult, DbErr> {
         if self.is_read_only() {
             // Prepared, a text can hold one statement only, the one that was looked at.
             let statement = Statement::from_string(DbBackend::Postgres, sql);
-            return self.run(statement, Author::Caller).await;
+            return self.run(Author::Caller(&statement)).await;
         }
-        self.lent(sql, Author::Caller).await?.execute_unprepared(sql).await
+        self.to_its_end(async { self.lent(sql, true).await?.execute_unprepared(sql).await }).await
     }
 
     /// The session's other statements wait until the stream is dropped.
     async fn rows(
         &self,
         statement: Statement,
-        author: Author,
+        raw: bool,
     ) -> Result<BoxStream<'_, Result<QueryResult, DbErr>>, DbErr> {
-        let lent = self.lent(&statement.sql, author).await?;
+        let lent = self.lent(&statement.sql, raw).await?;
         Ok(pool::rows(lent, statement))
     }
 
@@ -63,9 +66,9 @@ impl Session {
     pub(crate) async fn into_rows(
         self,
         statement: Statement,
-        author: Author,
+        raw: bool,
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
-        drop(self.lent(&statement.sql, author).await?);
+        drop(self.lent(&statement.sql, raw).await?);
         let lent: Box<Lent> = Box::new(self.into_lent().await?);
         Ok(pool::rows(lent, statement))
     }

@@ -3,10 +3,11 @@
 use std::sync::{
     LazyLock,
     atomic::{AtomicU32, Ordering},
+    mpsc,
 };
 
 use migration::shop;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
 use wharf::{
     Pg,
@@ -18,7 +19,9 @@ use wharf::{
 static SERVER: LazyLock<String> = LazyLock::new(|| {
     if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
         let (server, _) = url.rsplit_once('/').expect("TEST_DATABASE_URL ends in /database");
-        return server.to_owned();
+        let server = server.to_owned();
+        on_a_thread(sweep(server.clone()));
+        return server;
     }
     let start = on_a_thread(async {
         let server = native_server("wharf-it");
@@ -55,7 +58,40 @@ fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static
     std::thread::spawn(move || runtime().block_on(work)).join().unwrap()
 }
 
-/// An empty database, dropped with this value.
+/// Drops the databases of runs that are over.
+async fn sweep(server: String) {
+    let admin = admin(&server).await;
+    let names = "SELECT datname::text FROM pg_database WHERE datname LIKE 'wharf_it_%'";
+    let names = Statement::from_string(DbBackend::Postgres, names);
+    for row in admin.query_all_raw(names).await.unwrap() {
+        let name: String = row.try_get_by_index(0).unwrap();
+        let run = name.split('_').nth(2).unwrap_or_default();
+        if !std::path::Path::new("/proc").join(run).exists() {
+            let _ = admin.execute_unprepared(&drop_database(&name)).await;
+        }
+    }
+}
+
+fn drop_database(name: &str) -> String {
+    format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+}
+
+/// Drops databases off the tests' own threads: a server drops none while a connection is half
+/// open, and those that a test leaves so are let go of when its runtime has ended.
+static JANITOR: LazyLock<mpsc::Sender<String>> = LazyLock::new(|| {
+    let (names, dropped) = mpsc::channel::<String>();
+    std::thread::spawn(move || {
+        for name in dropped {
+            let sql = drop_database(&name);
+            on_a_thread(
+                async move { admin(&SERVER).await.execute_unprepared(&sql).await.unwrap() },
+            );
+        }
+    });
+    names
+});
+
+/// An empty database, dropped some time after this value.
 pub struct TestDatabase {
     pub name: String,
 }
@@ -66,7 +102,7 @@ impl TestDatabase {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("wharf_it_{}_{next}", std::process::id());
         let sql = format!("CREATE DATABASE {name}");
-        admin().await.execute_unprepared(&sql).await.unwrap();
+        admin(&SERVER).await.execute_unprepared(&sql).await.unwrap();
         TestDatabase { name }
     }
 
@@ -112,13 +148,12 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        on_a_thread(async move { admin().await.execute_unprepared(&sql).await.unwrap() });
+        JANITOR.send(self.name.clone()).unwrap();
     }
 }
 
-async fn admin() -> DatabaseConnection {
-    let mut options = sea_orm::ConnectOptions::new(format!("{}/postgres", *SERVER));
+async fn admin(server: &str) -> DatabaseConnection {
+    let mut options = sea_orm::ConnectOptions::new(format!("{server}/postgres"));
     options.max_connections(1).sqlx_logging(false);
     Database::connect(options).await.unwrap()
 }
@@ -135,7 +170,7 @@ pub fn config(yaml: &str) -> Config {
 
 /// The one number that a query gives.
 pub async fn number(db: &impl ConnectionTrait, sql: &str) -> i64 {
-    let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
     db.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 

@@ -1,0 +1,28 @@
+//! Who wrote a statement, which decides how far it is trusted.
+
+use sea_orm::{DbBackend, Statement, StatementBuilder};
+
+/// The author of a statement, who can write it once more.
+///
+/// SeaORM hands what its builders make to the plain methods of its traits, and what its caller
+/// wrote to the `_raw` ones.
+#[derive(Clone, Copy)]
+pub(crate) enum Author<'a> {
+    /// A query builder: one statement of a known kind.
+    Builder(&'a dyn StatementBuilder),
+    /// The caller: whatever it is.
+    Caller(&'a Statement),
+}
+
+impl Author<'_> {
+    pub(crate) fn write(self) -> Statement {
+        match self {
+            Author::Builder(builder) => builder.build(&DbBackend::Postgres),
+            Author::Caller(statement) => statement.clone(),
+        }
+    }
+
+    pub(crate) fn is_caller(self) -> bool {
+        matches!(self, Author::Caller(_))
+    }
+}

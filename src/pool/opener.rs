@@ -1,0 +1,171 @@
+//! Opens connections, on tasks of their own.
+//!
+//! Not on the task of who waits for one: a caller that gives up would throw a half-open connection
+//! away, and callers who are less patient than the server is quick would never get any. It also
+//! leaves one place to decide how hard a server that is down is knocked at: by one task, at growing
+//! distances, however many wait.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Pool,
+    connector::Open,
+    queue::{Answer, Failing, Place},
+};
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// The first distance between two attempts; each further one is twice as long, up to the longest.
+/// Each is shortened by up to a half at random, so that the processes of a service do not knock
+/// in step.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+impl Pool {
+    /// Opens what is wanted; to be called without the lock whenever more may be.
+    pub(super) fn open_more(self: &Arc<Pool>) {
+        let (runtime, more, epoch) = {
+            let mut queue = self.queue();
+            let Some(runtime) = queue.runtime() else { return };
+            let more = queue.to_open();
+            queue.opening += more;
+            (runtime, more, queue.epoch)
+        };
+        for _ in 0..more {
+            runtime.spawn(Opening { pool: Arc::downgrade(self), epoch, ended: false }.run());
+        }
+    }
+
+    /// Whether to try again.
+    fn opened(self: &Arc<Pool>, opened: Result<Open, ConnectError>, epoch: u64) -> bool {
+        match opened {
+            Ok(open) => {
+                self.take_in(open, epoch);
+                false
+            }
+            Err(error) => self.not_opened(error),
+        }
+    }
+
+    fn take_in(self: &Arc<Pool>, mut open: Open, epoch: u64) {
+        let (place, recovered) = {
+            let mut queue = self.queue();
+            queue.opening -= 1;
+            queue.reached = true;
+            let recovered = queue.failing.take();
+            if queue.epoch == epoch {
+                queue.seat(&mut open);
+                (queue.place(open, Instant::now()), recovered)
+            } else {
+                (Place::Nowhere(open), recovered)
+            }
+        };
+        if let Some(Failing { attempts, since, .. }) = recovered {
+            let after = since.elapsed();
+            tracing::info!(database = %self.name(), attempts, ?after, "the server takes connections again");
+        }
+        self.settle(place);
+        self.keep_house();
+        // One that was taken by whoever probes for all makes room for the others.
+        self.open_more();
+        self.changed.notify_waiters();
+    }
+
+    fn not_opened(self: &Arc<Pool>, error: ConnectError) -> bool {
+        let now = Instant::now();
+        let (told, goes_on, waited_for) = {
+            let mut queue = self.queue();
+            let (attempts, since) = match &queue.failing {
+                Some(Failing { attempts, since, .. }) => (attempts + 1, *since),
+                None => (1, now),
+            };
+            let next_attempt = now + pause(attempts);
+            queue.failing = Some(Failing { error: error.clone(), attempts, since, next_attempt });
+            let all = !may_pass(error.kind, queue.reached);
+            let told = queue.to_be_told(all);
+            let below_floor = queue.reached && queue.open() + queue.opening <= queue.limits.floor;
+            let needed = !queue.closed && (queue.anybody_waits() || below_floor);
+            let goes_on = needed && queue.opening == 1;
+            queue.opening -= usize::from(!goes_on);
+            (told, goes_on, attempts == 1 && needed)
+        };
+        if waited_for {
+            tracing::warn!(%error, "tried again until it goes well");
+        }
+        for waiter in told {
+            let _ = waiter.tell.send(Answer::Failed(error.clone()));
+        }
+        self.changed.notify_waiters();
+        goes_on
+    }
+}
+
+/// Whether it is worth waiting for this to pass. What keeps a server from being reached that has
+/// been reached before is an outage; where it never was, it is likelier to be a mistake in the file,
+/// which is told at once.
+fn may_pass(kind: ConnectErrorKind, reached: bool) -> bool {
+    use ConnectErrorKind::{NotReady, Timeout, TooManyConnections, Unreachable};
+    match kind {
+        NotReady | TooManyConnections => true,
+        Unreachable | Timeout => reached,
+        _ => false,
+    }
+}
+
+fn pause(attempts: u32) -> Duration {
+    let doubled = FIRST_PAUSE * 2u32.pow(attempts.min(10).saturating_sub(1));
+    LONGEST_PAUSE.min(doubled).mul_f64(1.0 - fastrand::f64() / 2.0)
+}
+
+/// One connection on its way.
+struct Opening {
+    pool: Weak<Pool>,
+    /// That of the pool when the connection was asked for.
+    epoch: u64,
+    ended: bool,
+}
+
+impl Opening {
+    async fn run(mut self) {
+        loop {
+            let Some(pause) = self.pause() else { return };
+            tokio::time::sleep(pause).await;
+            let Some(pool) = self.pool.upgrade() else { return };
+            let opened = pool.connector.open().await;
+            if !pool.opened(opened, self.epoch) {
+                self.ended = true;
+                return;
+            }
+            self.epoch = pool.queue().epoch;
+        }
+    }
+
+    /// How long to wait before the next attempt.
+    fn pause(&self) -> Option<Duration> {
+        let pool = self.pool.upgrade()?;
+        let queue = pool.queue();
+        let next = queue.failing.as_ref().map(|failing| failing.next_attempt);
+        Some(next.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())))
+    }
+}
+
+impl Drop for Opening {
+    /// Where its runtime has ended before it, whoever waits for it has to see to another: one that
+    /// was spawned from here might meet the same end.
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let Some(pool) = self.pool.upgrade() else { return };
+        let waiter = {
+            let mut queue = pool.queue();
+            queue.opening -= 1;
+            queue.next_waiter()
+        };
+        if let Some(waiter) = waiter {
+            let _ = waiter.tell.send(Answer::Again);
+        }
+    }
+}

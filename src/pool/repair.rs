@@ -1,0 +1,190 @@
+//! Puts right what a connection is in: before it is used, and when it comes back.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection};
+
+use super::{
+    Check, Lent, Purpose,
+    lent::{State, Wait, gives_up},
+};
+use crate::sql::Leaves;
+
+/// Longest time for the ping of a connection that has idled; one that takes longer is replaced.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the end of a statement whose future was dropped is waited for. Most end within
+/// milliseconds, and a connection costs the server more than that; one that does not is closed,
+/// which has the server cancel the statement.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Longest time for everything else; closing the connection comes to the same for the server.
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Returns to what the connection started with, but keeps its prepared statements.
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+                     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+impl Lent {
+    /// Whether the connection can be used; to be asked before its first use.
+    pub(super) async fn is_usable(&mut self, deadline: Option<Instant>) -> bool {
+        let Check { ping, forget_statements } = std::mem::take(&mut self.check);
+        if !ping && !forget_statements {
+            return true;
+        }
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = PING_TIMEOUT.min(left.unwrap_or(PING_TIMEOUT));
+        let checked = tokio::time::timeout(limit, async {
+            match forget_statements {
+                // Answers as a ping does.
+                true => self.forget_statements().await,
+                false => self.ping().await,
+            }
+        });
+        match checked.await {
+            Ok(checked) => checked.is_ok(),
+            Err(_) => {
+                // It still is in flight, so it will be closed. The others have idled for longer
+                // and are not worth as long a wait each.
+                self.pool.evict();
+                false
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), sqlx::Error> {
+        let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
+        let answered = flight.wait.until(flight.driver.ping()).await;
+        flight.land(answered)
+    }
+
+    /// Has the driver prepare every statement anew.
+    async fn forget_statements(&mut self) -> Result<(), sqlx::Error> {
+        let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
+        let forgotten = flight.wait.until(forget(flight.driver)).await;
+        flight.land(forgotten)?;
+        self.state.stale = false;
+        if let Some(open) = &mut self.open {
+            open.prepares_since = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Whether the statement that has just failed may be sent again: it did nothing, because it was
+    /// prepared for something else than there is now, and the next one is prepared anew.
+    pub(super) async fn heals(&mut self) -> bool {
+        if !self.state.stale || self.state.healed || self.state.broken {
+            return false;
+        }
+        self.state.healed = true;
+        self.pool.queue().distrust_statements();
+        // In a transaction the server takes nothing more before a ROLLBACK.
+        if self.state.in_transaction || self.forget_statements().await.is_err() {
+            return false;
+        }
+        tracing::debug!(database = %self.pool.name(), "a stale statement is prepared anew");
+        true
+    }
+
+    /// Waits until a statement whose future was dropped has ended, if it has within `limit`.
+    ///
+    /// An error of that statement is nobody's here: only that the transaction has failed is known
+    /// from then on.
+    pub(crate) async fn drain(&mut self, limit: Option<Duration>) -> Result<(), sqlx::Error> {
+        let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
+        let mut failures = Vec::new();
+        let ended = end(flight.driver, flight.wait, &mut failures);
+        let ended = match limit {
+            Some(limit) => tokio::time::timeout(limit, ended).await,
+            None => Ok(ended.await),
+        };
+        flight.land(ended.map_err(|_| sqlx::Error::PoolTimedOut)?)?;
+        failures.iter().for_each(|failure| self.state.note(failure));
+        Ok(())
+    }
+
+    /// Puts the connection right off the caller's path, or closes it.
+    fn repair_in_background(mut self, runtime: tokio::runtime::Handle) {
+        let before = self.state;
+        // A runtime that shuts down drops the task unrun: then the connection is to be closed, not
+        // to be repaired in a task of its own once more.
+        self.state.broken = true;
+        if let Some(claim) = &self.claim {
+            claim.ends_by_itself();
+        }
+        if let Some(open) = &self.open {
+            self.pool.queue().enter_anew(open, Purpose::CleanUp);
+        }
+        runtime.spawn(async move {
+            let repaired = tokio::time::timeout(REPAIR_TIMEOUT, self.repair(before)).await;
+            if !matches!(repaired, Ok(Ok(()))) {
+                self.close();
+            }
+        });
+    }
+
+    async fn repair(&mut self, before: State) -> Result<(), sqlx::Error> {
+        if before.in_flight {
+            self.drain(Some(DRAIN_TIMEOUT)).await?;
+        }
+        let mut sql = Vec::new();
+        if before.in_transaction {
+            sql.push("ROLLBACK");
+        }
+        if before.leaves == Leaves::Settings {
+            sql.push(RESET);
+        }
+        if !sql.is_empty() {
+            self.control(&sql.join("; ")).await?;
+        }
+        if before.stale || self.state.stale {
+            self.forget_statements().await?;
+        }
+        self.state = State::default();
+        Ok(())
+    }
+}
+
+async fn forget(driver: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if driver.cached_statements_size() == 0 {
+        return driver.ping().await;
+    }
+    driver.clear_cached_statements().await
+}
+
+/// Reads on until the server has nothing more to say to what it was sent.
+async fn end(
+    driver: &mut PgConnection,
+    wait: Wait<'_>,
+    failures: &mut Vec<sqlx::Error>,
+) -> Result<(), sqlx::Error> {
+    loop {
+        match wait.until(driver.ping()).await {
+            Err(error) if !gives_up(&error) => failures.push(error),
+            ended => return ended,
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(open) = self.take() else { return };
+        let State { in_flight, in_transaction, leaves, stale, broken, .. } = self.state;
+        if broken {
+            self.pool.distrust_idle();
+        }
+        if broken || leaves == Leaves::More || open.cut.is_cut() {
+            return self.pool.discard(open);
+        }
+        if !(in_flight || in_transaction || stale || leaves == Leaves::Settings) {
+            return self.pool.take_back(open);
+        }
+        // Where there is nobody to wait for an answer, closing it does as well.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return self.pool.discard(open);
+        };
+        let mut lent = Lent::new(std::sync::Arc::clone(&self.pool), open, Check::default());
+        (lent.state, lent.claim) = (self.state, self.claim.take());
+        lent.repair_in_background(runtime);
+    }
+}
