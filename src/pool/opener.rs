@@ -84,7 +84,7 @@ impl Pool {
             let next_attempt = now + pause(attempts);
             queue.failing = Some(Failing { error: error.clone(), attempts, since, next_attempt });
             let all = !may_pass(error.kind, queue.reached);
-            let told = queue.to_be_told(all);
+            let told = queue.take_told(all);
             let below_floor = queue.reached && queue.open() + queue.opening <= queue.limits.floor;
             let needed = !queue.closed && (queue.anybody_waits() || below_floor);
             let goes_on = needed && queue.opening == 1;

@@ -5,14 +5,21 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod proxy;
 mod support;
 
+mod dropped;
 mod embedded;
 mod failures;
+mod give_back;
+mod logins;
 mod manager;
 mod orm;
+mod outage;
 mod pool;
+mod pool_size;
 mod read_only;
 mod retry;
 mod round_trips;
 mod session;
+mod stale;

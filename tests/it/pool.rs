@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, Statement, StreamTrait};
 use wharf::{Error, Pg};
 
@@ -84,36 +83,6 @@ async fn waiting_too_long_says_what_the_pool_was_doing() {
 }
 
 #[tokio::test]
-async fn what_a_raw_statement_set_is_not_met_by_the_next() {
-    let database = TestDatabase::new().await;
-    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
-    for sql in [
-        "SET search_path = elsewhere",
-        "SELECT set_config('search_path', 'elsewhere', false)",
-        "BEGIN",
-        "CREATE TEMP TABLE elsewhere (id int)",
-        "SELECT pg_advisory_lock(7)",
-    ] {
-        pg.execute_unprepared(sql).await.unwrap();
-        let path = pg.query_one_raw(statement("SHOW search_path")).await.unwrap().unwrap();
-        assert_eq!(path.try_get_by_index::<String>(0).unwrap(), "\"$user\", public", "{sql}");
-        assert_eq!(
-            number(&pg, "SELECT count(*) FROM pg_class WHERE relname = 'elsewhere'").await,
-            0
-        );
-        assert_eq!(
-            number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await,
-            0
-        );
-    }
-    let session = pg.session().await.unwrap();
-    session.execute_unprepared("SET search_path = elsewhere").await.unwrap();
-    session.commit().await.unwrap();
-    let path = pg.query_one_raw(statement("SHOW search_path")).await.unwrap().unwrap();
-    assert_eq!(path.try_get_by_index::<String>(0).unwrap(), "\"$user\", public");
-}
-
-#[tokio::test]
 async fn settings_of_the_file_survive_reset_all() {
     let database = TestDatabase::new().await;
     let pg = database.pg_with(&[
@@ -138,35 +107,6 @@ async fn settings_of_the_file_survive_reset_all() {
         let expected = if setting == "statement_timeout" { "90s" } else { value };
         assert!(shown == expected || (shown == "1min 30s"), "{setting}: {shown}");
     }
-}
-
-#[tokio::test]
-async fn a_dropped_future_costs_the_pool_nothing() {
-    let database = TestDatabase::new().await;
-    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0", "pool_timeout: 5"]);
-    pg.execute_unprepared("CREATE TABLE entry (n int)").await.unwrap();
-    for round in 0..150u64 {
-        let cut = Duration::from_micros(round * 40);
-        let work = async {
-            let mut rows =
-                pg.stream_raw(statement("SELECT n FROM generate_series(1, 50) n")).await?;
-            rows.try_next().await?;
-            drop(rows);
-            let session = pg.session().await?;
-            session.execute_unprepared("INSERT INTO entry VALUES (1)").await?;
-            session.execute_unprepared("SET LOCAL work_mem = '1MB'").await?;
-            session.query_all_raw(statement("SELECT * FROM entry")).await?;
-            session.rollback().await
-        };
-        let _ = tokio::time::timeout(cut, work).await;
-    }
-    // Every place is there, and nothing is left on either connection or in the table.
-    let (one, two) = (pg.session().await.unwrap(), pg.session().await.unwrap());
-    for session in [&one, &two] {
-        assert_eq!(number(session, "SELECT count(*) FROM entry").await, 0);
-    }
-    drop((one, two));
-    assert!(pg.stats().writer.open <= 2);
 }
 
 #[tokio::test]
@@ -241,37 +181,4 @@ async fn a_closed_pool_says_so() {
     let pg = database.pg_with(&[]);
     pg.close_by_ref().await.unwrap();
     assert!(pg.execute_unprepared("SELECT 1").await.is_err());
-}
-
-#[tokio::test]
-async fn the_server_cancels_the_statement_of_a_dropped_future() {
-    let database = TestDatabase::new().await;
-    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0"]);
-    let other = database.pg().await;
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
-                   AND query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid() \
-                   AND datname = current_database()";
-    for in_session in [false, true] {
-        let slow = async {
-            if in_session {
-                let session = pg.session().await?;
-                session.execute_unprepared("SELECT pg_sleep(60)").await
-            } else {
-                pg.execute_unprepared("SELECT pg_sleep(60)").await
-            }
-        };
-        let mut slow = Box::pin(slow);
-        // Until it runs on the server, and not a moment longer.
-        loop {
-            let _ = tokio::time::timeout(Duration::from_millis(20), &mut slow).await;
-            if number(&other, running).await == 1 {
-                break;
-            }
-        }
-        drop(slow);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while number(&other, running).await > 0 {
-            assert!(Instant::now() < deadline, "it still runs");
-        }
-    }
 }

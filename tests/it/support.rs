@@ -185,3 +185,15 @@ pub async fn cut_at_commit(pg: &Pg, table: &str) {
     .await
     .unwrap();
 }
+
+/// Waits until `done`, and says what for if that takes too long.
+pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !done().await {
+        assert!(
+            started.elapsed() < std::time::Duration::from_secs(20),
+            "waited in vain until {what}"
+        );
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,310 @@
+//! The server goes, or the network on the way there does: what is lost, how long it is waited for,
+//! and how soon everything works again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sea_orm::{ConnectionTrait, DbErr};
+use wharf::{
+    ConnectErrorKind, Error, Pg,
+    config::{DatabaseConfig, PgServerConfig, Runtime},
+    pgserver::PgServer,
+};
+
+use crate::{
+    proxy::{Network, Proxy, Trap},
+    support::{TestDatabase, number},
+};
+
+/// What the pool may take to serve again once the server is back, and what a busy machine may add.
+const AT_ONCE: Duration = Duration::from_millis(1000 + 1500);
+
+async fn one(pg: &Pg) -> Result<(), Error> {
+    Ok(pg.execute_unprepared("SELECT 1").await.map(|_| ())?)
+}
+
+/// A server of its own that can be ended and started again at the same place.
+struct Server {
+    server: PgServer,
+    folder: tempfile::TempDir,
+    pg: Pg,
+}
+
+impl Server {
+    async fn start() -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut config = PgServerConfig::new("outage");
+        config.runtime = Runtime::Native;
+        config.port = Some(port);
+        config.pass = Some("it".into());
+        let server = PgServer::new(config, []).data_dir(folder.path());
+        let at = server.start().await.unwrap();
+        let url = format!("postgres://{}:it@127.0.0.1:{port}/postgres", at.user);
+        let mut config = DatabaseConfig::from_url(&url).unwrap();
+        (config.pool_size, config.max_overflow) = (4, 4);
+        let pg = Pg::from_config("outage", config);
+        pg.execute_unprepared("CREATE TABLE entry (n int)").await.unwrap();
+        Server { server, folder, pg }
+    }
+
+    fn kill(&self) {
+        let pid = self.folder.path().join("outage/native/data/postmaster.pid");
+        let pid = std::fs::read_to_string(pid).unwrap().lines().next().unwrap().to_owned();
+        let killed = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+        assert!(killed.success());
+    }
+}
+
+/// Eight tasks that never stop asking, while `outage` happens. Gives how many statements of each
+/// failed.
+async fn under_load(server: &Server, outage: impl AsyncFnOnce()) -> Vec<u32> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let done: Vec<_> = (0..8).map(|_| Arc::new(AtomicU32::new(0))).collect();
+    let tasks: Vec<_> = done
+        .iter()
+        .map(|done| {
+            let (pg, stop, done) = (server.pg.clone(), Arc::clone(&stop), Arc::clone(done));
+            tokio::spawn(async move {
+                let mut failures = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    match pg.execute_unprepared("INSERT INTO entry VALUES (1)").await {
+                        Ok(_) => done.fetch_add(1, Ordering::Relaxed),
+                        Err(_) => {
+                            failures += 1;
+                            0
+                        }
+                    };
+                }
+                failures
+            })
+        })
+        .collect();
+    let progress = async || {
+        let before: Vec<_> = done.iter().map(|done| done.load(Ordering::Relaxed)).collect();
+        while done.iter().zip(&before).any(|(done, before)| done.load(Ordering::Relaxed) <= *before)
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    progress().await;
+    outage().await;
+    let back = Instant::now();
+    progress().await;
+    assert!(back.elapsed() < AT_ONCE, "served {:?} after the server was back", back.elapsed());
+    stop.store(true, Ordering::Relaxed);
+    let mut failures = Vec::new();
+    for task in tasks {
+        failures.push(task.await.unwrap());
+    }
+    failures
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_costs_the_statements_in_flight_and_no_more() {
+    let server = Server::start().await;
+    let restart = async || {
+        server.server.stop().await.unwrap();
+        server.server.start().await.unwrap();
+    };
+    for failures in under_load(&server, restart).await {
+        assert!(failures <= 1, "one task lost {failures} statements");
+    }
+    server.server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_postmaster_costs_the_statements_in_flight_and_no_more() {
+    let server = Server::start().await;
+    let crash = async || {
+        server.kill();
+        server.server.start().await.unwrap();
+    };
+    for failures in under_load(&server, crash).await {
+        assert!(failures <= 1, "one task lost {failures} statements");
+    }
+    server.server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_were_lost_while_they_idled_cost_one_statement_at_most() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 4", "max_overflow: 0"]);
+    let other = database.pg().await;
+    let lose_all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let four = async || {
+        let sessions =
+            [pg.session().await, pg.session().await, pg.session().await, pg.session().await];
+        sessions.into_iter().for_each(|session| drop(session.unwrap()));
+        while pg.stats().writer.idle < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    four().await;
+    assert_eq!(number(&other, lose_all).await, 4);
+    let mut failed = 0;
+    for _ in 0..5 {
+        failed += u32::from(one(&pg).await.is_err());
+    }
+    assert!(failed <= 1, "{failed} failed");
+    // A session has done nothing yet when it finds out, and begins on another connection.
+    four().await;
+    assert_eq!(number(&other, lose_all).await, 4);
+    pg.session().await.unwrap().rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reset_in_the_middle_of_a_statement_is_its_error_and_nobody_elses() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 2", "max_overflow: 0"]);
+    one(&pg).await.unwrap();
+    proxy.trap("the trap", Trap::ResetBefore);
+    let error = Error::from(pg.execute_unprepared("SELECT 'the trap'").await.unwrap_err());
+    assert!(matches!(&error, Error::Db(DbErr::Exec(_))), "{error}");
+    one(&pg).await.unwrap();
+    proxy.trap("the trap", Trap::ResetAfter);
+    pg.execute_unprepared("SELECT 'the trap'").await.unwrap_err();
+    one(&pg).await.unwrap();
+    // In a session: it is over, and a retry runs it again.
+    let calls = AtomicU32::new(0);
+    proxy.trap("the trap", Trap::ResetBefore);
+    let run = pg.session().retry(1).run(async |s| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        s.execute_unprepared("SELECT 'the trap'").await
+    });
+    run.await.unwrap();
+    assert_eq!(calls.into_inner(), 2);
+}
+
+#[tokio::test]
+async fn a_network_that_swallows_everything_is_given_up_after_socket_timeout() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let more = ["pool_size: 1", "max_overflow: 0", "socket_timeout: 0.5", "pool_timeout: 1.5"];
+    let pg = proxy.pg(&database, &more);
+    one(&pg).await.unwrap();
+    proxy.set(Network::Swallows);
+    let started = Instant::now();
+    let error = one(&pg).await.unwrap_err();
+    assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
+    assert!(error.to_string().contains("socket_timeout"), "{error}");
+    assert!(started.elapsed() < Duration::from_millis(500) + AT_ONCE);
+    // A new connection gets no answer either: that is what is said, within the deadline.
+    let started = Instant::now();
+    let Error::Connect(error) = one(&pg).await.unwrap_err() else { panic!("not a connect error") };
+    assert_eq!(error.kind, ConnectErrorKind::Timeout, "{error}");
+    assert!(started.elapsed() < Duration::from_millis(1500) + AT_ONCE, "{error}");
+    proxy.set(Network::Whole);
+    let back = Instant::now();
+    one(&pg).await.unwrap();
+    assert!(back.elapsed() < AT_ONCE, "{:?}", back.elapsed());
+}
+
+#[tokio::test]
+async fn the_ping_of_an_idle_connection_ends_with_the_callers_deadline() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 2", "max_overflow: 0", "pool_timeout: 1"]);
+    one(&pg).await.unwrap();
+    // The clock of the pool is what is waited for here, not another task.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    proxy.set(Network::Swallows);
+    let started = Instant::now();
+    let Error::Connect(error) = one(&pg).await.unwrap_err() else { panic!("not a connect error") };
+    assert_eq!(error.kind, ConnectErrorKind::Timeout, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(1) + AT_ONCE);
+    proxy.set(Network::Whole);
+    one(&pg).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_longer_than_the_deadline_is_told_by_its_own_name() {
+    let database = TestDatabase::new().await;
+    let mut proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 2", "max_overflow: 0", "pool_timeout: 0.7"]);
+    one(&pg).await.unwrap();
+    proxy.refuse().await;
+    proxy.set(Network::Resets);
+    let _ = one(&pg).await;
+    for _ in 0..3 {
+        let started = Instant::now();
+        let Error::Connect(error) = one(&pg).await.unwrap_err() else { panic!("not one") };
+        assert_eq!(error.kind, ConnectErrorKind::Unreachable, "{error}");
+        let waited = Duration::from_millis(650)..Duration::from_millis(700) + AT_ONCE;
+        assert!(waited.contains(&started.elapsed()), "{:?}", started.elapsed());
+        assert!(waited.contains(&error.elapsed), "{error}");
+    }
+    // A sign of life is not worth the wait: the next attempt says how things are.
+    let started = Instant::now();
+    let error = Error::from(pg.ping().await.unwrap_err());
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+    assert!(started.elapsed() < Duration::from_millis(650), "{:?}", started.elapsed());
+    proxy.listen_again().await;
+    proxy.set(Network::Whole);
+    let back = Instant::now();
+    one(&pg).await.unwrap();
+    assert!(back.elapsed() < AT_ONCE, "{:?}", back.elapsed());
+}
+
+#[tokio::test]
+async fn many_who_wait_for_a_server_knock_one_at_a_time() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 10", "max_overflow: 10"]);
+    one(&pg).await.unwrap();
+    proxy.set(Network::Resets);
+    let _ = one(&pg).await;
+    proxy.accepted();
+    let waiters: Vec<_> = (0..60)
+        .map(|_| {
+            let pg = pg.clone();
+            tokio::spawn(async move { one(&pg).await })
+        })
+        .collect();
+    // This long is the outage.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let knocks = proxy.accepted();
+    assert!((3..=14).contains(&knocks), "{knocks} attempts in 2 s");
+    proxy.set(Network::Whole);
+    let back = Instant::now();
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    assert!(back.elapsed() < AT_ONCE, "{:?}", back.elapsed());
+    let stats = pg.stats().writer;
+    assert!(stats.open <= 20, "{stats}");
+}
+
+#[tokio::test]
+async fn a_commit_that_the_network_broke_is_unknown_and_never_run_again() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 1", "max_overflow: 0", "socket_timeout: 0.5"]);
+    pg.execute_unprepared("CREATE TABLE entry (n int)").await.unwrap();
+    for (n, (trap, kept)) in
+        [(Trap::ResetBefore, 0), (Trap::ResetAfter, 1), (Trap::SwallowAfter, 1)]
+            .into_iter()
+            .enumerate()
+    {
+        let (calls, hooks) = (AtomicU32::new(0), Arc::new(AtomicU32::new(0)));
+        proxy.trap("COMMIT", trap);
+        let run = pg.session().retry(3).run(async |s| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            let hooks = Arc::clone(&hooks);
+            s.after_commit(move || _ = hooks.fetch_add(1, Ordering::Relaxed));
+            s.execute_unprepared(&format!("INSERT INTO entry VALUES ({n})")).await
+        });
+        let error = Error::from(run.await.unwrap_err());
+        assert!(matches!(error, Error::CommitUnknown { .. }), "{trap:?}: {error}");
+        assert_eq!((calls.into_inner(), hooks.load(Ordering::Relaxed)), (1, 0), "{trap:?}");
+        let found = number(&pg, &format!("SELECT count(*) FROM entry WHERE n = {n}")).await;
+        assert_eq!(found, kept, "{trap:?}");
+    }
+}

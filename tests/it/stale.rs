@@ -1,0 +1,121 @@
+//! Statements that were prepared for what is no longer there are prepared anew.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_util::TryStreamExt;
+use sea_orm::{ConnectionTrait, EntityTrait, Statement, StreamTrait, entity::prelude::*};
+use wharf::{Error, Pg};
+
+use crate::support::{TestDatabase, number};
+
+mod item {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "item")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i64,
+        #[sea_orm(select_as = "text")]
+        pub name: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+const RAW: &str = "SELECT * FROM item WHERE id = 1";
+
+fn raw() -> Statement {
+    Statement::from_string(sea_orm::DbBackend::Postgres, RAW)
+}
+
+/// A table, and three connections that have prepared every statement on it.
+async fn prepared() -> (TestDatabase, Pg) {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 3", "max_overflow: 0"]);
+    pg.execute_unprepared(
+        "CREATE TABLE item (id bigint, name text); INSERT INTO item VALUES (1, 'a')",
+    )
+    .await
+    .unwrap();
+    let three =
+        [pg.session().await.unwrap(), pg.session().await.unwrap(), pg.session().await.unwrap()];
+    for session in three {
+        session.query_all_raw(raw()).await.unwrap();
+        session.query_one_raw(raw()).await.unwrap();
+        item::Entity::find().one(&session).await.unwrap();
+        session.commit().await.unwrap();
+    }
+    (database, pg)
+}
+
+/// Changes what the prepared statements give.
+async fn alter(pg: &Pg) {
+    static N: AtomicU32 = AtomicU32::new(0);
+    let n = N.fetch_add(1, Ordering::Relaxed);
+    let sql = format!("ALTER TABLE item ADD COLUMN more_{n} int");
+    pg.execute_unprepared(&sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_was_altered_costs_no_error_outside_a_session() {
+    let (_database, pg) = prepared().await;
+    // Each connection, in each kind of call.
+    for _ in 0..2 {
+        alter(&pg).await;
+        assert_eq!(pg.query_all_raw(raw()).await.unwrap().len(), 1);
+        alter(&pg).await;
+        assert!(pg.query_one_raw(raw()).await.unwrap().is_some());
+        alter(&pg).await;
+        assert_eq!(pg.execute_raw(raw()).await.unwrap().rows_affected(), 1);
+        alter(&pg).await;
+        let rows: Vec<_> = pg.stream_raw(raw()).await.unwrap().try_collect().await.unwrap();
+        assert_eq!(rows.len(), 1);
+    }
+    pg.execute_unprepared("ALTER TABLE item ALTER id TYPE int USING id::int").await.unwrap();
+    pg.execute_unprepared("ALTER TABLE item ALTER id TYPE bigint").await.unwrap();
+    assert!(item::Entity::find().one(&pg).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn one_session_finds_out_and_the_others_do_not() {
+    let (_database, pg) = prepared().await;
+    alter(&pg).await;
+    let session = pg.session().await.unwrap();
+    let error = Error::from(session.query_all_raw(raw()).await.unwrap_err());
+    assert_eq!(error.sqlstate().as_deref(), Some("0A000"), "{error}");
+    session.rollback().await.unwrap();
+    let three =
+        [pg.session().await.unwrap(), pg.session().await.unwrap(), pg.session().await.unwrap()];
+    for session in three {
+        session.query_all_raw(raw()).await.unwrap();
+        session.commit().await.unwrap();
+    }
+    // A retry gets past it.
+    alter(&pg).await;
+    let calls = AtomicU32::new(0);
+    let run = pg.session().retry(1).run(async |s| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        s.query_all_raw(raw()).await
+    });
+    assert_eq!(run.await.unwrap().len(), 1);
+    assert_eq!(calls.into_inner(), 2);
+}
+
+#[tokio::test]
+async fn statements_that_the_server_has_forgotten_are_prepared_anew() {
+    let (_database, pg) = prepared().await;
+    let forget = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$";
+    for _ in 0..3 {
+        pg.execute_unprepared(forget).await.unwrap();
+        assert_eq!(number(&pg, "SELECT count(*) FROM item").await, 1);
+        assert!(item::Entity::find().one(&pg).await.unwrap().is_some());
+    }
+    // One that stays stale is told after one more attempt.
+    let missing = Statement::from_string(sea_orm::DbBackend::Postgres, "EXECUTE no_such_statement");
+    let error = Error::from(pg.execute_raw(missing).await.unwrap_err());
+    assert_eq!(error.sqlstate().as_deref(), Some("26000"), "{error}");
+}
