@@ -1,109 +1,71 @@
-//! One entity by its primary key, eight tasks on eight connections: SeaORM's own connection as it
-//! comes against wharf's, turn by turn in one run, on a PostgreSQL of its own.
+//! wharf beside its peers: the same work on the same PostgreSQL, turn by turn in one run.
 //!
-//! `cargo run --release -p benches`. Read the ratio; the figures themselves are the machine's.
+//! `cargo run --release -p benches`; `--help` narrows it. Read the ratios: the figures themselves
+//! are the machine's. Each measurement is a process of its own, so that no peer runs among what
+//! another has left, and so that the CPU time that the process took is the peer's.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+mod account;
+mod figures;
+mod history;
+mod machine;
+mod measure;
+mod memory;
+mod peers;
+mod ratios;
+mod run;
+mod server;
+mod table;
+mod work;
 
-use sea_orm::{ConnectionTrait, Database, DbErr, EntityTrait, entity::prelude::*};
-use wharf::{
-    Pg,
-    config::{DatabaseConfig, PgServerConfig, Runtime},
-    pgserver::PgServer,
-};
+use std::env;
 
-const TASKS: i64 = 8;
-const ROWS: i64 = 10_000;
-const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_secs(1);
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
 
-mod account {
-    use super::*;
+use peers::Name;
+use work::Work;
 
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
-    #[sea_orm(table_name = "account")]
-    pub struct Model {
-        #[sea_orm(primary_key)]
-        pub id: i64,
-        pub name: String,
-        pub balance: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
+/// wharf beside its peers, on a PostgreSQL of its own.
+#[derive(Parser)]
+struct Args {
+    /// How often everything is measured; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each measurement takes, without its warm-up.
+    #[arg(long, default_value_t = 1)]
+    seconds: u64,
+    /// Only this work (again for another).
+    #[arg(long)]
+    work: Vec<Work>,
+    /// Only this many tasks on the 8 connections (again for another).
+    #[arg(long, default_values_t = [1, 8, 80])]
+    tasks: Vec<usize>,
+    /// Only this peer (again for another).
+    #[arg(long)]
+    peer: Vec<Name>,
+    #[command(subcommand)]
+    part: Option<Part>,
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut config = PgServerConfig::new("benches");
-    config.runtime = Runtime::Native;
-    config.pass = Some(String::new().into());
-    let server = PgServer::temporary(config, []);
-    let at = server.start().await?;
-    let url = format!("postgres://{}@{}:{}/postgres", at.user, at.host, at.port);
-
-    let mut config = DatabaseConfig::from_url(&url)?;
-    config.pool_size = TASKS.unsigned_abs().try_into()?;
-    let pg = Pg::from_config("benches", config);
-    pg.execute_unprepared(&format!(
-        "CREATE TABLE account (id bigint PRIMARY KEY, name text NOT NULL, balance bigint NOT NULL);
-         INSERT INTO account SELECT n, 'account ' || n, n FROM generate_series(1, {ROWS}) n"
-    ))
-    .await?;
-    pg.execute_unprepared("VACUUM ANALYZE account").await?;
-    let mut options = sea_orm::ConnectOptions::new(url);
-    options.max_connections(TASKS.unsigned_abs().try_into()?);
-    let sea_orm = Database::connect(options).await?;
-
-    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        theirs.push(look_ups(&sea_orm).await?);
-        ours.push(look_ups(&pg).await?);
-    }
-    let (theirs, ours) = (median(theirs), median(ours));
-    println!("entity by primary key, {TASKS} tasks, medians of {ROUNDS} rounds");
-    println!("SeaORM as it comes  {theirs:>8.0} op/s");
-    println!("wharf               {ours:>8.0} op/s  {:.2} times", ours / theirs);
-    server.stop().await?;
-    Ok(())
+#[derive(Subcommand)]
+enum Part {
+    /// One measurement, on the server that the environment names.
+    #[command(hide = true)]
+    Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
 }
 
-/// Look-ups a second, all tasks together.
-async fn look_ups<C>(db: &C) -> Result<f64, Box<dyn Error>>
-where
-    C: ConnectionTrait + Clone + Send + 'static,
-{
-    let started = Instant::now();
-    let tasks: Vec<_> = (0..TASKS)
-        .map(|task| {
-            let db = db.clone();
-            tokio::spawn(async move {
-                let mut done = 0u32;
-                let mut id = task * ROWS / TASKS;
-                while started.elapsed() < ROUND {
-                    id = (id * 7_919 + 13) % ROWS + 1;
-                    account::Entity::find_by_id(id).one(&db).await?;
-                    done += 1;
-                }
-                Ok::<_, DbErr>(done)
-            })
-        })
-        .collect();
-    let mut done = 0;
-    for task in tasks {
-        done += task.await??;
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    match args.part {
+        None => runtime.block_on(run::all(args)),
+        Some(Part::Measure { peer, work, tasks, seconds }) => {
+            let url = env::var(server::URL).context("a part of `benches` is not run by hand")?;
+            let line = runtime.block_on(peers::measure(peer, &url, work, tasks, seconds))?;
+            println!("{line}");
+            Ok(())
+        }
     }
-    Ok(f64::from(done) / started.elapsed().as_secs_f64())
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or_default()
 }
