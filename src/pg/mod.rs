@@ -307,14 +307,23 @@ impl Pg {
     }
 
     async fn pool(&self, read_only: bool) -> Result<&Arc<Pool>, Error> {
-        let Database { name, writer, reader, closed, size, .. } = &*self.database;
+        let Database { name, writer, reader, closed, .. } = &*self.database;
         if closed.load(Ordering::Acquire) {
             return Err(Error::Closed { database: name.to_string() });
         }
         let place = if read_only { reader } else { writer };
-        if let Some(pool) = place.get() {
-            return Ok(pool);
+        match place.get() {
+            Some(pool) => Ok(pool),
+            None => Box::pin(self.make_pool(place, read_only)).await,
         }
+    }
+
+    async fn make_pool<'a>(
+        &self,
+        place: &'a OnceLock<Arc<Pool>>,
+        read_only: bool,
+    ) -> Result<&'a Arc<Pool>, Error> {
+        let Database { closed, size, .. } = &*self.database;
         let pool = Pool::new(self.connect_to(read_only).await?);
         let pool = place.get_or_init(|| pool);
         if let Some((keep, most)) = *size.lock().unwrap_or_else(PoisonError::into_inner) {

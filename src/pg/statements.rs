@@ -41,8 +41,11 @@ impl Pg {
         match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.execute(statement, author).await,
             Way::Sealed(session) => {
-                let result = session.run(author).await;
-                session.undo_and(result).await
+                let sealed = async {
+                    let result = session.run(author).await;
+                    session.undo_and(result).await
+                };
+                Box::pin(sealed).await
             }
         }
     }
@@ -52,8 +55,11 @@ impl Pg {
         match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.query_one(statement, author).await,
             Way::Sealed(session) => {
-                let row = session.one(author).await;
-                session.undo_and(row).await
+                let sealed = async {
+                    let row = session.one(author).await;
+                    session.undo_and(row).await
+                };
+                Box::pin(sealed).await
             }
         }
     }
@@ -63,8 +69,11 @@ impl Pg {
         match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.query_all(statement, author).await,
             Way::Sealed(session) => {
-                let rows = session.all(author).await;
-                session.undo_and(rows).await
+                let sealed = async {
+                    let rows = session.all(author).await;
+                    session.undo_and(rows).await
+                };
+                Box::pin(sealed).await
             }
         }
     }
@@ -73,8 +82,11 @@ impl Pg {
         match self.way(sql, true, Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.execute_unprepared(sql).await,
             Way::Sealed(session) => {
-                let result = session.unprepared(sql).await;
-                session.undo_and(result).await
+                let sealed = async {
+                    let result = session.unprepared(sql).await;
+                    session.undo_and(result).await
+                };
+                Box::pin(sealed).await
             }
         }
     }

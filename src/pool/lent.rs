@@ -51,7 +51,7 @@ pub(super) struct State {
     /// That has been put right once, and once is enough.
     pub(super) healed: bool,
     /// A statement has failed in the transaction.
-    failed: bool,
+    pub(super) failed: bool,
     /// One has failed because of what others did at the same time (40001, 40P01, a stale plan).
     failed_by_chance: bool,
     /// The driver or the server has given it up.

@@ -80,24 +80,53 @@ impl Pool {
     /// No round trip where one is there that was used within the last second; a ping where it has
     /// idled longer; a connect where none is there.
     pub(crate) async fn lend(self: &Arc<Pool>, purpose: Purpose) -> Result<Lent, Error> {
+        // A task whose answers are there whenever it looks would let no other of its thread have a
+        // turn before it has asked a hundred times.
+        tokio::task::yield_now().await;
         let now = Instant::now();
-        let deadline = now.checked_add(self.timeout());
+        if self.slot.is_some() {
+            return Box::pin(self.lend_the_only_one(purpose, now)).await;
+        }
+        match self.next(purpose, now)? {
+            Turn::Now(lent) if lent.is_ready() => Ok(lent),
+            // What is rare has its state on the heap: every statement's future has room for it else.
+            turn => Box::pin(self.get(turn, purpose, now)).await,
+        }
+    }
+
+    /// The embedded engine's.
+    async fn lend_the_only_one(
+        self: &Arc<Pool>,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Result<Lent, Error> {
         let claim = match &self.slot {
-            Some(slot) => Some(slot.claim(self, purpose, deadline).await?),
+            Some(slot) => Some(slot.claim(self, purpose, now.checked_add(self.timeout())).await?),
             None => None,
         };
+        let turn = self.next(purpose, now)?;
+        Ok(self.get(turn, purpose, now).await?.with_claim(claim))
+    }
+
+    async fn get(
+        self: &Arc<Pool>,
+        mut turn: Turn,
+        purpose: Purpose,
+        started: Instant,
+    ) -> Result<Lent, Error> {
+        let deadline = started.checked_add(self.timeout());
         loop {
-            let mut lent = match self.next(purpose, now)? {
-                Turn::Now(lent) => lent,
-                Turn::Wait(ticket) => match ticket.wait(now, deadline).await? {
-                    Some(lent) => lent,
-                    None => continue,
-                },
+            let lent = match turn {
+                Turn::Now(lent) => Some(lent),
+                Turn::Wait(ticket) => ticket.wait(started, deadline).await?,
             };
-            // One that is not is closed here.
-            if lent.is_usable(deadline).await {
-                return Ok(lent.with_claim(claim));
+            // One that cannot be used is closed here.
+            if let Some(mut lent) = lent
+                && lent.make_ready(deadline).await
+            {
+                return Ok(lent);
             }
+            turn = self.next(purpose, Instant::now())?;
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection, PgConnection};
+use futures_util::FutureExt;
+use sqlx::{Connection, Executor, PgConnection};
 
 use super::{
     Check, Lent, Purpose,
@@ -26,12 +27,18 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
                      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 impl Lent {
-    /// Whether the connection can be used; to be asked before its first use.
-    pub(super) async fn is_usable(&mut self, deadline: Option<Instant>) -> bool {
-        let Check { ping, forget_statements } = std::mem::take(&mut self.check);
-        if !ping && !forget_statements {
+    /// Whether the connection can be used as it is.
+    pub(super) fn is_ready(&self) -> bool {
+        let Check { ping, forget_statements } = self.check;
+        !ping && !forget_statements
+    }
+
+    /// Sees to what has to be seen to before the connection is used; whether it can be, then.
+    pub(super) async fn make_ready(&mut self, deadline: Option<Instant>) -> bool {
+        if self.is_ready() {
             return true;
         }
+        let Check { forget_statements, .. } = std::mem::take(&mut self.check);
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let limit = PING_TIMEOUT.min(left.unwrap_or(PING_TIMEOUT));
         let checked = tokio::time::timeout(limit, async {
@@ -76,6 +83,10 @@ impl Lent {
         if !self.state.stale || self.state.healed || self.state.broken {
             return false;
         }
+        Box::pin(self.heal()).await
+    }
+
+    async fn heal(&mut self) -> bool {
         self.state.healed = true;
         self.pool.queue().distrust_statements();
         // In a transaction the server takes nothing more before a ROLLBACK.
@@ -101,6 +112,15 @@ impl Lent {
         flight.land(ended.map_err(|_| sqlx::Error::PoolTimedOut)?)?;
         failures.iter().for_each(|failure| self.state.note(failure));
         Ok(())
+    }
+
+    /// Whether dropping it ends its transaction then and there, without a task: nothing is in it but
+    /// an open transaction, whose last statement's answer was read to its end.
+    pub(crate) fn rolls_back_when_dropped(&self) -> bool {
+        let State { in_flight, in_transaction, leaves, stale, failed, broken, .. } = self.state;
+        let only = !(in_flight || stale || failed || broken) && leaves == Leaves::Nothing;
+        // The embedded engine's goes to another pool, which closes it.
+        in_transaction && only && self.claim.is_none()
     }
 
     /// Puts the connection right off the caller's path, or closes it.
@@ -152,6 +172,13 @@ async fn forget(driver: &mut PgConnection) -> Result<(), sqlx::Error> {
     driver.clear_cached_statements().await
 }
 
+/// Sends ROLLBACK, and leaves its answer to be read by whoever uses the connection next, before
+/// their own: there is nothing in it that anybody waits for. Whether it was sent.
+fn send_rollback(driver: &mut PgConnection) -> bool {
+    let answered = driver.execute(sqlx::raw_sql("ROLLBACK")).now_or_never();
+    answered.is_none_or(|answer| answer.is_ok()) && !driver.should_flush()
+}
+
 /// Reads on until the server has nothing more to say to what it was sent.
 async fn end(
     driver: &mut PgConnection,
@@ -168,7 +195,7 @@ async fn end(
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(open) = self.take() else { return };
+        let Some(mut open) = self.take() else { return };
         let State { in_flight, in_transaction, leaves, stale, broken, .. } = self.state;
         if broken {
             self.pool.distrust_idle();
@@ -183,6 +210,12 @@ impl Drop for Lent {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return self.pool.discard(open);
         };
+        if self.rolls_back_when_dropped() {
+            return match send_rollback(&mut open.driver) {
+                true => self.pool.take_back(open),
+                false => self.pool.discard(open),
+            };
+        }
         let mut lent = Lent::new(std::sync::Arc::clone(&self.pool), open, Check::default());
         (lent.state, lent.claim) = (self.state, self.claim.take());
         lent.repair_in_background(runtime);

@@ -138,8 +138,11 @@ impl SessionBuilder {
             // A connection that was lent unasked and is lost: nothing has been done in it yet, and
             // from here on the pool asks before it lends.
             Err((_, true)) => {
-                let lent = self.pg.lend(read_only, self.purpose).await?;
-                self.begin_on(lent, &sql, read_only).await.map_err(|(error, _)| error)
+                let again = async {
+                    let lent = self.pg.lend(read_only, self.purpose).await?;
+                    self.begin_on(lent, &sql, read_only).await.map_err(|(error, _)| error)
+                };
+                Box::pin(again).await
             }
             begun => begun.map_err(|(error, _)| error),
         }

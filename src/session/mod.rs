@@ -173,6 +173,11 @@ impl Session {
         shared.ended.store(true, Ordering::Release);
         match lent {
             Some(lent) if commit && !shared.read_only => shared.commit(lent).await,
+            // There is nothing to keep, and nothing to undo that anybody would wait for.
+            Some(lent) if shared.read_only && lent.rolls_back_when_dropped() => {
+                drop(lent);
+                Ok(())
+            }
             Some(lent) => roll_back(lent).await,
             None => Err(shared.has_ended()),
         }
@@ -280,7 +285,7 @@ impl Shared {
         if let Some(lent) = place.as_mut().filter(|lent| lent.is_in_flight()) {
             // Its future was dropped. What is left of a stream is on its way, however much it is.
             let limit = (!lent.streams()).then_some(ABANDONED_MAY_TAKE);
-            if let Err(sqlx::Error::PoolTimedOut) = lent.drain(limit).await {
+            if let Err(sqlx::Error::PoolTimedOut) = Box::pin(lent.drain(limit)).await {
                 self.given_up.store(true, Ordering::Release);
                 place.take().into_iter().for_each(Lent::close);
             }
@@ -330,7 +335,7 @@ impl Shared {
 }
 
 async fn roll_back(mut lent: Lent) -> Result<(), Error> {
-    if lent.is_in_flight() && lent.drain(Some(ABANDONED_MAY_TAKE)).await.is_err() {
+    if lent.is_in_flight() && Box::pin(lent.drain(Some(ABANDONED_MAY_TAKE))).await.is_err() {
         // Rolls back as well.
         lent.close();
         return Ok(());

@@ -41,7 +41,7 @@ where
     W: Future<Output = Result<T, DbErr>>,
 {
     let mut drops = 0;
-    for _ in 0..10 {
+    for _ in 0..12 {
         for times in 0.. {
             match dropped_after(times, work()).await {
                 None => drops += 1,
@@ -94,7 +94,7 @@ async fn at_every_await_of_everything() {
     let insert = "INSERT INTO entry VALUES (1)";
     let mut drops = 0;
     // Checkout, from an empty pool too.
-    for _ in 0..20 {
+    for _ in 0..30 {
         let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
         for times in 0..4 {
             drops += u32::from(dropped_after(times, pg.ping()).await.is_none());

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -49,6 +50,8 @@ struct Shared {
     server: (String, u16),
     network: watch::Sender<Network>,
     trap: Mutex<Option<(&'static str, Trap)>>,
+    /// What the way to the server and back takes longer, in ms.
+    delay: AtomicU32,
     accepted: AtomicU32,
     asked: AtomicU32,
 }
@@ -62,6 +65,7 @@ impl Proxy {
             server: server_address(),
             network: watch::Sender::new(Network::Whole),
             trap: Mutex::default(),
+            delay: AtomicU32::new(0),
             accepted: AtomicU32::new(0),
             asked: AtomicU32::new(0),
         });
@@ -76,6 +80,11 @@ impl Proxy {
     /// Springs once, at the next message that holds `text`.
     pub fn trap(&self, text: &'static str, trap: Trap) {
         *self.shared.trap.lock().unwrap() = Some((text, trap));
+    }
+
+    /// Answers come so much later from here on.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.delay.store(delay.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 
     /// Nobody listens any more. What is connected stays so.
@@ -114,9 +123,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let server = TcpStream::connect(shared.server.clone()).await?;
-            Carried { client, server, questions: Vec::new(), answers: Vec::new(), trap: None }
-                .carry(&shared)
-                .await
+            server.set_nodelay(true)?;
+            client.set_nodelay(true)?;
+            // So much room is filled at once, if so much is there.
+            let (questions, answers) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
+            Carried { client, server, questions, answers, trap: None }.carry(&shared).await
         });
     }
 }
@@ -148,7 +159,10 @@ impl Carried {
                     Some(Trap::ResetBefore) => return self.reset(),
                     Some(Trap::ResetAfter) if !self.answers.is_empty() => return self.reset(),
                     Some(_) => {}
+                    None if self.answers.is_empty() => {}
                     None => {
+                        let delay = shared.delay.load(Ordering::SeqCst);
+                        tokio::time::sleep(Duration::from_millis(delay.into())).await;
                         self.client.write_all(&self.answers).await?;
                         self.answers.clear();
                     }

@@ -1,5 +1,7 @@
 //! What the docs say of round trips, counted on the wire.
 
+use std::time::{Duration, Instant};
+
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait, sea_query::Query};
 
 use crate::{proxy::Proxy, support::TestDatabase};
@@ -18,8 +20,8 @@ async fn every_call_costs_what_its_docs_say() {
     let built = Query::select().expr(1).to_owned();
     // The first time, a statement is prepared; what is counted is every time after that.
     for db in [&pg, &reader] {
-        db.query_one(&built).await.unwrap();
         db.query_one_raw(raw()).await.unwrap();
+        db.query_one(&built).await.unwrap();
     }
     proxy.asked();
 
@@ -31,8 +33,10 @@ async fn every_call_costs_what_its_docs_say() {
         reader.query_one(&built).await.unwrap();
     }
     assert_eq!(proxy.asked(), 5, "a builder's SELECT, read-only: one");
+    // The ROLLBACK at its end is not waited for, so it is counted with a statement after it.
     reader.query_one_raw(raw()).await.unwrap();
-    assert_eq!(proxy.asked(), 3, "raw SQL, read-only: two more");
+    reader.query_one(&built).await.unwrap();
+    assert_eq!(proxy.asked(), 3 + 1, "raw SQL, read-only: two more, one of them waited for");
 
     let session = pg.session().set_local("statement_timeout", "5s").await.unwrap();
     assert_eq!(proxy.asked(), 1, "BEGIN, settings included: one");
@@ -48,5 +52,38 @@ async fn every_call_costs_what_its_docs_say() {
     let session = pg.session().read_only().set_local("work_mem", "1MB").await.unwrap();
     assert_eq!(proxy.asked(), 1, "a read-only session, sealed: one");
     session.rollback().await.unwrap();
+    reader.query_one(&built).await.unwrap();
+    assert_eq!(proxy.asked(), 1 + 1, "its end: one, not waited for");
+
+    let session = pg.session().await.unwrap();
+    assert_eq!(proxy.asked(), 1, "BEGIN: one");
+    session.rollback().await.unwrap();
     assert_eq!(proxy.asked(), 1, "ROLLBACK: one");
+    drop(pg.session().await.unwrap());
+    pg.query_one(&built).await.unwrap();
+    assert_eq!(proxy.asked(), 2 + 1, "a session that is dropped: one, not waited for");
+}
+
+/// How long a call takes when the way to the server and back takes this long.
+const WAY: Duration = Duration::from_millis(60);
+
+#[tokio::test]
+async fn every_call_waits_as_often_as_its_docs_say() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 1", "max_overflow: 0", "pool_pre_ping: false"]);
+    let built = Query::select().expr(1).to_owned();
+    let look_up = async || {
+        let session = pg.session().read_only().await.unwrap();
+        session.query_one(&built).await.unwrap();
+        session.commit().await.unwrap();
+    };
+    look_up().await;
+    // Reads the answer of the ROLLBACK before, too.
+    pg.read_only().query_one(&built).await.unwrap();
+    proxy.delay(WAY);
+    let started = Instant::now();
+    look_up().await;
+    let ways = started.elapsed().as_secs_f64() / WAY.as_secs_f64();
+    assert!((2.0..3.0).contains(&ways), "a read-only look-up waits twice, not {ways:.1} times");
 }
