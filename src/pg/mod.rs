@@ -29,16 +29,40 @@ use crate::{
 /// `&Pg` goes wherever SeaORM takes a `&impl ConnectionTrait`, `StreamTrait` or
 /// `TransactionTrait`. Cheap to clone (one reference count); clones share their connections.
 ///
-/// Nothing is opened before the first use. A statement costs one round trip; a connection that
-/// has idled for over a second costs a ping before it (see `pool_pre_ping`), and none is paid when
-/// it comes back. A statement waits for a connection as long as `pool_timeout` says. Dropping a
-/// statement's future, or a stream before its end, closes that connection and frees its place at
-/// once; the server cancels the statement within a second (PostgreSQL 14 on Linux, 15 on most
-/// other systems; else when it next writes to the closed connection).
+/// # What it costs
+/// Nothing is opened before the first use. A statement costs one round trip. A connection that has
+/// idled for over a second costs a ping before it (`pool_pre_ping` turns that off); lending one that
+/// was used more recently, and taking it back, costs none and no task. Those that were used last are
+/// lent first, and callers who wait are served in the order in which they came.
 ///
-/// What a raw statement leaves on its connection (`SET`, `LISTEN`, a temporary table, …) is gone
-/// with the next statement, since that may have another connection: use a [session](Pg::session)
-/// for what belongs together.
+/// # Where the server is not there
+/// Connections are opened by tasks of the pool, up to four at once, so a caller that gives up wastes
+/// none. A server that was never reached is told at once ([`Error::Connect`], with its kind): the
+/// address is likely wrong. One that has been reached is waited for, up to `pool_timeout`, and
+/// knocked at by one task at distances of 25 to 500 ms, however many wait; it serves again within a
+/// second of its return. What was in flight when it went has failed, and is not run again: only its
+/// author knows whether it may be. Wrong credentials, an unknown database and TLS that does not hold
+/// are never waited for.
+///
+/// A statement's answer is waited for as long as it takes, or as `statement_timeout` (the server's)
+/// and `socket_timeout` (for a network that swallows everything) say.
+///
+/// # Futures that are dropped
+/// A statement or stream that is dropped before its end is given 100 ms to end, off the caller's
+/// path; then its connection is closed, and the server cancels it: within a second in all (PostgreSQL
+/// 14 on Linux, 15 on most other systems; older ones notice when they next write to the closed
+/// connection). A place in the pool, a transaction or a setting never stays behind.
+///
+/// # What stays on a connection
+/// What a raw statement leaves there (`SET`, `SET ROLE`, `LISTEN`, a temporary table, an advisory
+/// lock, …) is gone with the next statement, since that may have another connection: use a
+/// [session](Pg::session) for what belongs together. It is undone by one message off the caller's
+/// path, or, for a prepared statement or an open transaction, by closing the connection. What a
+/// function leaves that a plain SELECT calls is not seen.
+///
+/// A prepared statement that has gone stale, because a table was altered or the server has forgotten
+/// it, is prepared anew and sent again, which nobody notices but by two round trips. In a session it
+/// fails (0A000), as its transaction has; [`retry`](SessionBuilder::retry) runs that again.
 ///
 /// ```no_run
 /// # async fn doc() -> Result<(), wharf::Error> {
@@ -126,8 +150,8 @@ impl Pg {
     /// The same database, read-only: sessions and single statements are what
     /// [`SessionBuilder::read_only`] says. There is no way back from the view.
     ///
-    /// A SELECT that a query builder made costs no round trip more than on `self`; raw SQL costs
-    /// two (a sealed transaction around it).
+    /// A SELECT that a query builder made costs no round trip more than on `self`; raw SQL is sent in
+    /// a sealed transaction, which costs one more that is waited for.
     pub fn read_only(&self) -> Pg {
         Pg { read_only: true, ..self.clone() }
     }

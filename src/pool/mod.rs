@@ -80,9 +80,6 @@ impl Pool {
     /// No round trip where one is there that was used within the last second; a ping where it has
     /// idled longer; a connect where none is there.
     pub(crate) async fn lend(self: &Arc<Pool>, purpose: Purpose) -> Result<Lent, Error> {
-        // A task whose answers are there whenever it looks would let no other of its thread have a
-        // turn before it has asked a hundred times.
-        tokio::task::yield_now().await;
         let now = Instant::now();
         if self.slot.is_some() {
             return Box::pin(self.lend_the_only_one(purpose, now)).await;

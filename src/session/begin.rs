@@ -54,11 +54,24 @@ impl SessionBuilder {
     /// its transaction is `READ ONLY` and sealed by a first query, after which PostgreSQL lets
     /// nobody make it `READ WRITE`; raw SQL is prepared, so that one call is one statement;
     /// statements that would end the transaction are refused; and it ends with ROLLBACK, which
-    /// undoes whatever settings were changed. No round trip more than any session.
+    /// undoes whatever settings were changed.
     ///
-    /// That closes every way to write that a statement sent through it has. What else a statement
-    /// may do for a login that is allowed to (`COPY … TO PROGRAM`, dblink, ending other backends)
-    /// only the rights of that login bound: give the file a `read_role`.
+    /// Costs one round trip to begin and none to wait for at the end: its ROLLBACK is sent, and the
+    /// answer read by whoever uses the connection next.
+    ///
+    /// | a statement that | here, and on a `readonly: true` entry | with `read_role` as well |
+    /// |---|---|---|
+    /// | writes (`INSERT`, `WITH x AS (INSERT …)`, `EXPLAIN ANALYZE`, `COPY … FROM`, DDL, `nextval`, `FOR UPDATE`) | refused, 25006 | refused |
+    /// | makes the transaction `READ WRITE`, by `SET` or `set_config` | refused, 25001: it is sealed | refused |
+    /// | ends or begins a transaction, alone or in a text of several | refused by wharf; 42601 | refused |
+    /// | changes what the next transaction would be (`SET SESSION CHARACTERISTICS`, `RESET ALL`) | undone when the session ends | undone |
+    /// | calls what writes (`SECURITY DEFINER`, `DO`, a procedure that commits) | refused, 25006 or 2D000 | refused |
+    /// | makes large objects, takes advisory locks, notifies | undone by the ROLLBACK | undone |
+    /// | does what its login may do outside of tables (`COPY … TO PROGRAM`, replication slots, ending other backends) | **open** to a superuser | refused, 42501 |
+    /// | logs in anew (dblink) | **open** | **open**, on a standby too: only the rights of that other login bound it |
+    ///
+    /// So this is a guard, against mistakes and against SQL that was let in; a role with SELECT only
+    /// is the boundary.
     pub fn read_only(mut self) -> SessionBuilder {
         self.access = Some(AccessMode::ReadOnly);
         self

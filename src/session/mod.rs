@@ -35,9 +35,10 @@ const ABANDONED_MAY_TAKE: Duration = Duration::from_millis(250);
 /// `begin()` for a nested session (a savepoint) work on it as on SeaORM's `DatabaseTransaction`.
 ///
 /// [`commit`](Session::commit) keeps it. [`rollback`](Session::rollback), an error or a panic on
-/// the way, or dropping it undo it. Dropping does not wait: the ROLLBACK runs in the background,
-/// and the connection goes back to the pool when it has been answered, or is closed if that takes
-/// over 2 s. Dropping a nested session undoes what was done since it began, before the next
+/// the way, or dropping it undo it. Dropping does not wait: the ROLLBACK is sent, and its answer read
+/// by whoever uses the connection next; where more is to be put right (settings, a statement whose
+/// future was dropped), that happens in the background, or the connection is closed if it takes over
+/// 2 s. Dropping a nested session undoes what was done since it began, before the next
 /// statement of the session around it.
 ///
 /// A statement whose future is dropped leaves the session usable, if the statement ends within
@@ -60,7 +61,8 @@ const ABANDONED_MAY_TAKE: Duration = Duration::from_millis(250);
 /// # Ok(()) }
 /// ```
 ///
-/// Costs: one round trip to begin, one a statement, one to end. Statements of one session run one
+/// Costs: one round trip to begin, one a statement, one to end; a read-only one waits for no end.
+/// What is committed or rolled back gives its connection back at once. Statements of one session run one
 /// after the other, whoever asks for them.
 ///
 /// A raw statement that would begin or end a transaction (`COMMIT`, `ROLLBACK`, `BEGIN`, …) is
@@ -107,11 +109,13 @@ impl Session {
 
     /// Keeps what was done: COMMIT, or for a nested session RELEASE SAVEPOINT. One round trip.
     ///
-    /// A read-only session has nothing to keep and is ended by ROLLBACK here too.
+    /// A read-only session has nothing to keep and is ended by ROLLBACK here too, which is not waited
+    /// for.
     ///
     /// # Errors
     /// [`Error::CommitUnknown`] if the connection was lost before the answer came: whether the
-    /// changes were kept is not known. [`Error::RolledBack`] if a statement had failed before and
+    /// changes were kept is not known; so too where `socket_timeout` or the end of the pool ended the
+    /// wait. [`Error::RolledBack`] if a statement had failed before and
     /// its error was passed over: the server keeps nothing of such a transaction. Otherwise the
     /// server's error (a deferred constraint, a serialization failure); nothing was kept then.
     ///

@@ -14,6 +14,9 @@ fn every_field_has_the_documented_default() {
     assert_eq!(main.pool_timeout, Duration::from_secs(30));
     assert_eq!(main.pool_recycle, Duration::from_secs(3600));
     assert_eq!(main.connect_timeout, Duration::from_secs(10));
+    assert_eq!((main.min_connections, main.socket_timeout), (0, None));
+    assert_eq!(main.leak_detection_threshold, Some(Duration::from_secs(60)));
+    assert!(main.password_file.is_none() && main.login_source.is_none());
     assert!(main.pool_pre_ping && !main.readonly && !main.create_db);
     assert!(main.read_role.is_none() && main.extensions.is_empty() && main.schema.is_none());
     assert_eq!(
@@ -29,7 +32,8 @@ fn every_field_has_the_documented_default() {
 fn every_field_is_read() {
     let config = load(&entry(
         "pool_size: 7, max_overflow: 0, pool_timeout: 1.5, pool_recycle: 5min, pool_pre_ping: false, connect_timeout: 250ms, \
-         readonly: true, read_role: {user: reader, password: r}, extensions: [vector, pg_trgm], schema: 'app, public', \
+         min_connections: 3, socket_timeout: 90, leak_detection_threshold: 5min, password_file: p.txt, \
+         readonly: true, read_role: {user: reader, password_file: r.txt}, extensions: [vector, pg_trgm], schema: 'app, public', \
          statement_timeout: 500, lock_timeout: 2s, idle_in_transaction_timeout: 1min, application_name: web, \
          ssl_mode: verify-full, ssl_root_cert: ca.pem, ssl_cert: c.pem, ssl_key: k.pem",
     ));
@@ -39,7 +43,12 @@ fn every_field_is_read() {
     assert_eq!(main.pool_recycle, Duration::from_secs(300));
     assert_eq!(main.connect_timeout, Duration::from_millis(250));
     assert!(!main.pool_pre_ping && main.readonly);
-    assert_eq!(main.read_role.as_ref().unwrap().user, "reader");
+    assert_eq!((main.min_connections, main.socket_timeout), (3, Some(Duration::from_secs(90))));
+    assert_eq!(main.leak_detection_threshold, Some(Duration::from_secs(300)));
+    assert_eq!(main.password_file.as_deref().unwrap().to_str(), Some("p.txt"));
+    let role = main.read_role.as_ref().unwrap();
+    assert_eq!(role.user, "reader");
+    assert_eq!(role.password_file.as_deref().unwrap().to_str(), Some("r.txt"));
     assert_eq!(main.extensions, ["vector", "pg_trgm"]);
     assert_eq!(main.schema.as_deref(), Some("app, public"));
     assert_eq!(main.statement_timeout, Some(Duration::from_millis(500)));
@@ -64,6 +73,42 @@ fn a_zero_pool_is_refused() {
 #[test]
 fn an_absurd_pool_is_refused() {
     says(&refusal(&entry("pool_size: 9000, max_overflow: 9000")), &["databases.main.", "10000"]);
+}
+
+#[test]
+fn more_opened_ahead_than_kept_is_refused() {
+    says(
+        &refusal(&entry("pool_size: 3, min_connections: 4")),
+        &["infra.yaml:2", "databases.main.min_connections", "3 of `pool_size`"],
+    );
+}
+
+#[test]
+fn a_socket_timeout_that_comes_before_the_servers_own_is_refused() {
+    says(
+        &refusal(&entry("statement_timeout: 30s, socket_timeout: 30s")),
+        &["databases.main.socket_timeout", "statement_timeout", "longer"],
+    );
+    let config = load(&entry("statement_timeout: 30s, socket_timeout: 31s"));
+    assert_eq!(main_of(&config).socket_timeout, Some(Duration::from_secs(31)));
+}
+
+#[test]
+fn a_zero_switches_off_what_can_be_off() {
+    let config = load(&entry("socket_timeout: 0, leak_detection_threshold: 0"));
+    let main = main_of(&config);
+    assert_eq!((main.socket_timeout, main.leak_detection_threshold), (None, None));
+}
+
+#[test]
+fn a_password_and_a_file_with_one_exclude_each_other() {
+    for keys in
+        ["password: a, password_file: b", "read_role: {user: r, password: a, password_file: b}"]
+    {
+        says(&refusal(&entry(keys)), &["password_file", "one of the two"]);
+    }
+    let url = "databases: {main: {url: 'postgres://a:b@c/d', password_file: e}}";
+    says(&refusal(url), &["password_file", "one of the two"]);
 }
 
 #[test]
@@ -109,6 +154,8 @@ fn times_that_cannot_be_are_refused() {
         "pool_recycle: 0",
         "pool_recycle: -2",
         "connect_timeout: 0",
+        "socket_timeout: -1",
+        "leak_detection_threshold: -5",
         "statement_timeout: -1",
         "statement_timeout: 30d",
         "statement_timeout: 0.5",

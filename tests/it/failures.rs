@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::ConnectionTrait;
+use futures_util::TryFutureExt;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use wharf::{ConnectErrorKind, Error, Manager, Pg, config::Config};
 
 use crate::support::{TestDatabase, config, native_server, server_address};
@@ -42,6 +43,16 @@ async fn a_database_that_nobody_listens_for() {
     for (kind, text) in futures_util::future::join_all(waiters).await {
         assert_eq!(kind, ConnectErrorKind::Unreachable, "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_was_never_reached_is_told_at_once() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let started = Instant::now();
+    let error = Pg::from_url(&format!("postgres://u@127.0.0.1:{port}/d")).await.unwrap_err();
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+    // Far sooner than pool_timeout, which is 30 s.
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -158,6 +169,40 @@ async fn a_statements_error_keeps_the_shape_that_seaorm_gives_it() {
     let error = Error::from(error);
     assert_eq!(error.sqlstate().as_deref(), Some("22012"));
     assert!(!error.is_retryable());
+    let statement = |sql: &'static str| pg.execute_unprepared(sql).map_err(Error::from);
+    pg.execute_unprepared(
+        "CREATE TABLE one (id int CONSTRAINT one_key PRIMARY KEY CHECK (id < 9), name text NOT NULL);
+         CREATE TABLE two (id int REFERENCES one);
+         CREATE TABLE three (span int4range, EXCLUDE USING gist (span WITH &&));
+         INSERT INTO one VALUES (1, 'a'); INSERT INTO three VALUES ('[1,5]')",
+    )
+    .await
+    .unwrap();
+    let error = statement("INSERT INTO one VALUES (1, 'a')").await.unwrap_err();
+    assert!(error.is_unique_violation(), "{error}");
+    assert_eq!((error.constraint(), error.table()), (Some("one_key"), Some("one")));
+    let Error::Db(inner) = &error else { panic!("{error}") };
+    assert!(matches!(inner.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_))));
+    let error = statement("INSERT INTO two VALUES (7)").await.unwrap_err();
+    assert!(error.is_foreign_key_violation(), "{error}");
+    let error = statement("INSERT INTO one VALUES (9, 'a')").await.unwrap_err();
+    assert!(error.is_check_violation(), "{error}");
+    let error = statement("INSERT INTO one VALUES (2, NULL)").await.unwrap_err();
+    assert!(error.is_not_null_violation(), "{error}");
+    let error = statement("INSERT INTO three VALUES ('[4,6]')").await.unwrap_err();
+    assert!(error.is_exclusion_violation(), "{error}");
+    let canceled = "SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)";
+    assert!(statement(canceled).await.unwrap_err().is_query_canceled());
+    let holder = pg.session().await.unwrap();
+    holder.execute_unprepared("LOCK TABLE one").await.unwrap();
+    let error = statement("SET LOCAL lock_timeout = 1; SELECT * FROM one").await.unwrap_err();
+    assert!(error.is_lock_not_available(), "{error}");
+    holder.rollback().await.unwrap();
+    let session = pg.session().read_only().await.unwrap();
+    let error = session.execute_unprepared("DELETE FROM two").await.unwrap_err();
+    assert!(Error::from(error).is_read_only_violation());
+    let error = pg.read_only().begin_with_config(None, Some(sea_orm::AccessMode::ReadWrite)).await;
+    assert!(Error::from(error.unwrap_err()).is_read_only_violation());
     let retryable = pg
         .execute_unprepared("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$")
         .await

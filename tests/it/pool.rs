@@ -1,11 +1,15 @@
-//! Connections come back clean, or not at all.
+//! How connections are lent: in which order, to whom, and when not.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use sea_orm::{ConnectionTrait, Statement, StreamTrait};
 use wharf::{Error, Pg};
 
-use crate::support::{TestDatabase, number};
+use crate::support::{TestDatabase, number, until};
 
 fn statement(sql: &str) -> Statement {
     Statement::from_string(sea_orm::DbBackend::Postgres, sql)
@@ -181,4 +185,56 @@ async fn a_closed_pool_says_so() {
     let pg = database.pg_with(&[]);
     pg.close_by_ref().await.unwrap();
     assert!(pg.execute_unprepared("SELECT 1").await.is_err());
+}
+
+/// What is logged on this thread, while it is there.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn times(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_held_for_too_long_is_logged_once_with_its_place() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["leak_detection_threshold: 0.2"]);
+    let session = pg.session().await.unwrap();
+    let by_session = format!("a session opened at {}:{}", file!(), line!() - 1);
+    until("it is logged", async || log.times(&by_session) > 0).await;
+    let begun = pg.begin().await.unwrap();
+    let by_begin = format!("a session opened at {}:{}", file!(), line!() - 1);
+    let stream = pg.stream_raw(statement("SELECT 1")).await.unwrap();
+    until("they are logged", async || {
+        log.times(&by_begin) > 0 && log.times("a stream has had one") > 0
+    })
+    .await;
+    assert_eq!(log.times(&by_session), 1);
+    assert_eq!(log.times("leak_detection_threshold"), 3);
+    drop((session, begun, stream));
+    // And not at all where that is switched off.
+    let pg = database.pg_with(&["leak_detection_threshold: 0", "pool_size: 1", "max_overflow: 1"]);
+    let held = pg.session().await.unwrap();
+    pg.session().await.unwrap().rollback().await.unwrap();
+    // The housekeeper has been there when the overflow is gone.
+    until("the overflow is closed", async || pg.stats().writer.open == 1).await;
+    assert_eq!(log.times("leak_detection_threshold"), 3);
+    drop(held);
 }

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use wharf::{Error, Pg};
 
-use crate::support::{TestDatabase, number};
+use crate::support::{TestDatabase, number, until};
 
 /// A shop with one customer, a function that writes with its owner's rights, and a procedure.
 async fn shop() -> (TestDatabase, Pg) {
@@ -46,6 +46,10 @@ const ESCAPES: &[&[&str]] = &[
     &["SELECT set_config('default_transaction_read_only', 'off', false)", INSERT],
     &["SELECT set_config('transaction_read_only', 'off', false)", INSERT],
     &["SELECT U&\"set\\005fconfig\"('default_transaction_read_only', 'off', false)", INSERT],
+    &["SET LOCAL transaction_read_only = off", INSERT],
+    &["SELECT pg_catalog.set_config('transaction_read_only', 'off', true)", INSERT],
+    &["SAVEPOINT a", "RELEASE a", "SET TRANSACTION READ WRITE", INSERT],
+    &["ROLLBACK TO wharf_1", "SET TRANSACTION READ WRITE", INSERT],
     &["RESET ALL", INSERT],
     &["DISCARD ALL", INSERT],
     &["SELECT writes()"],
@@ -66,6 +70,12 @@ const ESCAPES: &[&[&str]] = &[
     &["CREATE TABLE mine (id int)"],
     &["CREATE TEMP TABLE mine (id int)", "SELECT 1"],
     &["SELECT lo_from_bytea(0, 'x')"],
+    &["SELECT lo_creat(-1)"],
+    &["SELECT lo_create(0)"],
+    &["SELECT setval('customer_id_seq', 99)"],
+    &["SELECT * FROM customer FOR UPDATE"],
+    &["TRUNCATE customer CASCADE"],
+    &["DO $$ BEGIN SET TRANSACTION READ WRITE; EXCEPTION WHEN OTHERS THEN NULL; END $$", INSERT],
     &["SELECT nextval('customer_id_seq')"],
     &["COPY customer (name, email) FROM PROGRAM 'echo a,b' CSV"],
     &[
@@ -179,7 +189,19 @@ async fn no_escape_writes_from_a_read_only_view() {
 #[tokio::test]
 async fn no_escape_writes_with_a_read_role() {
     let (database, writer) = shop().await;
-    let role = format!("{}_reader", database.name);
+    let (role, line) = read_role(&database, &writer).await;
+    let reader = database.pg_with(&["readonly: true", "pool_size: 1", &line]);
+    let user = reader.query_one_raw(statement("SELECT current_user::text")).await.unwrap().unwrap();
+    assert_eq!(user.try_get_by_index::<String>(0).unwrap(), role);
+    try_every_escape_in_sessions(&reader, &writer).await;
+    try_every_escape_in_single_statements(&reader, &writer).await;
+    reader.close().await.unwrap();
+    writer.execute_unprepared(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+/// A login with SELECT only, and the line of an entry that names it.
+async fn read_role(database: &TestDatabase, writer: &Pg) -> (String, String) {
+    let role = format!("{}_reads", database.name);
     writer
         .execute_unprepared(&format!(
             "CREATE ROLE {role} LOGIN PASSWORD 'read-only';
@@ -187,13 +209,72 @@ async fn no_escape_writes_with_a_read_role() {
         ))
         .await
         .unwrap();
-    let read_role = format!("read_role: {{user: {role}, password: read-only}}");
-    let reader = database.pg_with(&["readonly: true", "pool_size: 1", &read_role]);
-    let user = reader.query_one_raw(statement("SELECT current_user::text")).await.unwrap().unwrap();
-    assert_eq!(user.try_get_by_index::<String>(0).unwrap(), role);
-    try_every_escape_in_sessions(&reader, &writer).await;
-    try_every_escape_in_single_statements(&reader, &writer).await;
+    let line = format!("read_role: {{user: {role}, password: read-only}}");
+    (role, line)
+}
+
+/// The docs of `SessionBuilder::read_only` name what wharf cannot close: so it is, and so is what
+/// closes it.
+#[tokio::test]
+async fn what_only_rights_close_is_open_without_them_and_closed_by_a_read_role() {
+    let (database, writer) = shop().await;
+    let (role, line) = read_role(&database, &writer).await;
+    let superuser = database.pg_with(&["readonly: true"]);
+    let reader = database.pg_with(&["readonly: true", &line]);
+    let name = &database.name;
+    let file = format!("/tmp/{name}");
+    let wrote = format!("SELECT count(*) FROM pg_stat_file('{file}', true) WHERE size > 0");
+    let victim = database.pg_with(&["application_name: victim"]);
+    victim.ping().await.unwrap();
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim'";
+    let slots = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{name}'");
+    let works = [
+        (format!("COPY (SELECT 1) TO PROGRAM 'cat > {file}'"), wrote.as_str(), 1),
+        (format!("SELECT pg_create_physical_replication_slot('{name}')"), slots.as_str(), 1),
+        (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = 'victim' AND datname = current_database()"
+                .to_owned(),
+            there,
+            0,
+        ),
+    ];
+    for (escape, seen, done) in &works {
+        let error = Error::from(reader.execute_unprepared(escape).await.unwrap_err());
+        assert_eq!(error.sqlstate().as_deref(), Some("42501"), "{escape}: {error}");
+        assert_ne!(number(&writer, seen).await, *done, "{escape}");
+    }
+    for (escape, seen, done) in &works {
+        superuser.execute_unprepared(escape).await.unwrap();
+        until(escape, async || number(&writer, seen).await == *done).await;
+    }
+    let tidy = format!(
+        "SELECT pg_drop_replication_slot('{name}'); COPY (SELECT 1) TO PROGRAM 'rm {file}'; \
+         DROP OWNED BY {role}"
+    );
+    writer.execute_unprepared(&tidy).await.unwrap();
     reader.close().await.unwrap();
+    writer.execute_unprepared(&format!("DROP ROLE {role}")).await.unwrap();
+}
+
+/// dblink logs in anew, with rights of its own: no guard and no role of this connection reaches there.
+#[tokio::test]
+async fn another_login_is_bound_by_nothing_here() {
+    let (database, writer) = shop().await;
+    writer.execute_unprepared("CREATE EXTENSION dblink").await.unwrap();
+    let (role, line) = read_role(&database, &writer).await;
+    let url = database.url();
+    for reader in
+        [database.pg_with(&["readonly: true"]), database.pg_with(&["readonly: true", &line])]
+    {
+        let before = number(&writer, "SELECT count(*) FROM customer").await;
+        let sql = format!(
+            "SELECT dblink_exec('{url}', 'INSERT INTO customer (name, email) VALUES (''D'', ''{before}'')')"
+        );
+        reader.execute_unprepared(&sql).await.unwrap();
+        assert_eq!(number(&writer, "SELECT count(*) FROM customer").await, before + 1);
+        reader.close().await.unwrap();
+    }
     writer.execute_unprepared(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }
 

@@ -1,0 +1,140 @@
+//! A connection that could not be opened.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::pool::ConnectTo;
+
+/// Why a connection could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// Nobody listens there, the name does not resolve, or the network ends on the way.
+    Unreachable,
+    /// Nothing answered within `connect_timeout`.
+    Timeout,
+    /// Wrong password, unknown login, or a line of `pg_hba.conf` that says no.
+    Authentication,
+    /// The server has no database of this name.
+    NoSuchDatabase,
+    /// The server has as many connections as it takes.
+    TooManyConnections,
+    /// The server is starting up, shutting down or recovering.
+    NotReady,
+    /// TLS was asked for and could not be had, or a certificate did not hold.
+    Tls,
+    /// The login could not be had: `password_file` was not to be read, or
+    /// [`set_login_source`](crate::config::DatabaseConfig::set_login_source) gave an error.
+    Credentials,
+    /// The server refused for another reason, which `source` names.
+    Refused,
+}
+
+/// A connection that could not be opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectError {
+    /// Key of the database in the file.
+    pub database: String,
+    /// `user@host:port/database`, never with a password.
+    pub target: String,
+    /// What kind of no it was.
+    pub kind: ConnectErrorKind,
+    /// How long the attempt took.
+    pub elapsed: Duration,
+    /// What the driver said.
+    pub source: Option<Arc<sqlx::Error>>,
+}
+
+impl ConnectError {
+    pub(crate) fn new(
+        to: &ConnectTo,
+        user: &str,
+        elapsed: Duration,
+        error: sqlx::Error,
+    ) -> ConnectError {
+        use ConnectErrorKind as Kind;
+        let kind = match &error {
+            sqlx::Error::Io(_) => Kind::Unreachable,
+            sqlx::Error::Tls(_) => Kind::Tls,
+            sqlx::Error::Database(error) => match error.code().as_deref() {
+                Some("28000" | "28P01") => Kind::Authentication,
+                Some("3D000") => Kind::NoSuchDatabase,
+                Some("53300") => Kind::TooManyConnections,
+                Some("57P01" | "57P02" | "57P03") => Kind::NotReady,
+                _ => Kind::Refused,
+            },
+            _ => Kind::Refused,
+        };
+        let (database, target) = (to.name.to_string(), to.target(Some(user)));
+        ConnectError { database, target, kind, elapsed, source: Some(Arc::new(error)) }
+    }
+
+    pub(crate) fn timeout(to: &ConnectTo, elapsed: Duration) -> ConnectError {
+        let (database, target) = (to.name.to_string(), to.target(None));
+        ConnectError { database, target, kind: ConnectErrorKind::Timeout, elapsed, source: None }
+    }
+
+    pub(crate) fn no_login(
+        to: &ConnectTo,
+        elapsed: Duration,
+        error: Box<dyn std::error::Error + Send + Sync>,
+    ) -> ConnectError {
+        let source = Some(Arc::new(sqlx::Error::Configuration(error)));
+        ConnectError {
+            kind: ConnectErrorKind::Credentials,
+            source,
+            ..ConnectError::timeout(to, elapsed)
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ConnectErrorKind as Kind;
+        let Self { database, target, elapsed, .. } = self;
+        let (what, remedy) = match self.kind {
+            Kind::Unreachable => {
+                ("cannot be reached", "is the server running, and are host and port right?")
+            }
+            Kind::Timeout => (
+                "did not answer",
+                "is there a firewall on the way, or is the server overloaded? connect_timeout is \
+                 how long to wait",
+            ),
+            Kind::Authentication => {
+                ("does not let us in", "check user and password, and the server's pg_hba.conf")
+            }
+            Kind::NoSuchDatabase => ("has no such database", "check the name, or create it"),
+            Kind::TooManyConnections => (
+                "has too many connections",
+                "lower pool_size or max_overflow of its clients, or raise max_connections",
+            ),
+            Kind::NotReady => ("is not ready", "it is starting or stopping: try again shortly"),
+            Kind::Tls => (
+                "could not agree on TLS with us",
+                "check ssl_mode and ssl_root_cert, and that wharf is built with the feature tls",
+            ),
+            Kind::Credentials => (
+                "was not asked, for want of a login",
+                "see to password_file, or to what the service gives set_login_source",
+            ),
+            Kind::Refused => ("refused the connection", "the server's log may say more"),
+        };
+        write!(f, "database `{database}`: {target} {what} (after {elapsed:.0?}")?;
+        if let Some(source) = &self.source {
+            match &**source {
+                sqlx::Error::Database(error) => write!(f, "; it says: {}", error.message())?,
+                sqlx::Error::Io(error) => write!(f, "; {error}")?,
+                sqlx::Error::Configuration(error) => write!(f, "; {error}")?,
+                error => write!(f, "; {error}")?,
+            }
+        }
+        write!(f, "): {remedy}")
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|error| &**error as _)
+    }
+}
