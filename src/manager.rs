@@ -168,7 +168,8 @@ impl Manager {
     }
 
     /// Asks every database for its version, all at once, each within its own `pool_timeout`: what
-    /// it answered and how fast, or why it did not.
+    /// it answered and how fast, or why it did not. One that cannot be reached is told by its next
+    /// failed attempt to connect, without waiting for it to come back: this is for `/readyz`.
     pub async fn health(&self) -> BTreeMap<String, Result<Healthy, Error>> {
         let asked = self.inner.databases.iter().map(async |(name, pg)| {
             let health = pg.healthy().await;

@@ -237,7 +237,8 @@ impl Pool {
         }
         let excess = {
             let mut queue = self.queue();
-            queue.limits = Limits { floor: queue.limits.floor.min(keep), keep, most };
+            let floor = self.connector.to.config.min_connections as usize;
+            queue.limits = Limits { floor: floor.min(keep), keep, most };
             queue.take_excess()
         };
         drop(excess);

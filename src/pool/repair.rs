@@ -1,6 +1,9 @@
 //! Puts right what a connection is in: before it is used, and when it comes back.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 use sqlx::{Connection, Executor, PgConnection};
@@ -51,8 +54,8 @@ impl Lent {
         match checked.await {
             Ok(checked) => checked.is_ok(),
             Err(_) => {
-                // It still is in flight, so it will be closed. The others have idled for longer
-                // and are not worth as long a wait each.
+                // The others have idled for longer and are not worth as long a wait each.
+                self.state.broken = true;
                 self.pool.evict();
                 false
             }
@@ -216,7 +219,7 @@ impl Drop for Lent {
                 false => self.pool.discard(open),
             };
         }
-        let mut lent = Lent::new(std::sync::Arc::clone(&self.pool), open, Check::default());
+        let mut lent = Lent::new(Arc::clone(&self.pool), open, Check::default());
         (lent.state, lent.claim) = (self.state, self.claim.take());
         lent.repair_in_background(runtime);
     }

@@ -27,7 +27,6 @@ impl SeaOrm {
             .acquire_timeout(config.pool_timeout)
             .max_lifetime((config.pool_recycle != Duration::MAX).then_some(config.pool_recycle))
             .test_before_acquire(config.pool_pre_ping)
-            .min_connections(config.min_connections.min(most))
             .connect_lazy_with(to.driver_options(&login));
         if let Some(slot) = slot {
             slot.give_to_sea_orm(&to.name, &pool)?;

@@ -183,6 +183,8 @@ impl Session {
                 Ok(())
             }
             Some(lent) => roll_back(lent).await,
+            // The server has, with the connection.
+            None if !commit && shared.given_up.load(Ordering::Acquire) => Ok(()),
             None => Err(shared.has_ended()),
         }
     }

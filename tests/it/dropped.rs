@@ -182,6 +182,9 @@ async fn the_server_stops_working_on_it_within_a_second() {
     assert!(matches!(error, Error::StatementAbandoned { .. }), "{error}");
     // Rolling back finds that done.
     let session = pg.session().await.unwrap();
+    ends_after(&other, session.query_one_raw(statement(slow))).await;
+    session.rollback().await.unwrap();
+    let session = pg.session().await.unwrap();
     let slow = session.execute_unprepared(slow);
     tokio::time::timeout(Duration::from_millis(50), slow).await.unwrap_err();
     session.rollback().await.unwrap();

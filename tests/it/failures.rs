@@ -48,8 +48,10 @@ async fn a_database_that_nobody_listens_for() {
 #[tokio::test]
 async fn an_address_that_was_never_reached_is_told_at_once() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://u@127.0.0.1:{port}/d");
+    let config = wharf::config::DatabaseConfig::from_url(&url).unwrap();
     let started = Instant::now();
-    let error = Pg::from_url(&format!("postgres://u@127.0.0.1:{port}/d")).await.unwrap_err();
+    let error = Pg::from_config("d", config).session().await.unwrap_err();
     assert!(matches!(error, Error::Connect(_)), "{error}");
     // Far sooner than pool_timeout, which is 30 s.
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
