@@ -35,14 +35,15 @@ async fn dropped_after<T>(times: u32, work: impl Future<Output = T>) -> Option<T
     .await
 }
 
-/// Drops what `work` makes at every place where it waits, again and again; how often that was.
+/// Drops what `work` makes at every place where it waits, again and again, thirty times or more; how
+/// often that was.
 async fn drop_everywhere<T, W>(work: impl Fn() -> W) -> u32
 where
     W: Future<Output = Result<T, DbErr>>,
 {
     let mut drops = 0;
-    for _ in 0..12 {
-        for times in 0.. {
+    while drops < 30 {
+        for times in 1.. {
             match dropped_after(times, work()).await {
                 None => drops += 1,
                 Some(done) => {
