@@ -26,6 +26,7 @@
 //! - [`Manager`]: every database of a file, by name.
 //! - [`Pg`]: one database; `&Pg` is what SeaORM takes as a connection.
 //! - [`Session`]: a unit of work; `&Session` is what SeaORM takes as a transaction.
+//! - [`monitor`]: what is slow, what waits, what runs again and again.
 //! - [`config`]: the file, key by key.
 #![cfg_attr(feature = "pgserver", doc = "- [`pgserver`]: the server to develop against.")]
 //! - [`Error`]: what went wrong, for which database, after how long, and what to do.
@@ -42,6 +43,7 @@
 //! |---|---|---|
 //! | `tls` | yes | TLS to the server, by rustls with the system's certificates |
 //! | `entity-registry`, `schema-sync` | no | the SeaORM features of the same names |
+//! | `tracing-spans` | no | a span for each statement, by OpenTelemetry's conventions |
 //! | `pgserver` | no | start the file's server with this machine's PostgreSQL programs |
 //! | `embedded` | no | or inside this process: some 500 crates more, for development only |
 //!
@@ -53,6 +55,7 @@ pub mod config;
 mod ensure;
 mod error;
 mod manager;
+pub mod monitor;
 mod pg;
 #[cfg(feature = "pgserver")]
 pub mod pgserver;
@@ -63,6 +66,7 @@ mod traits;
 
 pub use error::{ConnectError, ConnectErrorKind, CutOff, Error, PoolTimeout, SingleConnection};
 pub use manager::Manager;
+pub use monitor::{assert_queries, scope};
 pub use pg::{Healthy, Pg, PgStats};
 pub use pool::{Holder, PoolStats};
 pub use session::{Retry, Session, SessionBuilder};

@@ -108,7 +108,8 @@ impl Manager {
             .iter()
             .map(|(name, entry)| {
                 let locate = locate(name.clone(), entry.clone(), pgserver.clone());
-                (name.clone(), Pg::located(name, entry.readonly, locate))
+                let monitor = entry.monitor.clone();
+                (name.clone(), Pg::located(name, entry.readonly, monitor, locate))
             })
             .collect();
         let inner = Inner { config, databases, sea_orm: Mutex::default(), pgserver };

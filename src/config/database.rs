@@ -5,6 +5,8 @@ use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
+use super::MonitorConfig;
+
 /// Where the server of a database listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -139,6 +141,8 @@ pub struct DatabaseConfig {
     pub lock_timeout: Option<Duration>,
     /// PostgreSQL's `idle_in_transaction_session_timeout`, likewise.
     pub idle_in_transaction_timeout: Option<Duration>,
+    /// What is noticed of its statements.
+    pub monitor: MonitorConfig,
     /// Shown in `pg_stat_activity`. Default: the name of the running program, or
     /// `wharf` where that is not to be had.
     pub application_name: String,

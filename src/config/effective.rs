@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    Address, Config, DatabaseConfig, Origin, PgServerConfig, Runtime, SslMode,
+    Address, Config, DatabaseConfig, MonitorConfig, NPlusOne, Origin, PgServerConfig, Runtime,
+    SslMode,
     fields::{self, Field, Shape},
     tree::{self, Value},
 };
@@ -155,6 +156,7 @@ impl Rows<'_> {
             ("statement_timeout", _) => time(database.statement_timeout),
             ("lock_timeout", _) => time(database.lock_timeout),
             ("idle_in_transaction_timeout", _) => time(database.idle_in_transaction_timeout),
+            ("monitor", _) => return self.monitor(&path, &database.monitor),
             ("application_name", _) => database.application_name.clone(),
             ("ssl_mode", _) => ssl_mode(database.ssl_mode).to_owned(),
             ("ssl_root_cert", _) => file(database.ssl_root_cert.as_deref()),
@@ -195,6 +197,28 @@ impl Rows<'_> {
                     file(role.password_file.as_deref()),
                 );
             }
+        }
+    }
+
+    fn monitor(&mut self, path: &[String], monitor: &MonitorConfig) {
+        for field in fields::MONITOR {
+            let value = match field.name {
+                "enabled" => monitor.enabled.to_string(),
+                "slow_statement_threshold" => {
+                    time(Some(monitor.slow_statement_threshold.unwrap_or_default()))
+                }
+                "log_bind_values" => monitor.log_bind_values.to_string(),
+                "explain" => monitor.explain.to_string(),
+                "top_statements" => monitor.top_statements.to_string(),
+                "n_plus_one" => n_plus_one(monitor.n_plus_one).to_owned(),
+                "n_plus_one_threshold" => monitor.n_plus_one_threshold.to_string(),
+                _ => continue,
+            };
+            let own = [path, &[field.name.to_owned()]].concat();
+            let shared = ["monitor".to_owned(), field.name.to_owned()];
+            let given = self.given(&own).or_else(|| self.given(&shared));
+            let source = given.map_or(Origin::Default, tree::origin);
+            self.settings.push(Setting { path: own.join("."), value, source, has_effect: true });
         }
     }
 
@@ -273,6 +297,14 @@ fn ssl_mode(mode: SslMode) -> &'static str {
         SslMode::Require => "require",
         SslMode::VerifyCa => "verify-ca",
         SslMode::VerifyFull => "verify-full",
+    }
+}
+
+fn n_plus_one(action: NPlusOne) -> &'static str {
+    match action {
+        NPlusOne::Off => "off",
+        NPlusOne::Warn => "warn",
+        NPlusOne::Error => "error",
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Address, ConfigError, DatabaseConfig, Origin, PgServerConfig, Role, fields, form,
+    Address, ConfigError, DatabaseConfig, MonitorConfig, Origin, PgServerConfig, Role, fields,
+    form, monitor,
     read::{self, Count, FileName, Flag, Millis, Port, Seconds, Secret, Span, Ssl, Text, Type},
     source,
     tree::{self, Value},
@@ -47,6 +48,8 @@ struct Entry {
     statement_timeout: Option<Millis>,
     lock_timeout: Option<Millis>,
     idle_in_transaction_timeout: Option<Millis>,
+    #[serde(rename = "monitor")]
+    _monitor: IgnoredAny,
     application_name: Option<Text>,
     ssl_mode: Option<Ssl>,
     ssl_root_cert: Option<FileName>,
@@ -80,12 +83,14 @@ pub(super) fn check(
     tree: &mut Value,
     path: &[String],
     server: Option<&PgServerConfig>,
+    monitor: &MonitorConfig,
 ) -> Result<DatabaseConfig, ConfigError> {
     read::known_keys(tree, path, fields::DATABASE)?;
     form::one(tree, path)?;
     form::expand_url(tree, path)?;
     let entry: Entry = read::section(tree, path)?;
-    Checked { tree, path }.entry(entry, server)
+    let monitor = monitor::check_entry(tree, path, monitor.clone())?;
+    Checked { tree, path }.entry(entry, server, monitor)
 }
 
 /// The entry whose types are right, for the checks that types cannot express.
@@ -99,6 +104,7 @@ impl Checked<'_> {
         &self,
         entry: Entry,
         server: Option<&PgServerConfig>,
+        monitor: MonitorConfig,
     ) -> Result<DatabaseConfig, ConfigError> {
         let by_server = entry.pgserver.is_some_and(|flag| flag.0);
         if by_server && server.is_none() {
@@ -195,6 +201,7 @@ impl Checked<'_> {
             lock_timeout: self.timeout("lock_timeout", entry.lock_timeout)?,
             idle_in_transaction_timeout: self
                 .timeout("idle_in_transaction_timeout", entry.idle_in_transaction_timeout)?,
+            monitor,
             application_name: entry.application_name.map_or_else(source::program, |name| name.0),
             ssl_mode: entry.ssl_mode.map(|mode| mode.0).unwrap_or_default(),
             ssl_root_cert: entry.ssl_root_cert.map(|name| name.0),
@@ -365,7 +372,8 @@ pub(super) fn from_url(url: &str) -> Result<DatabaseConfig, ConfigError> {
     databases.insert("url".to_owned(), tree::value(&Origin::Default, entry));
     let mut top = ::config::Map::new();
     top.insert("databases".to_owned(), tree::value(&Origin::Default, databases));
-    check(&mut tree::value(&Origin::Default, top), &path, None).map_err(|error| {
+    let monitor = MonitorConfig::default();
+    check(&mut tree::value(&Origin::Default, top), &path, None, &monitor).map_err(|error| {
         // There is no file to speak of.
         let at = Origin::Argument;
         let key = |path: String| match path.strip_prefix("databases.url.") {

@@ -1,7 +1,7 @@
 //! The keys that wharf knows: what stands behind each and how it is called in errors.
 
 /// Sections at the top of the file that are wharf's.
-pub(super) const SECTIONS: &[&str] = &["databases", "dbs", "pgserver"];
+pub(super) const SECTIONS: &[&str] = &["databases", "dbs", "pgserver", "monitor"];
 
 /// What may stand behind a key.
 #[derive(Clone, Copy)]
@@ -22,6 +22,7 @@ pub(super) enum Shape {
     Type,
     SslMode,
     Runtime,
+    NPlusOne,
     Names,
     Section(&'static [Field]),
     /// Any key with one value or a list of them.
@@ -68,6 +69,7 @@ pub(super) const DATABASE: &[Field] = &[
     field("statement_timeout", Shape::Millis),
     field("lock_timeout", Shape::Millis),
     field("idle_in_transaction_timeout", Shape::Millis),
+    field("monitor", Shape::Section(MONITOR)),
     field("application_name", Shape::Text),
     field("ssl_mode", Shape::SslMode),
     field("ssl_root_cert", Shape::Path),
@@ -86,6 +88,20 @@ const ROLE: &[Field] = &[
     field("password", Shape::Secret),
     field("password_file", Shape::Path),
 ];
+
+/// The section `monitor:`, of the file and of an entry.
+pub(super) const MONITOR: &[Field] = &[
+    field("enabled", Shape::Flag),
+    field("slow_statement_threshold", Shape::Seconds),
+    field("log_bind_values", Shape::Flag),
+    field("explain", Shape::Flag),
+    field("top_statements", Shape::Count),
+    field("n_plus_one", Shape::NPlusOne),
+    field("n_plus_one_threshold", Shape::Count),
+];
+
+/// What may stand at the top although the file does not have it.
+const TOP: &[Field] = &[field("monitor", Shape::Section(MONITOR))];
 
 /// The section `pgserver:`.
 pub(super) const PGSERVER: &[Field] = &[
@@ -120,6 +136,7 @@ impl Level {
     pub(super) fn below(self, key: &str) -> Self {
         match self {
             Self::Root if key == "pgserver" => Self::Section(PGSERVER),
+            Self::Root if key == "monitor" => Self::Section(MONITOR),
             Self::Root if SECTIONS.contains(&key) => Self::Databases,
             Self::Databases => Self::Section(DATABASE),
             Self::Section(fields) => match shape(fields, key) {
@@ -134,6 +151,7 @@ impl Level {
     /// The keys that may stand here although the file does not have them.
     pub(super) fn known(self) -> &'static [Field] {
         match self {
+            Self::Root => TOP,
             Self::Section(fields) => fields,
             _ => &[],
         }
@@ -174,6 +192,7 @@ impl Shape {
             }
             Self::Type => "`postgresql`, the only type so far",
             Self::SslMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
+            Self::NPlusOne => "one of off, warn, error",
             Self::Runtime => "one of auto, docker, native, embedded",
             Self::Names => "a list of names, such as [vector, pg_trgm]",
             Self::Section(_) => "a map",

@@ -20,10 +20,13 @@
 //!     pgserver: true
 //!     database: shop
 //!
+//! monitor:                                    # for every database; an entry may have its own
+//!   slow_statement_threshold: 200ms
+//!
 //! vault: {shop: s3cret}
 //! ```
-//! Its keys are the fields of [`DatabaseConfig`] and [`PgServerConfig`], which tell the defaults. Any
-//! other key in these sections is refused; any other section at the top is left alone.
+//! Its keys are the fields of [`DatabaseConfig`], [`PgServerConfig`] and [`MonitorConfig`], which tell the
+//! defaults. Any other key in these sections is refused; any other section at the top is left alone.
 //!
 //! **Forms.** An entry says where its database is in one of three ways: `host`, `port`, `database`,
 //! `user`, `password`; or `url`; or `pgserver: true` with `database`, where `user` and `password` are the
@@ -38,8 +41,8 @@
 //! the empty text.
 //!
 //! **Times** are a number with a unit (`us`, `ms`, `s`, `min`, `h`, `d`), fractions allowed. A bare number
-//! is seconds in `pool_timeout`, `pool_recycle`, `connect_timeout`, `socket_timeout` and
-//! `leak_detection_threshold`, as in SQLAlchemy and libpq, and milliseconds in `statement_timeout`, `lock_timeout` and `idle_in_transaction_timeout`, as in
+//! is seconds in `pool_timeout`, `pool_recycle`, `connect_timeout`, `socket_timeout`,
+//! `leak_detection_threshold` and `slow_statement_threshold`, as in SQLAlchemy and libpq, and milliseconds in `statement_timeout`, `lock_timeout` and `idle_in_transaction_timeout`, as in
 //! PostgreSQL, where 0 means off. `pool_recycle: -1` means never.
 //!
 //! **Includes.** `!include file.yaml` or `!include file.yaml#section.below` stands for a value, anywhere,
@@ -55,8 +58,8 @@
 //! **Overrides.** `INFRA_DATABASES_PRODUCTION_POOL_SIZE=7` replaces `databases.production.pool_size`;
 //! another prefix is [`Loader::env_prefix`]. Case does not matter after the prefix, and an underscore
 //! stands for itself, a hyphen, or the step to the next key; a variable that fits two paths, or none, is
-//! refused. What may be named: any value that is in the file, and any key that an entry or `pgserver:`
-//! may have. The text has the type of the key; lists and maps are written as YAML (`[vector, postgis]`).
+//! refused. What may be named: any value that is in the file, and any key that an entry, `pgserver:`
+//! or `monitor:` may have. The text has the type of the key; lists and maps are written as YAML (`[vector, postgis]`).
 //!
 //! **SQLAlchemy's keys** `echo`, `echo_pool`, `expire_on_commit`, `autoflush`, `pool_use_lifo` and
 //! `pool_reset_on_return` are accepted and have no effect; loading logs a warning for each.
@@ -85,6 +88,7 @@ mod fields;
 mod form;
 mod include;
 mod interpolate;
+mod monitor;
 mod overrides;
 mod pgserver;
 mod read;
@@ -106,6 +110,7 @@ pub use database::{Address, DatabaseConfig, LoginSource, Role, SslMode};
 pub use effective::{Effective, Setting};
 pub(crate) use entry::pool_limits;
 pub use error::ConfigError;
+pub use monitor::{MonitorConfig, NPlusOne};
 pub use pgserver::{PgServerConfig, ReplicaConfig, Runtime};
 pub use tree::Origin;
 use tree::{Value, ValueKind};
@@ -138,7 +143,7 @@ impl Config {
         Loader { path: path.as_ref().to_owned(), text: None, prefix: "INFRA".to_owned(), env: None }
     }
 
-    /// Every value of `databases:` and `pgserver:` as it was loaded, secrets masked, with where it came
+    /// Every value of `databases:`, `monitor:` and `pgserver:` as it was loaded, secrets masked, with where it came
     /// from: file and line, override, or default.
     ///
     /// What a url says is shown by parts as well.
@@ -158,10 +163,11 @@ impl Config {
         let mut tree = interpolate::resolve(tree)?;
         let section = section_name(&tree)?;
         let pgserver = tree::child(&tree, "pgserver").map(|_| server::check(&tree)).transpose()?;
+        let monitor = monitor::check(&tree)?;
         let mut databases = BTreeMap::new();
         for name in entries(&tree, section)? {
-            let entry =
-                entry::check(&mut tree, &[section.to_owned(), name.clone()], pgserver.as_ref())?;
+            let path = [section.to_owned(), name.clone()];
+            let entry = entry::check(&mut tree, &path, pgserver.as_ref(), &monitor)?;
             databases.insert(name, entry);
         }
         let mut config = Self { databases, pgserver, effective: Effective::default() };

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    ConfigError, Runtime, SslMode, fields,
+    ConfigError, NPlusOne, Runtime, SslMode, fields,
     tree::{self, Value, ValueKind},
 };
 
@@ -134,6 +134,12 @@ typed! {
         "require" => SslMode::Require,
         "verify-ca" => SslMode::VerifyCa,
         "verify-full" => SslMode::VerifyFull,
+        _ => return None,
+    });
+    NPlusOneName(NPlusOne) = |text| Some(match text.as_str() {
+        "off" => NPlusOne::Off,
+        "warn" => NPlusOne::Warn,
+        "error" => NPlusOne::Error,
         _ => return None,
     });
     RuntimeName(Runtime) = |text| Some(match text.as_str() {

@@ -29,6 +29,23 @@ pub enum ConnectErrorKind {
     Refused,
 }
 
+impl ConnectErrorKind {
+    /// As metrics are labelled.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ConnectErrorKind::Unreachable => "unreachable",
+            ConnectErrorKind::Timeout => "timeout",
+            ConnectErrorKind::Authentication => "authentication",
+            ConnectErrorKind::NoSuchDatabase => "no_such_database",
+            ConnectErrorKind::TooManyConnections => "too_many_connections",
+            ConnectErrorKind::NotReady => "not_ready",
+            ConnectErrorKind::Tls => "tls",
+            ConnectErrorKind::Credentials => "credentials",
+            ConnectErrorKind::Refused => "refused",
+        }
+    }
+}
+
 /// A connection that could not be opened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

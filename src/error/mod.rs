@@ -3,7 +3,7 @@
 mod connect;
 mod pool;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::Location, sync::Arc, time::Duration};
 
 use sea_orm::{DbErr, RuntimeErr};
 
@@ -120,6 +120,23 @@ pub enum Error {
         database: String,
         /// The keyword.
         keyword: &'static str,
+    },
+    /// A statement was not sent, because it would have run too often in one session or scope and the
+    /// file says `n_plus_one: error`.
+    #[error(
+        "database `{database}`: the same statement for the {count}th time in one session or \
+         scope{}, and `n_plus_one: error` allows fewer: one for all of them (a join, a loader, \
+         IN (…), insert_many) would do: {statement}", place(.opened_at)
+    )]
+    NPlusOne {
+        /// Key of the database in the file.
+        database: String,
+        /// `n_plus_one_threshold`.
+        count: u32,
+        /// Its text, with `?` for literals.
+        statement: String,
+        /// Where in the caller's code the session or scope began, where that is known.
+        opened_at: Option<&'static Location<'static>>,
     },
     /// The session, or the one around it, has been committed or rolled back.
     #[error("database `{database}`: this session has ended, nothing more can run in it")]
@@ -307,6 +324,10 @@ impl From<Error> for DbErr {
             }
         }
     }
+}
+
+fn place(opened_at: &Option<&'static Location<'static>>) -> String {
+    opened_at.map(|place| format!(" (begun at {place})")).unwrap_or_default()
 }
 
 /// `, did you mean …`, or all that there is.

@@ -1,5 +1,6 @@
 //! One configured database.
 
+mod explain;
 mod statements;
 
 use std::{
@@ -18,8 +19,9 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::{
     author::Author,
-    config::{self, DatabaseConfig},
+    config::{self, DatabaseConfig, MonitorConfig},
     error::Error,
+    monitor::Monitor,
     pool::{self, ConnectTo, Lent, MetricCallback, Pool, PoolStats, Purpose},
     session::{Session, SessionBuilder},
 };
@@ -85,6 +87,7 @@ pub struct Pg {
 struct Database {
     name: Arc<str>,
     locate: Box<Locate>,
+    monitor: Arc<Monitor>,
     writer: OnceLock<Arc<Pool>>,
     reader: OnceLock<Arc<Pool>>,
     closed: AtomicBool,
@@ -126,20 +129,32 @@ impl Pg {
 
     /// The database that `config` describes, under the name `name`. Opens nothing yet.
     pub fn from_config(name: &str, config: DatabaseConfig) -> Pg {
-        let read_only = config.readonly;
-        Pg::located(name, read_only, Box::new(move || Box::pin(ready(Ok(config.clone())))))
+        let (read_only, monitor) = (config.readonly, config.monitor.clone());
+        let locate = move || -> BoxFuture<'static, _> { Box::pin(ready(Ok(config.clone()))) };
+        Pg::located(name, read_only, monitor, Box::new(locate))
     }
 
-    pub(crate) fn located(name: &str, read_only: bool, locate: Box<Locate>) -> Pg {
-        let database = Database {
-            name: name.into(),
+    pub(crate) fn located(
+        name: &str,
+        read_only: bool,
+        monitor: MonitorConfig,
+        locate: Box<Locate>,
+    ) -> Pg {
+        let name: Arc<str> = name.into();
+        let database = Arc::new_cyclic(|database| Database {
+            name: Arc::clone(&name),
             locate,
+            monitor: Arc::new(Monitor::new(
+                name,
+                monitor.clone(),
+                explain::explainer(database, &monitor),
+            )),
             writer: OnceLock::new(),
             reader: OnceLock::new(),
             closed: AtomicBool::new(false),
             size: Mutex::default(),
-        };
-        Pg { database: Arc::new(database), read_only, metric: None }
+        });
+        Pg { database, read_only, metric: None }
     }
 
     /// Its key in the file.
@@ -258,6 +273,12 @@ impl Pg {
         PgStats { writer: stats(&self.database.writer), reader: stats(&self.database.reader) }
     }
 
+    /// What has happened to its statements: [the slow ones, the ones that cost most](crate::monitor).
+    /// The same for all clones and views. No round trip.
+    pub fn monitor(&self) -> &Monitor {
+        &self.database.monitor
+    }
+
     /// Has `callback` told of every prepared statement that runs through this value, and through
     /// the sessions and clones made of it from here on: as SeaORM's own connection does it, so
     /// not of unprepared statements, BEGIN, COMMIT or ROLLBACK. A copy of each statement is made
@@ -361,8 +382,9 @@ impl Pg {
     }
 
     pub(crate) async fn connect_to(&self, read_only: bool) -> Result<ConnectTo, Error> {
-        let Database { name, locate, .. } = &*self.database;
-        ConnectTo::new(Arc::clone(name), Arc::new(locate().await?), read_only)
+        let Database { name, locate, monitor, .. } = &*self.database;
+        let config = Arc::new(locate().await?);
+        ConnectTo::new(Arc::clone(name), config, read_only, Arc::clone(monitor))
     }
 
     /// A connection from the pool for reading, or from the one for writing.

@@ -25,6 +25,16 @@ pub(crate) enum Purpose {
     CleanUp,
 }
 
+impl Purpose {
+    /// Where in the caller's code it is held, where that is known.
+    pub(super) fn opened_at(self) -> Option<&'static Location<'static>> {
+        match self {
+            Purpose::Hold(_, opened_at) => opened_at,
+            _ => None,
+        }
+    }
+}
+
 /// Somebody who has a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

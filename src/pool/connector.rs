@@ -1,6 +1,7 @@
 //! Opens a connection, and knows how long it is good for.
 
 use std::{
+    panic::Location,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,11 @@ use std::{
 use sqlx::{ConnectOptions, PgConnection};
 
 use super::{ConnectTo, checkout::Cut, options};
-use crate::{config::Role, error::ConnectError};
+use crate::{
+    config::Role,
+    error::ConnectError,
+    monitor::{PoolMeter, Repeats},
+};
 
 /// A connection used within this time is lent as it is: it is far likelier to be alive than a
 /// round trip is to be free.
@@ -19,6 +24,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 pub(super) struct Connector {
     pub(super) to: ConnectTo,
+    pub(super) meter: PoolMeter,
     /// The server does not take what not every server takes.
     plain: AtomicBool,
 }
@@ -30,6 +36,11 @@ pub(crate) struct Open {
     /// Where the queue has it.
     pub(super) seat: usize,
     pub(super) last_used: Instant,
+    /// Since when it is lent, and from where in the caller's code, if it is.
+    pub(super) lent_at: Option<Instant>,
+    pub(super) opened_at: Option<&'static Location<'static>>,
+    /// How often each statement ran while it has been lent.
+    pub(super) repeats: Box<Repeats>,
     /// It has no prepared statement that is older.
     pub(super) prepares_since: Instant,
     close_at: Option<Instant>,
@@ -38,7 +49,8 @@ pub(crate) struct Open {
 impl Connector {
     /// An embedded engine looks after no clients.
     pub(super) fn new(to: ConnectTo, embedded: bool) -> Connector {
-        Connector { to, plain: AtomicBool::new(embedded) }
+        let meter = PoolMeter::new(Arc::clone(&to.monitor), to.pool_name());
+        Connector { to, meter, plain: AtomicBool::new(embedded) }
     }
 
     pub(super) fn trusted_for(&self) -> Option<Duration> {
@@ -46,9 +58,18 @@ impl Connector {
     }
 
     pub(super) async fn open(&self) -> Result<Open, ConnectError> {
+        let started = Instant::now();
+        let opened = self.open_one(started).await;
+        match &opened {
+            Ok(_) => self.meter.connected(started.elapsed()),
+            Err(error) => self.meter.not_connected(error.kind.name()),
+        }
+        opened
+    }
+
+    async fn open_one(&self, started: Instant) -> Result<Open, ConnectError> {
         let config = &self.to.config;
         let limit = config.connect_timeout.min(config.pool_timeout);
-        let started = Instant::now();
         let opened = tokio::time::timeout(limit, async {
             let login = self
                 .to
@@ -92,6 +113,9 @@ impl Connector {
             cut: Arc::default(),
             seat: usize::MAX,
             last_used: now,
+            lent_at: None,
+            opened_at: None,
+            repeats: Box::default(),
             prepares_since: now,
             // `never` is a time beyond what the clock can hold.
             close_at: now.checked_add(life - jitter),

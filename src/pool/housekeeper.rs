@@ -32,6 +32,7 @@ impl Pool {
             self.changed.notify_waiters();
         }
         self.open_more();
+        self.sample();
         for holder in overdue {
             tracing::warn!(
                 database = %self.name(),

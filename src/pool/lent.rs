@@ -1,13 +1,15 @@
 //! A connection while somebody has it, and the one path that every statement takes.
 
 use std::{
+    future::poll_fn,
     ops::DerefMut,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use async_stream::try_stream;
-use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures_util::{Stream, StreamExt, stream::BoxStream};
 use sea_orm::{ConnAcquireErr, DbErr, QueryResult, RuntimeErr, Statement, metric::Info};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
@@ -20,6 +22,7 @@ use super::{Check, Open, Pool, checkout::Cut, slot::Claim};
 use crate::{
     author::Author,
     error::Error,
+    monitor::{Context, Ended, Running},
     sql::{self, Leaves},
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct Lent {
     pub(super) open: Option<Open>,
     pub(super) check: Check,
     pub(super) state: State,
+    /// How long it was waited for; the first statement tells.
+    waited: Option<Duration>,
     metric: Option<MetricCallback>,
     pub(super) claim: Option<Claim>,
 }
@@ -60,13 +65,17 @@ pub(super) struct State {
 
 impl Lent {
     pub(super) fn new(pool: Arc<Pool>, open: Open, check: Check) -> Lent {
-        let state = State::default();
-        Lent { pool, open: Some(open), check, state, metric: None, claim: None }
+        let (state, waited) = (State::default(), Some(Duration::ZERO));
+        Lent { pool, open: Some(open), check, state, waited, metric: None, claim: None }
     }
 
     pub(super) fn with_claim(mut self, claim: Option<Claim>) -> Lent {
         self.claim = claim;
         self
+    }
+
+    pub(super) fn waited(&mut self, waited: Duration) {
+        self.waited = Some(waited);
     }
 
     /// Takes the connection out of it, whatever it is in.
@@ -127,7 +136,7 @@ impl Lent {
         author: Author<'_>,
     ) -> Result<PgQueryResult, DbErr> {
         loop {
-            let (flight, query) = self.send(statement)?;
+            let (flight, query) = self.send(statement, author)?;
             let result = flight.wait.until(flight.driver.execute(query)).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => statement = author.write(),
@@ -143,7 +152,7 @@ impl Lent {
         author: Author<'_>,
     ) -> Result<Option<PgRow>, DbErr> {
         loop {
-            let (flight, query) = self.send(statement)?;
+            let (flight, query) = self.send(statement, author)?;
             let result = flight.wait.until(flight.driver.fetch_optional(query)).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => statement = author.write(),
@@ -159,7 +168,7 @@ impl Lent {
         author: Author<'_>,
     ) -> Result<Vec<PgRow>, DbErr> {
         loop {
-            let (flight, query) = self.send(statement)?;
+            let (flight, query) = self.send(statement, author)?;
             let result = flight.wait.until(flight.driver.fetch_all(query)).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => statement = author.write(),
@@ -170,7 +179,7 @@ impl Lent {
 
     /// Sends a text of one or several statements unprepared: one round trip.
     pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<PgQueryResult, DbErr> {
-        let flight = self.in_flight()?;
+        let flight = self.statement(sql, None)?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let result = flight.wait.until(flight.driver.execute(query)).await;
         flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
@@ -178,40 +187,73 @@ impl Lent {
 
     /// Sends `BEGIN`, `COMMIT` and their kin: wharf's own words, which need no scan.
     pub(crate) async fn control(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
+        let flight = self.statement(sql, None).map_err(|_| sqlx::Error::PoolClosed)?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let result = flight.wait.until(flight.driver.execute(query)).await;
         flight.land(result).map(|_| ())
     }
 
-    fn send(
-        &mut self,
+    fn send<'a>(
+        &'a mut self,
         statement: Statement,
-    ) -> Result<(InFlight<'_>, Query<'static, Postgres, SqlxValues>), DbErr> {
+        author: Author<'a>,
+    ) -> Result<(InFlight<'a>, Query<'static, Postgres, SqlxValues>), DbErr> {
         // Only who wants to be told of the statement pays for a copy of it.
         let watch = self.metric.clone().map(|callback| Watch {
             callback,
             statement: statement.clone(),
             started: Instant::now(),
         });
+        let mut flight = self.statement(&statement.sql, Some(author))?;
+        flight.watch = watch;
         let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
         let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
-        let mut flight = self.in_flight()?;
-        flight.watch = watch;
         Ok((flight, query))
     }
 
+    /// Something is about to be sent that is nobody's statement.
     pub(super) fn in_flight(&mut self) -> Result<InFlight<'_>, DbErr> {
-        let Some(Open { driver, cut, .. }) = &mut self.open else {
+        self.flight(|_, _| Ok(None))
+    }
+
+    /// A statement is about to be sent. An empty one is a ping.
+    pub(super) fn statement<'a>(
+        &'a mut self,
+        sql: &str,
+        author: Option<Author<'a>>,
+    ) -> Result<InFlight<'a>, DbErr> {
+        if sql.is_empty() || !self.pool.meter().monitor().is_enabled() {
+            return self.in_flight();
+        }
+        let wait = self.waited.take();
+        let in_transaction = self.state.in_transaction;
+        self.flight(|pool, Open { opened_at, repeats, .. }| {
+            let read_only = pool.connector.to.read_only;
+            let opened_at = *opened_at;
+            let context = Context { wait, in_transaction, read_only, opened_at, author };
+            let repeats = in_transaction.then_some(&mut **repeats);
+            Ok(Some(pool.meter().monitor().start(sql, context, repeats)?))
+        })
+    }
+
+    fn flight<'a>(
+        &'a mut self,
+        start: impl FnOnce(&'a Pool, &mut Open) -> Result<Option<Running<'a>>, Error>,
+    ) -> Result<InFlight<'a>, DbErr> {
+        let Lent { pool, open, state, .. } = self;
+        let Some(open) = open else {
             return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed));
         };
-        let wait = Wait { pool: &self.pool, cut };
-        if wait.cut.is_cut() {
-            self.state.broken = true;
+        let pool: &Pool = pool;
+        if open.cut.is_cut() {
+            state.broken = true;
+            let wait = Wait { pool, cut: &open.cut };
             return Err(DbErr::Conn(runtime(wait.was_cut())));
         }
-        self.state.in_flight = true;
-        Ok(InFlight { driver, state: &mut self.state, wait, watch: None })
+        let running = start(pool, open)?;
+        let Open { driver, cut, .. } = open;
+        state.in_flight = true;
+        Ok(InFlight { driver, state, wait: Wait { pool, cut }, running, watch: None })
     }
 
     /// A raw statement of the caller's is about to run: what it leaves behind, in a transaction
@@ -226,6 +268,7 @@ pub(super) struct InFlight<'a> {
     pub(super) driver: &'a mut PgConnection,
     state: &'a mut State,
     pub(super) wait: Wait<'a>,
+    running: Option<Running<'a>>,
     watch: Option<Watch>,
 }
 
@@ -274,7 +317,10 @@ fn inside(error: Error) -> sqlx::Error {
 }
 
 impl InFlight<'_> {
-    pub(super) fn land<T>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    pub(super) fn land<T: Ended>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        if let Some(running) = self.running {
+            running.end(&result);
+        }
         self.state.in_flight = false;
         self.state.streams = false;
         if let Err(error) = &result {
@@ -345,10 +391,14 @@ where
         let mut any = false;
         loop {
             lent.state.streams = true;
-            let (InFlight { driver, state, wait, watch }, query) = lent.send(statement.clone())?;
+            let (InFlight { driver, state, wait, mut running, watch }, query) =
+                lent.send(statement.clone(), Author::Caller(&statement))?;
+            if let Some(running) = &mut running {
+                running.streams();
+            }
             let mut rows = driver.fetch(query);
             let end = loop {
-                let next = wait.until(rows.try_next()).await;
+                let next = wait.until(next_row(&mut rows, &mut running)).await;
                 if let Ok(Some(row)) = next {
                     any = true;
                     yield QueryResult::from(row);
@@ -357,7 +407,7 @@ where
                 }
             };
             drop(rows);
-            let landed = InFlight { driver, state, wait, watch }.land(end);
+            let landed = InFlight { driver, state, wait, running, watch }.land(end);
             if landed.is_err() && !any && lent.heals().await {
                 continue;
             }
@@ -366,4 +416,23 @@ where
         }
     };
     stream.boxed()
+}
+
+/// The next row, while `running` takes the time.
+async fn next_row(
+    rows: &mut (impl Stream<Item = Result<PgRow, sqlx::Error>> + Unpin),
+    running: &mut Option<Running<'_>>,
+) -> Result<Option<PgRow>, sqlx::Error> {
+    let next = poll_fn(|context| {
+        let next = rows.poll_next_unpin(context);
+        if let (Poll::Pending, Some(running)) = (&next, &mut *running) {
+            running.waits();
+        }
+        next
+    });
+    let next = next.await.transpose();
+    if let Some(running) = running {
+        running.came(matches!(next, Ok(Some(_))));
+    }
+    next
 }

@@ -32,7 +32,10 @@ pub(crate) use sea_orm::SeaOrm;
 use slot::Slot;
 pub use stats::PoolStats;
 
-use crate::error::{ConnectError, CutOff, Error, PoolTimeout};
+use crate::{
+    error::{ConnectError, CutOff, Error, PoolTimeout},
+    monitor::PoolMeter,
+};
 
 /// How long what was cut off at the end of a drain may take to come back.
 const CUT_MAY_TAKE: Duration = Duration::from_secs(1);
@@ -67,6 +70,15 @@ impl Pool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn meter(&self) -> &PoolMeter {
+        &self.connector.meter
+    }
+
+    fn sample(&self) {
+        let sample = self.queue().sample();
+        self.meter().tick(sample);
+    }
+
     pub(crate) fn name(&self) -> String {
         self.connector.to.name.to_string()
     }
@@ -85,7 +97,10 @@ impl Pool {
             return Box::pin(self.lend_the_only_one(purpose, now)).await;
         }
         match self.next(purpose, now)? {
-            Turn::Now(lent) if lent.is_ready() => Ok(lent),
+            Turn::Now(lent) if lent.is_ready() => {
+                self.meter().lent(Duration::ZERO);
+                Ok(lent)
+            }
             // What is rare has its state on the heap: every statement's future has room for it else.
             turn => Box::pin(self.get(turn, purpose, now)).await,
         }
@@ -121,6 +136,9 @@ impl Pool {
             if let Some(mut lent) = lent
                 && lent.make_ready(deadline).await
             {
+                let waited = started.elapsed();
+                self.meter().lent(waited);
+                lent.waited(waited);
                 return Ok(lent);
             }
             turn = self.next(purpose, Instant::now())?;
@@ -152,6 +170,7 @@ impl Pool {
     /// Why somebody who waited as long as `pool_timeout` got no connection.
     fn explain(&self, started: Instant) -> Error {
         let (waited, database) = (started.elapsed(), self.name());
+        self.meter().timed_out(waited);
         let queue = self.queue();
         // Where there could be more connections, not the pool is too small: the server is what the
         // reader has to know about.
@@ -172,6 +191,7 @@ impl Pool {
     fn take_back(self: &Arc<Pool>, mut open: Open) {
         let now = Instant::now();
         open.last_used = now;
+        self.given_back(&mut open, now);
         let place = self.queue().place(open, now);
         self.settle(place);
     }
@@ -195,8 +215,16 @@ impl Pool {
         }
     }
 
+    fn given_back(&self, open: &mut Open, now: Instant) {
+        if let Some(lent_at) = open.lent_at.take() {
+            self.meter().given_back(lent_at, now);
+        }
+        open.repeats.end("one session", open.opened_at.take());
+    }
+
     /// Closes a connection.
-    fn discard(self: &Arc<Pool>, open: Open) {
+    fn discard(self: &Arc<Pool>, mut open: Open) {
+        self.given_back(&mut open, Instant::now());
         self.queue().remove(&open);
         drop(open);
         self.open_more();

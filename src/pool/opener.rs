@@ -91,6 +91,7 @@ impl Pool {
             queue.opening -= usize::from(!goes_on);
             (told, goes_on, attempts == 1 && needed)
         };
+        self.sample();
         if waited_for {
             tracing::warn!(%error, "tried again until it goes well");
         }

@@ -11,6 +11,7 @@ use sqlx::{
 use crate::{
     config::{Address, DatabaseConfig, Role, SslMode},
     error::Error,
+    monitor::Monitor,
 };
 
 /// How the server looks after a client: whether it still is there while a statement runs, so that
@@ -44,6 +45,7 @@ pub(crate) struct ConnectTo {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) read_only: bool,
+    pub(crate) monitor: Arc<Monitor>,
 }
 
 impl ConnectTo {
@@ -51,16 +53,27 @@ impl ConnectTo {
         name: Arc<str>,
         config: Arc<DatabaseConfig>,
         read_only: bool,
+        monitor: Arc<Monitor>,
     ) -> Result<ConnectTo, Error> {
         match &config.address {
             Address::Host { host, port } => {
                 let (host, port) = (host.clone(), *port);
-                Ok(ConnectTo { name, config, host, port, read_only })
+                monitor.connects_to(&config, &host, port);
+                Ok(ConnectTo { name, config, host, port, read_only, monitor })
             }
             Address::PgServer => Err(Error::Internal {
                 database: name.to_string(),
                 reason: "the address of its server was not looked up".to_owned(),
             }),
+        }
+    }
+
+    /// What the pool goes by in metrics: its entry; the one that an entry which writes reads with has
+    /// a name of its own.
+    pub(super) fn pool_name(&self) -> String {
+        match self.read_only && !self.config.readonly {
+            true => format!("{}.reader", self.name),
+            false => self.name.to_string(),
         }
     }
 

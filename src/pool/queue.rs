@@ -16,7 +16,7 @@ use super::{
     checkout::{Checkout, Cut},
     connector::Open,
 };
-use crate::error::ConnectError;
+use crate::{error::ConnectError, monitor::Sample};
 
 /// How long a connection beyond `pool_size` may idle. Closing it at once would open another a
 /// moment later, a process of the server's each time, while more than `pool_size` are at work.
@@ -133,7 +133,7 @@ impl Queue {
         trusted_for: Option<Duration>,
         past: &mut Vec<Open>,
     ) -> Option<(Open, Check)> {
-        let open = loop {
+        let mut open = loop {
             let open = self.idle.pop()?;
             if !open.is_past(now) {
                 break open;
@@ -141,7 +141,7 @@ impl Queue {
             self.remove(&open);
             past.push(open);
         };
-        self.enter(&open, purpose, now);
+        self.enter(&mut open, purpose, now);
         let idle = now.saturating_duration_since(open.last_used);
         let ping = trusted_for.is_some_and(|trusted| idle > trusted)
             || self.suspect.is_some_and(|at| open.last_used <= at);
@@ -154,14 +154,15 @@ impl Queue {
         Check { ping: false, forget_statements }
     }
 
-    fn enter(&mut self, open: &Open, purpose: Purpose, now: Instant) {
+    fn enter(&mut self, open: &mut Open, purpose: Purpose, now: Instant) {
+        (open.lent_at, open.opened_at) = (Some(now), purpose.opened_at());
         if let Some(seat) = self.seats.get_mut(open.seat) {
             seat.checkout = Some(Checkout::new(purpose, now));
         }
     }
 
     /// `open` is used for something else from here on.
-    pub(super) fn enter_anew(&mut self, open: &Open, purpose: Purpose) {
+    pub(super) fn enter_anew(&mut self, open: &mut Open, purpose: Purpose) {
         self.enter(open, purpose, Instant::now());
     }
 
@@ -225,13 +226,13 @@ impl Queue {
     }
 
     /// Finds out who gets `open`, which has a seat and is clean.
-    pub(super) fn place(&mut self, open: Open, now: Instant) -> Place {
+    pub(super) fn place(&mut self, mut open: Open, now: Instant) -> Place {
         if self.closed || self.open() > self.limits.most || open.is_past(now) {
             return Place::Nowhere(open);
         }
         match self.next_waiter() {
             Some(waiter) => {
-                self.enter(&open, waiter.purpose, now);
+                self.enter(&mut open, waiter.purpose, now);
                 let check = self.check(&open);
                 Place::For(waiter, open, check)
             }
@@ -306,6 +307,17 @@ impl Queue {
     pub(super) fn cut_all(&self) -> usize {
         self.seats.iter().for_each(|(_, seat)| seat.cut.cut());
         self.seats.len()
+    }
+
+    pub(super) fn sample(&self) -> Sample {
+        Sample {
+            idle: self.idle.len(),
+            used: self.open() - self.idle.len(),
+            max: self.limits.most,
+            idle_max: self.limits.keep,
+            idle_min: self.limits.floor,
+            pending: self.waiting.len(),
+        }
     }
 
     pub(super) fn stats(&self) -> PoolStats {

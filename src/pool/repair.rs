@@ -9,10 +9,10 @@ use futures_util::FutureExt;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::{
-    Check, Lent, Purpose,
+    Check, Lent, Open, Purpose,
     lent::{State, Wait, gives_up},
 };
-use crate::sql::Leaves;
+use crate::{monitor::Context, sql::Leaves};
 
 /// Longest time for the ping of a connection that has idled; one that takes longer is replaced.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,6 +126,25 @@ impl Lent {
         in_transaction && only && self.claim.is_none()
     }
 
+    /// Ends the transaction without waiting for the answer. Whether that could be sent.
+    fn roll_back_unheard(&self, open: &mut Open) -> bool {
+        const ROLLBACK: &str = "ROLLBACK";
+        let monitor = self.pool.meter().monitor();
+        let context = Context {
+            wait: None,
+            in_transaction: true,
+            read_only: self.pool.connector.to.read_only,
+            opened_at: open.opened_at,
+            author: None,
+        };
+        let running = monitor.is_enabled().then(|| monitor.start(ROLLBACK, context, None));
+        let sent = send_rollback(&mut open.driver, ROLLBACK);
+        if let (true, Some(Ok(running))) = (sent, running) {
+            running.end(&Ok(()));
+        }
+        sent
+    }
+
     /// Puts the connection right off the caller's path, or closes it.
     fn repair_in_background(mut self, runtime: tokio::runtime::Handle) {
         let before = self.state;
@@ -135,7 +154,8 @@ impl Lent {
         if let Some(claim) = &self.claim {
             claim.ends_by_itself();
         }
-        if let Some(open) = &self.open {
+        if let Some(open) = &mut self.open {
+            self.pool.given_back(open, Instant::now());
             self.pool.queue().enter_anew(open, Purpose::CleanUp);
         }
         runtime.spawn(async move {
@@ -175,10 +195,10 @@ async fn forget(driver: &mut PgConnection) -> Result<(), sqlx::Error> {
     driver.clear_cached_statements().await
 }
 
-/// Sends ROLLBACK, and leaves its answer to be read by whoever uses the connection next, before
+/// Sends `sql`, and leaves its answer to be read by whoever uses the connection next, before
 /// their own: there is nothing in it that anybody waits for. Whether it was sent.
-fn send_rollback(driver: &mut PgConnection) -> bool {
-    let answered = driver.execute(sqlx::raw_sql("ROLLBACK")).now_or_never();
+fn send_rollback(driver: &mut PgConnection, sql: &'static str) -> bool {
+    let answered = driver.execute(sqlx::raw_sql(sql)).now_or_never();
     answered.is_none_or(|answer| answer.is_ok()) && !driver.should_flush()
 }
 
@@ -214,7 +234,7 @@ impl Drop for Lent {
             return self.pool.discard(open);
         };
         if self.rolls_back_when_dropped() {
-            return match send_rollback(&mut open.driver) {
+            return match self.roll_back_unheard(&mut open) {
                 true => self.pool.take_back(open),
                 false => self.pool.discard(open),
             };

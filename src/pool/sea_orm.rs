@@ -1,15 +1,19 @@
 //! SeaORM's own connection, over sqlx's pool, with the startup parameters that ours have.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::{ConnectTo, slot};
-use crate::error::{ConnectError, Error};
+use crate::{
+    error::{ConnectError, Error},
+    monitor::Monitor,
+};
 
 pub(crate) struct SeaOrm {
     pool: PgPool,
+    monitor: Arc<Monitor>,
 }
 
 impl SeaOrm {
@@ -31,11 +35,16 @@ impl SeaOrm {
         if let Some(slot) = slot {
             slot.give_to_sea_orm(&to.name, &pool)?;
         }
-        Ok(SeaOrm { pool })
+        Ok(SeaOrm { pool, monitor: Arc::clone(&to.monitor) })
     }
 
     pub(crate) fn connection(&self) -> DatabaseConnection {
-        SqlxPostgresConnector::from_sqlx_postgres_pool(self.pool.clone())
+        let mut connection = SqlxPostgresConnector::from_sqlx_postgres_pool(self.pool.clone());
+        if self.monitor.is_enabled() {
+            let monitor = Arc::clone(&self.monitor);
+            connection.set_metric_callback(move |info| monitor.sea_orm(info));
+        }
+        connection
     }
 
     pub(crate) fn is_closed(&self) -> bool {

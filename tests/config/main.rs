@@ -12,6 +12,7 @@ mod entries;
 mod forms;
 mod includes;
 mod mistakes;
+mod monitor;
 mod overrides;
 mod properties;
 mod python;

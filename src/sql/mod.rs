@@ -1,4 +1,8 @@
-//! SQL as text: quoting (the only copy), and what a statement's first word says about it.
+//! SQL as text: quoting (the only copy), and what its words say about it.
+
+mod tokens;
+
+pub(crate) use tokens::{Token, Tokens};
 
 /// `name` as an SQL identifier, whatever it holds.
 ///
@@ -22,17 +26,17 @@ pub(crate) fn quote_literal(text: &str) -> String {
 /// Savepoints (`SAVEPOINT`, `RELEASE`, `ROLLBACK TO`) stay inside the transaction and are let
 /// through. Looks at every statement of a text that holds several.
 pub(crate) fn controls_transaction(sql: &str) -> Option<&'static str> {
-    let mut words = Words::new(sql);
+    let mut tokens = Tokens::new(sql);
     let mut first = true;
     let mut function_body = false;
     let mut creating = false;
-    while let Some(token) = words.next() {
-        match token {
-            Token::End => {
+    while let Some(token) = tokens.next() {
+        match (token, token.word()) {
+            (Token::End, _) => {
                 first = true;
                 creating = creating && function_body;
             }
-            Token::Word(word) if first => {
+            (_, Some(word)) if first => {
                 first = false;
                 if function_body {
                     // The statements of `BEGIN ATOMIC … END` are the function's, not ours.
@@ -40,24 +44,21 @@ pub(crate) fn controls_transaction(sql: &str) -> Option<&'static str> {
                     continue;
                 }
                 creating = is(word, "CREATE");
-                let rest = words.clone();
+                let rest = tokens.clone();
                 if let Some(control) = control_word(word, rest) {
                     return Some(control);
                 }
             }
-            Token::Word(word) => function_body |= creating && is(word, "ATOMIC"),
-            Token::Other => first = false,
+            (_, Some(word)) => function_body |= creating && is(word, "ATOMIC"),
+            _ => first = false,
         }
     }
     None
 }
 
-fn control_word(word: &str, mut rest: Words<'_>) -> Option<&'static str> {
+fn control_word(word: &str, mut rest: Tokens<'_>) -> Option<&'static str> {
     const CONTROL: [&str; 6] = ["BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK"];
-    let mut second = || match rest.next() {
-        Some(Token::Word(word)) => Some(word),
-        _ => None,
-    };
+    let mut second = || rest.next().and_then(Token::word);
     if is(word, "PREPARE") {
         return second()
             .is_some_and(|word| is(word, "TRANSACTION"))
@@ -95,10 +96,10 @@ pub(crate) fn leaves_behind(sql: &str) -> Leaves {
     const MORE: [&str; 6] = ["BEGIN", "START", "PREPARE", "DEALLOCATE", "DISCARD", "LOAD"];
     let any = |of: &[&str], word: &str| of.iter().any(|one| is(word, one));
     let mut leaves = Leaves::Nothing;
-    let mut words = Words::new(sql);
+    let mut tokens = Tokens::new(sql);
     let (mut first, mut creates, mut into) = (true, false, false);
-    while let Some(token) = words.next() {
-        let Token::Word(word) = token else {
+    while let Some(token) = tokens.next() {
+        let Some(word) = token.word() else {
             first = matches!(token, Token::End);
             into = false;
             continue;
@@ -108,8 +109,11 @@ pub(crate) fn leaves_behind(sql: &str) -> Leaves {
             creates = is(word, "CREATE");
             // SET LOCAL and its kin end with the transaction that they stand in.
             let ends = is(word, "SET")
-                && matches!(words.clone().next(), Some(Token::Word(what))
-                    if any(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], what));
+                && tokens
+                    .clone()
+                    .next()
+                    .and_then(Token::word)
+                    .is_some_and(|what| any(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], what));
             if any(&MORE, word) {
                 leaves = Leaves::More;
             } else if any(&SETTINGS, word) && !ends {
@@ -130,155 +134,17 @@ pub(crate) fn leaves_behind(sql: &str) -> Leaves {
 /// Whether a statement that a query builder made can only read: a `SELECT` that changes no
 /// setting on its way.
 pub(crate) fn only_reads(sql: &str) -> bool {
-    let mut words = Words::new(sql).filter(|token| *token != Token::End);
-    matches!(words.next(), Some(Token::Word(word)) if is(word, "SELECT"))
+    let first = Tokens::new(sql).find(|token| *token != Token::End);
+    first.and_then(Token::word).is_some_and(|word| is(word, "SELECT"))
         && leaves_behind(sql) == Leaves::Nothing
 }
 
-fn is(word: &str, keyword: &str) -> bool {
+pub(crate) fn is(word: &str, keyword: &str) -> bool {
     word.eq_ignore_ascii_case(keyword)
 }
 
 fn starts(word: &str, prefix: &str) -> bool {
     word.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Token<'a> {
-    /// A keyword or an identifier, quoted ones without their quotes.
-    Word(&'a str),
-    /// A literal, a number, an operator.
-    Other,
-    /// `;`
-    End,
-}
-
-/// PostgreSQL's lexical rules as far as they decide where a statement ends and what is a word.
-#[derive(Clone)]
-struct Words<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Words<'a> {
-    fn new(sql: &'a str) -> Self {
-        Self { rest: sql }
-    }
-
-    /// Takes `len` bytes off the front; the rest of the text where there are not that many.
-    fn take(&mut self, len: usize) -> &'a str {
-        let (taken, rest) = self.rest.split_at_checked(len).unwrap_or((self.rest, ""));
-        self.rest = rest;
-        taken
-    }
-
-    fn skip_line_comment(&mut self) {
-        let len = self.rest.find(['\n', '\r']).unwrap_or(self.rest.len());
-        self.take(len);
-    }
-
-    fn skip_block_comment(&mut self) {
-        let mut depth = 0usize;
-        loop {
-            let opens = self.rest.starts_with("/*");
-            if opens || self.rest.starts_with("*/") {
-                depth = if opens { depth + 1 } else { depth - 1 };
-                self.take(2);
-                if depth == 0 {
-                    return;
-                }
-            } else {
-                match self.rest.chars().next() {
-                    Some(char) => self.take(char.len_utf8()),
-                    None => return,
-                };
-            }
-        }
-    }
-
-    /// Takes a quoted text from its opening quote on and gives what is between the quotes.
-    fn take_quoted(&mut self, quote: char, backslash: bool) -> &'a str {
-        self.take(quote.len_utf8());
-        let text = self.rest;
-        let mut chars = text.char_indices().peekable();
-        while let Some((at, char)) = chars.next() {
-            if backslash && char == '\\' {
-                chars.next();
-            } else if char == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
-                self.take(at + quote.len_utf8());
-                return text.get(..at).unwrap_or_default();
-            }
-        }
-        self.rest = "";
-        text
-    }
-
-    /// Takes `$tag$ … $tag$`, or just the `$` where none opens.
-    fn take_dollar(&mut self) {
-        let tag = self.rest.get(1..).and_then(|after| {
-            let len = after.find('$')?;
-            let name = after.get(..len)?;
-            let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_');
-            let digit = name.starts_with(|c: char| c.is_ascii_digit());
-            (plain && !digit).then_some(len + 2)
-        });
-        let Some(len) = tag else {
-            self.take(1);
-            return;
-        };
-        let tag = self.take(len);
-        match self.rest.find(tag) {
-            Some(at) => self.take(at + len),
-            None => self.take(self.rest.len()),
-        };
-    }
-}
-
-impl<'a> Iterator for Words<'a> {
-    type Item = Token<'a>;
-
-    fn next(&mut self) -> Option<Token<'a>> {
-        loop {
-            let char = self.rest.chars().next()?;
-            let mut ahead = self.rest.chars().skip(1);
-            match char {
-                // \u{b}: a vertical tab is white space to PostgreSQL, not to is_ascii_whitespace.
-                c if c.is_ascii_whitespace() || c == '\u{b}' => {
-                    self.take(1);
-                }
-                '-' if ahead.next() == Some('-') => self.skip_line_comment(),
-                '/' if ahead.next() == Some('*') => self.skip_block_comment(),
-                ';' => {
-                    self.take(1);
-                    return Some(Token::End);
-                }
-                '\'' => {
-                    self.take_quoted('\'', false);
-                    return Some(Token::Other);
-                }
-                'e' | 'E' if ahead.next() == Some('\'') => {
-                    self.take(1);
-                    self.take_quoted('\'', true);
-                    return Some(Token::Other);
-                }
-                '"' => return Some(Token::Word(self.take_quoted('"', false))),
-                '$' => {
-                    self.take_dollar();
-                    return Some(Token::Other);
-                }
-                c if c.is_alphabetic() || c == '_' => {
-                    let len = self
-                        .rest
-                        .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
-                        .unwrap_or(self.rest.len());
-                    return Some(Token::Word(self.take(len)));
-                }
-                c => {
-                    self.take(c.len_utf8());
-                    return Some(Token::Other);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

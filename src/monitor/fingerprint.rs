@@ -1,0 +1,378 @@
+//! What kind of statement a text is: its fingerprint, its operation, its main table.
+//!
+//! One pass over the text, without an allocation: it is taken at every statement. Lists fold as they
+//! are read. Each bracket has a running hash, and one of the item since its last comma; an item that
+//! comes to the same as the one before it takes the bracket's hash back to where that one ended.
+
+use std::fmt;
+
+use super::subject::Subject;
+use crate::sql::{Token, Tokens, is};
+
+/// What stands for a kind of statement: the same for texts that differ in literals, in the length of
+/// lists (`IN ($1, $2)`, `VALUES (…), (…)`), in case, white space and comments. The same in every
+/// process that runs this version of wharf.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub(super) u64);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a text says at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outline<'a> {
+    pub(super) fingerprint: Fingerprint,
+    /// Its command, in upper case; that of the main statement after `WITH`.
+    pub(super) operation: &'static str,
+    /// As written, quotes and schema included.
+    pub(super) table: Option<&'a str>,
+}
+
+pub(super) fn outline(sql: &str) -> Outline<'_> {
+    let mut scan = Scan::new(sql, None);
+    scan.run();
+    Outline {
+        fingerprint: Fingerprint(scan.frames[0].hash),
+        operation: scan.subject.operation,
+        table: scan.subject.table(sql),
+    }
+}
+
+/// The text with `?` for literals, `...` for what repeats itself in a list, and without comments; cut
+/// off after some 2,000 bytes.
+pub(super) fn normalized(sql: &str) -> String {
+    const MOST: usize = 2_000;
+    let mut scan = Scan::new(sql, Some(String::with_capacity(sql.len().min(MOST))));
+    scan.most = MOST;
+    scan.run();
+    scan.text.unwrap_or_default()
+}
+
+/// Brackets inside brackets that are told apart; deeper ones are read as they stand.
+const DEEPEST: usize = 16;
+
+/// A bracket.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// Of all that is in it so far.
+    hash: u64,
+    /// What that was before the last comma.
+    before_comma: u64,
+    /// Of what came since the last comma.
+    item: u64,
+    /// Of what was between the last two commas.
+    last_item: u64,
+    /// How long the text was before the last comma.
+    mark: usize,
+}
+
+const START: u64 = 0x9e37_79b9_7f4a_7c15;
+const COMMA: u64 = 1;
+const LITERAL: u64 = 2;
+const BRACKET: u64 = 3;
+/// No item comes to this but by a chance of one in 2⁶⁴.
+const NONE: u64 = 0;
+
+const EMPTY: Frame =
+    Frame { hash: START, before_comma: START, item: START, last_item: NONE, mark: 0 };
+
+fn mix(hash: u64, value: u64) -> u64 {
+    (hash.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95)
+}
+
+/// Upper and lower case give the same, and so does a quoted name that needed no quotes.
+fn word_hash(word: &str) -> u64 {
+    let mut chunks = word.as_bytes().chunks_exact(8);
+    // Of the characters of a word only `_` changes with this bit and is no letter; it becomes one
+    // that no word has.
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    let mut hash = mix(START, word.len() as u64);
+    for chunk in &mut chunks {
+        let chunk = chunk.try_into().map_or(0, u64::from_le_bytes);
+        hash = mix(hash, chunk | LOWER);
+    }
+    let rest = chunks.remainder().iter().fold(0, |rest, byte| rest << 8 | u64::from(*byte));
+    mix(hash, rest | LOWER)
+}
+
+fn quoted_hash(word: &str) -> u64 {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let hash = word_hash(word);
+    match word.bytes().all(plain) {
+        true => hash,
+        false => word.bytes().fold(hash, |hash, byte| mix(hash, u64::from(byte))),
+    }
+}
+
+struct Scan<'a> {
+    sql: &'a str,
+    tokens: Tokens<'a>,
+    frames: [Frame; DEEPEST],
+    depth: usize,
+    too_deep: usize,
+    subject: Subject<'a>,
+    /// Written only where somebody wants to read it.
+    text: Option<String>,
+    most: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn new(sql: &'a str, text: Option<String>) -> Scan<'a> {
+        Scan {
+            sql,
+            tokens: Tokens::new(sql),
+            frames: [EMPTY; DEEPEST],
+            depth: 0,
+            too_deep: 0,
+            subject: Subject::new(),
+            text,
+            most: usize::MAX,
+        }
+    }
+
+    fn run(&mut self) {
+        let mut last = None;
+        let mut last_end = 0;
+        while let Some(token) = self.tokens.next() {
+            let span = self.tokens.span();
+            if self.is_sign(token, last) {
+                // A sign before a number is part of the number.
+                continue;
+            }
+            let named = self.subject.see(token, span, self.depth);
+            if self.text.is_some() {
+                self.write(token, named, span, last_end);
+                if self.text.as_ref().is_some_and(|text| text.len() >= self.most) {
+                    return self.cut_off();
+                }
+            }
+            self.take(token, named);
+            last = Some(token);
+            last_end = span.1;
+        }
+        self.subject.end();
+        while self.depth > 0 {
+            self.close();
+        }
+    }
+
+    fn is_sign(&self, token: Token<'_>, last: Option<Token<'_>>) -> bool {
+        let operand =
+            |last| !matches!(last, Token::Open | Token::Comma | Token::Other(_) | Token::End);
+        matches!(token, Token::Other(b'-' | b'+'))
+            && last.is_some_and(|last| !operand(last))
+            && self.tokens.clone().next() == Some(Token::Literal)
+    }
+
+    /// `named`: the token is a name that somebody made up on the way.
+    fn take(&mut self, token: Token<'_>, named: bool) {
+        match token {
+            _ if named => self.add(LITERAL),
+            Token::Word(word) => {
+                self.add(word_hash(word));
+                if is(word, "VALUES") {
+                    // Rows are items of their own.
+                    let frame = &mut self.frames[self.depth];
+                    (frame.item, frame.last_item) = (START, NONE);
+                }
+            }
+            Token::Quoted(word) => self.add(quoted_hash(word)),
+            Token::Literal | Token::Parameter => self.add(LITERAL),
+            Token::Open if self.depth + 1 < DEEPEST => {
+                self.depth += 1;
+                self.frames[self.depth] = EMPTY;
+            }
+            Token::Open => {
+                self.too_deep += 1;
+                self.add(BRACKET);
+            }
+            Token::Close if self.too_deep > 0 => {
+                self.too_deep -= 1;
+                self.add(BRACKET);
+            }
+            Token::Close if self.depth > 0 => self.close(),
+            Token::Close => self.add(BRACKET),
+            Token::Comma => {
+                let mark = self.text.as_ref().map_or(0, |text| text.len().saturating_sub(1));
+                let frame = &mut self.frames[self.depth];
+                frame.before_comma = frame.hash;
+                frame.hash = mix(frame.hash, COMMA);
+                (frame.last_item, frame.item) = (frame.item, START);
+                frame.mark = mark;
+            }
+            Token::End => {
+                self.add(u64::from(b';'));
+                let frame = &mut self.frames[self.depth];
+                (frame.item, frame.last_item) = (START, NONE);
+            }
+            Token::Other(byte) => self.add(u64::from(byte)),
+        }
+    }
+
+    fn close(&mut self) {
+        let inside = self.frames[self.depth].hash;
+        self.depth -= 1;
+        self.add(mix(BRACKET, inside));
+    }
+
+    fn add(&mut self, value: u64) {
+        let frame = &mut self.frames[self.depth];
+        frame.hash = mix(frame.hash, value);
+        frame.item = mix(frame.item, value);
+        if frame.item == frame.last_item {
+            frame.hash = frame.before_comma;
+            if let Some(text) = &mut self.text {
+                text.truncate(frame.mark);
+                if !text.ends_with("...") {
+                    text.push_str(", ...");
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, token: Token<'_>, named: bool, span: (usize, usize), last_end: usize) {
+        let Some(text) = &mut self.text else { return };
+        if span.0 > last_end && !text.is_empty() {
+            text.push(' ');
+        }
+        match token {
+            Token::Literal => text.push('?'),
+            _ if named => text.push('?'),
+            _ => text.push_str(self.sql.get(span.0..span.1).unwrap_or_default()),
+        }
+    }
+
+    fn cut_off(&mut self) {
+        let Some(text) = &mut self.text else { return };
+        while text.len() > self.most || !text.is_char_boundary(text.len()) {
+            text.pop();
+        }
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(texts: &[&str]) {
+        let first = outline(texts[0]).fingerprint;
+        for text in texts {
+            assert_eq!(outline(text).fingerprint, first, "{text}\nis not\n{}", texts[0]);
+        }
+    }
+
+    fn distinct(texts: &[&str]) {
+        let mut seen = std::collections::HashMap::new();
+        for text in texts {
+            if let Some(other) = seen.insert(outline(text).fingerprint, text) {
+                panic!("the same: {text}\nand: {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn literals_case_space_and_comments_make_no_difference() {
+        same(&[
+            "SELECT a FROM t WHERE b = $1",
+            "select  A from\n\tT where B=$2 ",
+            "SELECT a FROM t WHERE b = 'x'",
+            "SELECT a FROM t WHERE b = -17.5e3",
+            "SELECT /* who */ \"a\" FROM \"t\" WHERE b = $$x$$ -- done",
+        ]);
+        same(&["SELECT a - 1", "SELECT a - 2"]);
+    }
+
+    #[test]
+    fn lists_of_any_length_are_one() {
+        same(&[
+            "SELECT a FROM t WHERE b IN ($1)",
+            "SELECT a FROM t WHERE b IN ($1, $2)",
+            "SELECT a FROM t WHERE b IN (1, -2, 3, 4)",
+        ]);
+        same(&[
+            "INSERT INTO t (a, b) VALUES ($1, $2) RETURNING id",
+            "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) RETURNING id",
+            "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4), ($5, $6) RETURNING id",
+        ]);
+        same(&[
+            "INSERT INTO t VALUES ($1, CAST($2 AS \"mood\"))",
+            "INSERT INTO t VALUES ($1, CAST($2 AS \"mood\")), ($3, CAST($4 AS \"mood\"))",
+        ]);
+        same(&[
+            "SELECT x WHERE (a, b) IN (($1, $2))",
+            "SELECT x WHERE (a, b) IN (($1, $2), ($3, $4))",
+        ]);
+        same(&["SELECT ARRAY[1::int]", "SELECT ARRAY[1::int, 2::int, 3::int]"]);
+    }
+
+    #[test]
+    fn what_differs_is_told_apart() {
+        distinct(&[
+            "SELECT a FROM t WHERE b = $1",
+            "SELECT a FROM t WHERE b > $1",
+            "SELECT a FROM t WHERE b = $1 LIMIT 1",
+            "SELECT a FROM u WHERE b = $1",
+            "SELECT c FROM t WHERE b = $1",
+            "SELECT a, c FROM t WHERE b = $1",
+            "SELECT (a) FROM t WHERE b = $1",
+            "DELETE FROM t WHERE b = $1",
+            "SELECT a FROM \"T\" WHERE b = $1",
+            "SELECT a FROM t WHERE b = $1; SELECT 1",
+            "SELECT f(a, b)",
+            "SELECT f(b, a)",
+            "SELECT f((a), b)",
+            "SELECT f(a), b",
+        ]);
+        distinct(&["SELECT a_b", "SELECT ab", "SELECT a$b", "SELECT abcdefgh", "SELECT abcdefg_"]);
+    }
+
+    #[test]
+    fn savepoints_are_one_whatever_their_names() {
+        same(&["SAVEPOINT wharf_1", "SAVEPOINT wharf_2", "savepoint x"]);
+        same(&["ROLLBACK TO SAVEPOINT wharf_1", "ROLLBACK TO SAVEPOINT wharf_2"]);
+        distinct(&["ROLLBACK", "ROLLBACK TO SAVEPOINT a", "RELEASE SAVEPOINT a", "SAVEPOINT a"]);
+        assert_eq!(normalized("RELEASE SAVEPOINT wharf_7"), "RELEASE SAVEPOINT ?");
+    }
+
+    #[test]
+    fn the_text_shows_the_first_of_a_list() {
+        assert_eq!(
+            normalized("SELECT \"a\",  b FROM t -- x\n WHERE b IN ($1, $2, $3) AND c = 'x'"),
+            "SELECT \"a\", b FROM t WHERE b IN ($1, ...) AND c = ?"
+        );
+        assert_eq!(
+            normalized("INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c') RETURNING id"),
+            "INSERT INTO t VALUES (?, ...), ... RETURNING id"
+        );
+        let columns: Vec<_> = (0..3_000).map(|n| format!("aé{n}")).collect();
+        let long = format!("SELECT {}", columns.join(", "));
+        let text = normalized(&long);
+        assert!(text.len() <= 2_010 && text.ends_with('…'), "{}", text.len());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE0-9. \\\\\n\u{b}é(),]{0,80}") {
+            let _ = (outline(&sql), normalized(&sql));
+        }
+
+        #[test]
+        fn a_list_of_any_length_gives_the_same(n in 1usize..200) {
+            let list = vec!["$1"; n].join(", ");
+            let rows = vec![format!("({list}, 'x')"); n].join(",");
+            let sql = format!("INSERT INTO t VALUES {rows} ON CONFLICT DO NOTHING");
+            let one = outline("INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING");
+            assert_eq!(outline(&sql), one);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Metrics, under OpenTelemetry's names, through the crate `metrics`.
+//!
+//! Keys are made once for each operation and table, hash included; the recorder is asked for its
+//! handle at every statement, because one that is installed later is to be served as well.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use metrics::{Key, KeyName, Label, Level, Metadata, SharedString, Unit, with_recorder};
+
+use super::{Digest, Outcome, StatementEvent, subject::OTHER};
+use crate::config::DatabaseConfig;
+
+/// Bounds, in seconds, for every histogram of wharf's that is a time: OpenTelemetry's.
+pub const DURATION_BUCKETS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+/// Bounds for `db.client.response.returned_rows`: OpenTelemetry's.
+pub const ROWS_BUCKETS: [f64; 13] =
+    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0];
+
+/// Tables that metrics are labelled with, of one database; with more, the others are `_OTHER`. Labels
+/// stay in a recorder for ever, and there are services that make a table a day or a tenant.
+const MOST_TABLES: usize = 200;
+
+/// SQLSTATEs that metrics are labelled with, likewise: a function may raise any.
+const MOST_SQLSTATES: usize = 100;
+
+pub(super) static METADATA: Metadata<'static> =
+    Metadata::new("wharf", Level::INFO, Some(module_path!()));
+
+pub(super) const OPERATION_DURATION: &str = "db.client.operation.duration";
+pub(super) const RETURNED_ROWS: &str = "db.client.response.returned_rows";
+pub(super) const SLOW_STATEMENTS: &str = "wharf.slow_statements";
+pub(super) const N_PLUS_ONE: &str = "wharf.n_plus_one";
+pub(super) const CONNECTION_COUNT: &str = "db.client.connection.count";
+pub(super) const CONNECTION_MAX: &str = "db.client.connection.max";
+pub(super) const CONNECTION_IDLE_MAX: &str = "db.client.connection.idle.max";
+pub(super) const CONNECTION_IDLE_MIN: &str = "db.client.connection.idle.min";
+pub(super) const PENDING_REQUESTS: &str = "db.client.connection.pending_requests";
+pub(super) const TIMEOUTS: &str = "db.client.connection.timeouts";
+pub(super) const CREATE_TIME: &str = "db.client.connection.create_time";
+pub(super) const WAIT_TIME: &str = "db.client.connection.wait_time";
+pub(super) const USE_TIME: &str = "db.client.connection.use_time";
+pub(super) const CONNECT_ERRORS: &str = "wharf.connect_errors";
+
+/// Tells the recorder that is installed what the metrics mean. Called whenever a database is first
+/// connected to; to be called again by whoever installs a recorder later.
+///
+/// | metric | kind, unit | labels besides `db.system.name` |
+/// |---|---|---|
+/// | `db.client.operation.duration` | histogram, s | `db.namespace`, `db.operation.name`, `db.collection.name`, `server.address`, `server.port`; of failures `error.type` (of dropped futures `dropped`) and `db.response.status_code` |
+/// | `db.client.response.returned_rows` | histogram, {row} | the same, without those of failures |
+/// | `wharf.slow_statements` | counter, {statement} | the same |
+/// | `wharf.n_plus_one` | counter, {statement} | the same |
+/// | `db.client.connection.count` | gauge, {connection} | `db.client.connection.pool.name`, `db.client.connection.state` (`idle`, `used`) |
+/// | `db.client.connection.max`, `.idle.max`, `.idle.min` | gauge, {connection} | `db.client.connection.pool.name` |
+/// | `db.client.connection.pending_requests` | gauge, {request} | the same |
+/// | `db.client.connection.timeouts` | counter, {timeout} | the same |
+/// | `db.client.connection.create_time`, `.wait_time`, `.use_time` | histogram, s | the same |
+/// | `wharf.connect_errors` | counter, {error} | the same, and `error.type` |
+///
+/// Gauges are sampled once a second while a pool has connections or is trying to open one. The pool
+/// of an entry has the entry's name; the one that it reads with, if it also writes, has `.reader`
+/// behind that. A recorder that renders `.` as `_` (Prometheus) makes `db_client_operation_duration`
+/// of the first.
+///
+/// Labels are bounded: the operation is one of PostgreSQL's commands, of tables 200 are told apart, of
+/// SQLSTATEs 100; others are `_OTHER`. Statements are no label.
+pub fn describe_metrics() {
+    with_recorder(|recorder| {
+        let histograms = [
+            (OPERATION_DURATION, Unit::Seconds, "Duration of database client operations."),
+            (RETURNED_ROWS, Unit::Count, "Rows that a statement returned."),
+            (CREATE_TIME, Unit::Seconds, "Time it took to open a connection."),
+            (WAIT_TIME, Unit::Seconds, "Time that a caller waited for a connection of the pool."),
+            (USE_TIME, Unit::Seconds, "Time between lending a connection and taking it back."),
+        ];
+        for (name, unit, text) in histograms {
+            recorder.describe_histogram(KeyName::from_const_str(name), Some(unit), text.into());
+        }
+        let gauges = [
+            (CONNECTION_COUNT, "Connections that are open, by state."),
+            (CONNECTION_MAX, "Most connections that there may be."),
+            (CONNECTION_IDLE_MAX, "Connections that are kept when they idle."),
+            (CONNECTION_IDLE_MIN, "Connections that are opened ahead."),
+            (PENDING_REQUESTS, "Callers that wait for a connection."),
+        ];
+        for (name, text) in gauges {
+            recorder.describe_gauge(KeyName::from_const_str(name), Some(Unit::Count), text.into());
+        }
+        let counters = [
+            (TIMEOUTS, "Callers that got no connection within pool_timeout."),
+            (SLOW_STATEMENTS, "Statements slower than slow_statement_threshold."),
+            (N_PLUS_ONE, "Statements that ran again and again in one session or scope."),
+            (CONNECT_ERRORS, "Connections that could not be opened."),
+        ];
+        for (name, text) in counters {
+            recorder.describe_counter(
+                KeyName::from_const_str(name),
+                Some(Unit::Count),
+                text.into(),
+            );
+        }
+    });
+}
+
+pub(super) fn record(key: &Key, time: Duration) {
+    with_recorder(|recorder| {
+        recorder.register_histogram(key, &METADATA).record(time.as_secs_f64())
+    });
+}
+
+pub(super) fn count(key: &Key) {
+    with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(1));
+}
+
+pub(super) fn set(key: &Key, value: usize) {
+    with_recorder(|recorder| recorder.register_gauge(key, &METADATA).set(value as f64));
+}
+
+/// Where statements go, in the labels of all of them.
+pub(super) struct Target {
+    pub(super) namespace: SharedString,
+    pub(super) address: SharedString,
+    pub(super) port: u16,
+}
+
+impl Target {
+    pub(super) fn new(config: &DatabaseConfig, host: &str, port: u16) -> Target {
+        let namespace = match &config.schema {
+            Some(schema) => format!("{}|{schema}", config.database),
+            None => config.database.clone(),
+        };
+        Target { namespace: namespace.into(), address: host.to_owned().into(), port }
+    }
+
+    fn labels(&self) -> Vec<Label> {
+        vec![
+            Label::from_static_parts("db.system.name", "postgresql"),
+            Label::new("db.namespace", self.namespace.clone()),
+            Label::new("server.address", self.address.clone()),
+            Label::new("server.port", self.port.to_string()),
+        ]
+    }
+}
+
+/// Those of one database.
+#[derive(Default)]
+pub(super) struct Meters {
+    meters: HashMap<(&'static str, Option<Arc<str>>), Arc<Meter>>,
+    tables: HashSet<Arc<str>>,
+    sqlstates: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Meters {
+    pub(super) fn get(&mut self, digest: &Digest, target: Option<&Target>) -> Arc<Meter> {
+        let operation = digest.operation();
+        let table = digest.shared_table().map(|table| match self.tables.get(table) {
+            Some(known) => Arc::clone(known),
+            None if self.tables.len() < MOST_TABLES => {
+                self.tables.insert(Arc::clone(table));
+                Arc::clone(table)
+            }
+            None => Arc::from(OTHER),
+        });
+        let make = || {
+            let mut labels = target.map(Target::labels).unwrap_or_default();
+            labels.push(Label::from_static_parts("db.operation.name", operation));
+            if let Some(table) = &table {
+                labels
+                    .push(Label::new("db.collection.name", SharedString::from(Arc::clone(table))));
+            }
+            Arc::new(Meter::new(labels, Arc::clone(&self.sqlstates)))
+        };
+        Arc::clone(self.meters.entry((operation, table.clone())).or_insert_with(make))
+    }
+}
+
+/// The metrics of one operation on one table.
+pub(super) struct Meter {
+    labels: Vec<Label>,
+    duration: Key,
+    rows: Key,
+    slow: Key,
+    n_plus_one: Key,
+    /// Those that have been seen in the database.
+    sqlstates: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Meter {
+    fn new(labels: Vec<Label>, sqlstates: Arc<Mutex<HashSet<String>>>) -> Meter {
+        let key = |name| Key::from_parts(KeyName::from_const_str(name), labels.clone());
+        Meter {
+            duration: key(OPERATION_DURATION),
+            rows: key(RETURNED_ROWS),
+            slow: key(SLOW_STATEMENTS),
+            n_plus_one: key(N_PLUS_ONE),
+            labels,
+            sqlstates,
+        }
+    }
+
+    pub(super) fn statement(&self, event: &StatementEvent<'_>) {
+        match event.outcome {
+            Outcome::Done => record(&self.duration, event.elapsed),
+            _ => self.failed(event),
+        }
+        if let (true, Some(rows)) = (event.returned, event.rows) {
+            with_recorder(|recorder| {
+                recorder.register_histogram(&self.rows, &METADATA).record(rows as f64);
+            });
+        }
+    }
+
+    fn failed(&self, event: &StatementEvent<'_>) {
+        let mut labels = self.labels.clone();
+        let (mut error_type, mut sqlstate) = (event.error_type(), event.sqlstate());
+        if sqlstate.is_some_and(|sqlstate| !self.knows(sqlstate)) {
+            (error_type, sqlstate) = (Some(OTHER), Some(OTHER));
+        }
+        if let Some(error_type) = error_type {
+            labels.push(Label::new("error.type", error_type.to_owned()));
+        }
+        if let Some(sqlstate) = sqlstate {
+            labels.push(Label::new("db.response.status_code", sqlstate.to_owned()));
+        }
+        let key = Key::from_parts(KeyName::from_const_str(OPERATION_DURATION), labels);
+        record(&key, event.elapsed);
+    }
+
+    fn knows(&self, sqlstate: &str) -> bool {
+        let mut known = self.sqlstates.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains(sqlstate)
+            || (known.len() < MOST_SQLSTATES && known.insert(sqlstate.to_owned()))
+    }
+
+    pub(super) fn slow(&self) {
+        count(&self.slow);
+    }
+
+    pub(super) fn n_plus_one(&self) {
+        count(&self.n_plus_one);
+    }
+}

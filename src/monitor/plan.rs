@@ -1,0 +1,134 @@
+//! How the server would go about a statement.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::table::Entry;
+use crate::sql::{Token, Tokens};
+
+/// In this time so many plans are asked for, of one kind of statement one.
+const WINDOW: Duration = Duration::from_secs(60);
+const MOST: u32 = 3;
+
+/// How the server would go about a statement that was slow: EXPLAIN, with the values of that statement,
+/// without running it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// What EXPLAIN said. Values in conditions are `?` unless `log_bind_values` is on.
+    pub text: String,
+    /// How long that statement took.
+    pub elapsed: Duration,
+    /// When it was asked for.
+    pub explained_at: SystemTime,
+}
+
+/// A statement that is to be explained.
+pub(crate) struct ToExplain {
+    pub(crate) statement: sea_orm::Statement,
+    entry: Arc<Entry>,
+    elapsed: Duration,
+}
+
+impl ToExplain {
+    /// Keeps its plan, and logs it.
+    pub(crate) fn explained(self, database: &str, lines: &[String], with_values: bool) {
+        let shown = |line: &String| if with_values { line.clone() } else { without_values(line) };
+        let text = lines.iter().map(shown).collect::<Vec<_>>().join("\n");
+        let fingerprint = self.entry.digest().fingerprint();
+        tracing::info!(database, %fingerprint, "the plan of a slow statement:\n{text}");
+        let plan = Plan { text, elapsed: self.elapsed, explained_at: SystemTime::now() };
+        *self.entry.plan() = Some(Arc::new(plan));
+    }
+}
+
+/// A line of a plan without the values in its condition. `(cost=…)` and counts are no values: what
+/// holds values is in brackets behind a colon.
+fn without_values(line: &str) -> String {
+    let Some((label, condition)) = line.split_once(": ") else { return line.to_owned() };
+    if label.contains("(cost=") || !condition.contains(['(', '\'']) {
+        return line.to_owned();
+    }
+    let mut shown = format!("{label}: ");
+    let mut tokens = Tokens::new(condition);
+    let mut last = 0;
+    while let Some(token) = tokens.next() {
+        let (start, end) = tokens.span();
+        shown.push_str(condition.get(last..start).unwrap_or_default());
+        match token {
+            Token::Literal => shown.push('?'),
+            _ => shown.push_str(condition.get(start..end).unwrap_or_default()),
+        }
+        last = end;
+    }
+    shown
+}
+
+/// Has slow statements explained, a few a minute at most.
+pub(crate) struct Explainer {
+    explain: Box<dyn Fn(ToExplain) + Send + Sync>,
+    window: Mutex<Window>,
+}
+
+#[derive(Default)]
+struct Window {
+    began: Option<Instant>,
+    asked: u32,
+}
+
+impl Explainer {
+    /// `explain` returns at once, and sees to it later.
+    pub(crate) fn new(explain: impl Fn(ToExplain) + Send + Sync + 'static) -> Explainer {
+        Explainer { explain: Box::new(explain), window: Mutex::default() }
+    }
+
+    pub(super) fn explain(
+        &self,
+        entry: &Arc<Entry>,
+        elapsed: Duration,
+        statement: impl Fn() -> Option<sea_orm::Statement>,
+    ) {
+        let known = entry
+            .plan()
+            .as_ref()
+            .is_some_and(|plan| plan.explained_at.elapsed().is_ok_and(|elapsed| elapsed < WINDOW));
+        if known || !self.may() {
+            return;
+        }
+        if let Some(statement) = statement() {
+            (self.explain)(ToExplain { statement, entry: Arc::clone(entry), elapsed });
+        }
+    }
+
+    fn may(&self) -> bool {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.began.is_none_or(|began| began.elapsed() >= WINDOW) {
+            *window = Window { began: Some(Instant::now()), asked: 0 };
+        }
+        window.asked += 1;
+        window.asked <= MOST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_taken_out_of_conditions_only() {
+        for (line, shown) in [
+            ("Index Scan using a_pkey on a  (cost=0.29..8.30 rows=1 width=4)", None),
+            ("  Workers Planned: 2", None),
+            ("  Index Cond: (id = 7)", Some("  Index Cond: (id = ?)")),
+            (
+                "  Filter: ((email = 'it''s'::text) AND (n > '-5'::integer))",
+                Some("  Filter: ((email = ?::text) AND (n > ?::integer))"),
+            ),
+            ("  Order By: (v <-> '[1,2]'::vector)", Some("  Order By: (v <-> ?::vector)")),
+        ] {
+            assert_eq!(without_values(line), shown.unwrap_or(line));
+        }
+    }
+}

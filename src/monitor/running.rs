@@ -1,0 +1,207 @@
+//! A statement under way.
+
+use std::{
+    panic::Location,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::postgres::{PgQueryResult, PgRow};
+
+#[cfg(feature = "tracing-spans")]
+use super::span::Span;
+use super::{Monitor, Outcome, StatementEvent, subject::OTHER, table::Entry};
+use crate::{author::Author, error::Error};
+
+/// What is around a statement.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) wait: Option<Duration>,
+    pub(crate) in_transaction: bool,
+    pub(crate) read_only: bool,
+    pub(crate) opened_at: Option<&'static Location<'static>>,
+    /// Who can write it once more; nobody wrote what wharf sends by itself.
+    pub(crate) author: Option<Author<'a>>,
+}
+
+/// A statement under way. Dropped before it was ended, it is told as dropped.
+pub(crate) struct Running<'a> {
+    monitor: &'a Monitor,
+    entry: Arc<Entry>,
+    context: Context<'a>,
+    started: Instant,
+    /// The time in which it waited for the server, where that is not all.
+    polled: Option<Polled>,
+    rows: Option<Rows>,
+    ended: bool,
+    #[cfg(feature = "tracing-spans")]
+    span: Span,
+}
+
+/// Rows of a statement.
+#[derive(Clone, Copy)]
+pub(crate) enum Rows {
+    Returned(u64),
+    Affected(u64),
+}
+
+/// What a statement gives when it has ended well.
+pub(crate) trait Ended {
+    fn rows(&self) -> Option<Rows>;
+}
+
+impl Ended for () {
+    fn rows(&self) -> Option<Rows> {
+        None
+    }
+}
+
+impl Ended for PgQueryResult {
+    fn rows(&self) -> Option<Rows> {
+        Some(Rows::Affected(self.rows_affected()))
+    }
+}
+
+impl Ended for Option<PgRow> {
+    fn rows(&self) -> Option<Rows> {
+        Some(Rows::Returned(u64::from(self.is_some())))
+    }
+}
+
+impl Ended for Vec<PgRow> {
+    fn rows(&self) -> Option<Rows> {
+        Some(Rows::Returned(self.len() as u64))
+    }
+}
+
+/// The time in which a stream waited for the server.
+#[derive(Clone, Copy)]
+struct Polled {
+    before: Duration,
+    since: Option<Instant>,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn new(
+        monitor: &'a Monitor,
+        entry: Arc<Entry>,
+        context: Context<'a>,
+    ) -> Running<'a> {
+        Running {
+            #[cfg(feature = "tracing-spans")]
+            span: Span::new(entry.digest(), monitor.target.get()),
+            monitor,
+            entry,
+            context,
+            started: Instant::now(),
+            polled: None,
+            rows: None,
+            ended: false,
+        }
+    }
+
+    /// It is one whose rows are read as they come: its reader's time is not its own.
+    pub(crate) fn streams(&mut self) {
+        self.polled = Some(Polled { before: Duration::ZERO, since: None });
+        self.rows = Some(Rows::Returned(0));
+    }
+
+    /// The server is waited for from here on.
+    pub(crate) fn waits(&mut self) {
+        if let Some(polled) = &mut self.polled
+            && polled.since.is_none()
+        {
+            polled.since = Some(Instant::now());
+        }
+    }
+
+    /// A stream's row, or its end, has come.
+    pub(crate) fn came(&mut self, row: bool) {
+        if let Some(polled) = &mut self.polled
+            && let Some(since) = polled.since.take()
+        {
+            polled.before += since.elapsed();
+        }
+        if let (true, Some(Rows::Returned(rows))) = (row, &mut self.rows) {
+            *rows += 1;
+        }
+    }
+
+    pub(crate) fn end<T: Ended>(mut self, result: &Result<T, sqlx::Error>) {
+        self.ended = true;
+        let sqlstate;
+        let outcome = match result {
+            Ok(value) => {
+                self.rows = value.rows().or(self.rows);
+                Outcome::Done
+            }
+            Err(error) => {
+                sqlstate = error.as_database_error().and_then(|error| error.code());
+                let sqlstate = sqlstate.as_deref();
+                Outcome::Failed { error_type: sqlstate.unwrap_or(error_type(error)), sqlstate }
+            }
+        };
+        self.tell(outcome);
+    }
+
+    fn tell(&self, outcome: Outcome<'_>) {
+        let now = Instant::now();
+        let span = now.saturating_duration_since(self.started);
+        let elapsed = match self.polled {
+            None => span,
+            Some(Polled { before, since }) => {
+                before + since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+            }
+        };
+        let (rows, returned) = match self.rows {
+            None => (None, false),
+            Some(Rows::Affected(rows)) => (Some(rows), false),
+            Some(Rows::Returned(rows)) => (Some(rows), true),
+        };
+        let Context { wait, in_transaction, read_only, opened_at, author } = self.context;
+        let event = StatementEvent {
+            database: &self.monitor.database,
+            digest: self.entry.digest(),
+            wait,
+            elapsed,
+            span,
+            rows,
+            returned,
+            outcome,
+            in_transaction,
+            read_only,
+            opened_at,
+        };
+        #[cfg(feature = "tracing-spans")]
+        self.span.end(&event);
+        self.monitor.tell(&self.entry, &event, now, || author.map(Author::write));
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tell(Outcome::Dropped);
+        }
+    }
+}
+
+fn error_type(error: &sqlx::Error) -> &'static str {
+    use sqlx::Error::{
+        ColumnDecode, Decode, Encode, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed,
+    };
+    match error {
+        Io(inside) => match inside.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(Error::NoAnswer { .. }) => "timeout",
+            Some(Error::Closed { .. }) => "closed",
+            _ => "connection",
+        },
+        PoolTimedOut => "timeout",
+        PoolClosed | WorkerCrashed => "closed",
+        Protocol(_) => "protocol",
+        Tls(_) => "tls",
+        Encode(_) => "encode",
+        Decode(_) | ColumnDecode { .. } => "decode",
+        _ => OTHER,
+    }
+}
