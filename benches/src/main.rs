@@ -12,6 +12,7 @@ mod history;
 mod machine;
 mod measure;
 mod memory;
+mod monitored;
 mod peers;
 mod ratios;
 mod run;

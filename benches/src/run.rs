@@ -10,8 +10,8 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    Args, figures::Figures, machine, memory::Resident, peers::Name, ratios, server::Server, table,
-    work::Work,
+    Args, figures::Figures, machine, memory::Resident, monitored::Monitored, peers::Name, ratios,
+    server::Server, table, work::Work,
 };
 
 /// What was measured: rounds of each work of each peer, by the number of tasks.
@@ -19,6 +19,7 @@ use crate::{
 pub struct Measured {
     rounds: BTreeMap<(Work, Name, usize), Vec<Figures>>,
     resident: Option<Resident>,
+    monitored: Vec<(Name, Monitored)>,
 }
 
 impl Measured {
@@ -49,6 +50,17 @@ pub async fn all(args: Args) -> Result<()> {
     );
     table::print(&measured);
     ratios::print(&measured);
+    if !measured.monitored.is_empty() {
+        println!("\n### {}, beside `enabled: false`\n", Work::Monitored.title());
+        println!(
+            "| looked at | op/s, of those without | goal | reached | CPU µs/op without | more |"
+        );
+        println!("|---|--:|--:|---|--:|--:|");
+    }
+    for (peer, monitored) in &measured.monitored {
+        let goal = if *peer == Name::WharfPrometheus { 0.93 } else { 0.97 };
+        monitored.row(peer.title(), goal);
+    }
     if let Some(resident) = measured.resident {
         println!("\n### {}\n\n{}", Work::Memory.title(), resident.told());
     }
@@ -64,7 +76,7 @@ async fn measured(args: &Args, server: &Server) -> Result<Measured> {
     let mut measured = Measured::default();
     for round in 0..args.rounds {
         eprintln!("round {} of {}", round + 1, args.rounds);
-        for work in works.iter().copied().filter(|work| *work != Work::Memory) {
+        for work in works.iter().copied().filter(|work| !work.is_apart()) {
             for tasks in args.tasks.iter().copied() {
                 for peer in turns(args, work, round) {
                     if peer.takes(tasks) {
@@ -76,6 +88,12 @@ async fn measured(args: &Args, server: &Server) -> Result<Measured> {
             }
         }
         server.tidy().await?;
+    }
+    if works.contains(&Work::Monitored) {
+        for peer in turns(args, Work::Monitored, 0) {
+            let line = child(server, peer, Work::Monitored, 8, 0)?;
+            measured.monitored.push((peer, line.parse()?));
+        }
     }
     if works.contains(&Work::Memory) {
         let line = child(server, Name::Wharf, Work::Memory, 8, 0)?;

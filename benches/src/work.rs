@@ -21,6 +21,7 @@ pub enum Work {
     // After those that only read: what it leaves dead in the table is vacuumed after the round.
     Write,
     Memory,
+    Monitored,
 }
 
 impl Work {
@@ -33,19 +34,29 @@ impl Work {
             Work::Entity => "`entity`: an entity by its primary key",
             Work::ReadOnly => "`read_only`: a read-only transaction with one look-up",
             Work::ReadOnlyStatement => "`read_only_statement`: a look-up on a read-only view",
+            Work::Monitored => "`monitored`: what it costs to look at statements",
             Work::Rows => "`rows`: 1,000 rows to models",
             Work::Write => "`write`: a transaction of an UPDATE and an INSERT, committed",
             Work::Memory => "`memory`: what 100,000 look-ups leave behind",
         }
     }
 
+    /// Measured once, in a way of its own.
+    pub fn is_apart(self) -> bool {
+        matches!(self, Work::Memory | Work::Monitored)
+    }
+
     pub fn peers(self) -> &'static [Name] {
-        use Name::{Pgbench, SeaOrm, SeaOrmTuned, Sqlx, TokioPostgres, Wharf, WharfReadOnly};
+        use Name::{
+            Pgbench, SeaOrm, SeaOrmTuned, Sqlx, TokioPostgres, Wharf, WharfPrometheus,
+            WharfReadOnly,
+        };
         match self {
             Work::Entity | Work::ReadOnly | Work::Write => {
                 &[Pgbench, TokioPostgres, Sqlx, SeaOrm, SeaOrmTuned, Wharf]
             }
             Work::Rows => &[TokioPostgres, Sqlx, SeaOrm, SeaOrmTuned, Wharf],
+            Work::Monitored => &[Wharf, WharfPrometheus],
             Work::ReadOnlyStatement => &[Wharf, WharfReadOnly],
             Work::Memory => &[Wharf],
         }
@@ -77,7 +88,7 @@ impl Change {
 /// Once, and whether it did what it is to do.
 pub async fn once<P: Peer>(peer: &P, work: Work) -> Result<()> {
     match work {
-        Work::Entity | Work::ReadOnlyStatement | Work::Memory => {
+        Work::Entity | Work::ReadOnlyStatement | Work::Monitored | Work::Memory => {
             let aid = fastrand::i32(1..=ACCOUNTS);
             ensure!(peer.entity(aid).await?.aid == aid, "another account than {aid}");
         }

@@ -14,11 +14,15 @@ pub struct Digest {
     text: Box<str>,
     operation: &'static str,
     table: Option<Arc<str>>,
+    controls_transaction: bool,
 }
 
 impl Digest {
     pub(super) fn new(sql: &str, outline: Outline<'_>) -> Digest {
+        const CONTROL: [&str; 8] =
+            ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
         Digest {
+            controls_transaction: CONTROL.contains(&outline.operation),
             fingerprint: outline.fingerprint,
             text: fingerprint::normalized(sql).into(),
             operation: outline.operation,
@@ -55,9 +59,7 @@ impl Digest {
 
     /// Whether it begins or ends a transaction or a part of one.
     pub(super) fn controls_transaction(&self) -> bool {
-        const CONTROL: [&str; 8] =
-            ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
-        CONTROL.contains(&self.operation)
+        self.controls_transaction
     }
 
     /// As spans are named by OpenTelemetry's conventions.

@@ -41,6 +41,7 @@ impl Figures {
         }
     }
 
+    #[inline]
     pub(super) fn record(&mut self, event: &StatementEvent<'_>, slow: bool, now: Instant) {
         self.calls += 1;
         match event.outcome {

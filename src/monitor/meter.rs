@@ -1,17 +1,16 @@
 //! Metrics, under OpenTelemetry's names, through the crate `metrics`.
 //!
-//! Keys are made once for each operation and table, hash included; the recorder is asked for its
-//! handle at every statement, because one that is installed later is to be served as well.
+//! Keys are made once for each operation and table, hash included.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use metrics::{Key, KeyName, Label, Level, Metadata, SharedString, Unit, with_recorder};
+use metrics::{Histogram, Key, KeyName, Label, Level, Metadata, SharedString, Unit, with_recorder};
 
-use super::{Digest, Outcome, StatementEvent, subject::OTHER};
+use super::{Digest, Outcome, StatementEvent, ledger::Recordings, subject::OTHER};
 use crate::config::DatabaseConfig;
 
 /// Bounds, in seconds, for every histogram of wharf's that is a time: OpenTelemetry's.
@@ -109,8 +108,64 @@ pub fn describe_metrics() {
 
 pub(super) fn record(key: &Key, time: Duration) {
     with_recorder(|recorder| {
-        recorder.register_histogram(key, &METADATA).record(time.as_secs_f64())
+        recorder.register_histogram(key, &METADATA).record(time.as_secs_f64());
     });
+}
+
+/// Which recorder is there, as far as one connection has looked.
+///
+/// Asking a recorder for its handle of a histogram takes it a lock, a look-up and a count of references,
+/// which other threads want as well: so handles are kept. But one recorder may be installed after
+/// another, and in tests even where the other was: so they are asked for anew when its address is another,
+/// and after a second.
+#[derive(Default)]
+pub(super) struct Recorder {
+    address: usize,
+    looked: Option<Instant>,
+    /// Raised when handles are to be asked for anew.
+    epoch: u64,
+}
+
+const KEPT: Duration = Duration::from_secs(1);
+
+impl Recorder {
+    #[inline]
+    pub(super) fn look(&mut self, now: Instant) -> u64 {
+        let address = with_recorder(|recorder| std::ptr::from_ref(recorder).addr());
+        let kept = |looked| now.saturating_duration_since(looked) < KEPT;
+        if self.address != address || !self.looked.is_some_and(kept) {
+            (self.address, self.looked) = (address, Some(now));
+            self.epoch += 1;
+        }
+        self.epoch
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+/// A recorder's handle of one histogram, kept by who alone records by it.
+pub(super) struct Recording {
+    histogram: Histogram,
+    epoch: u64,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Recording { histogram: Histogram::noop(), epoch: 0 }
+    }
+}
+
+impl Recording {
+    #[inline]
+    pub(super) fn record(&mut self, epoch: u64, key: &Key, value: f64) {
+        if self.epoch != epoch {
+            self.histogram = with_recorder(|recorder| recorder.register_histogram(key, &METADATA));
+            self.epoch = epoch;
+        }
+        self.histogram.record(value);
+    }
 }
 
 pub(super) fn count(key: &Key) {
@@ -203,15 +258,19 @@ impl Meter {
         }
     }
 
-    pub(super) fn statement(&self, event: &StatementEvent<'_>) {
+    #[inline]
+    pub(super) fn statement(
+        &self,
+        event: &StatementEvent<'_>,
+        Recordings { duration, rows }: &mut Recordings,
+        epoch: u64,
+    ) {
         match event.outcome {
-            Outcome::Done => record(&self.duration, event.elapsed),
+            Outcome::Done => duration.record(epoch, &self.duration, event.elapsed.as_secs_f64()),
             _ => self.failed(event),
         }
-        if let (true, Some(rows)) = (event.returned, event.rows) {
-            with_recorder(|recorder| {
-                recorder.register_histogram(&self.rows, &METADATA).record(rows as f64);
-            });
+        if let (true, Some(number)) = (event.returned, event.rows) {
+            rows.record(epoch, &self.rows, number as f64);
         }
     }
 

@@ -34,6 +34,7 @@ mod digest;
 mod event;
 mod figures;
 mod fingerprint;
+mod ledger;
 mod meter;
 mod observer;
 mod plan;
@@ -59,6 +60,7 @@ use sea_orm::metric::Info;
 pub use digest::Digest;
 pub use event::{Outcome, StatementEvent};
 pub use fingerprint::Fingerprint;
+pub(crate) use ledger::Ledger;
 pub use meter::{DURATION_BUCKETS, ROWS_BUCKETS, describe_metrics};
 pub use observer::Observer;
 pub use plan::Plan;
@@ -73,6 +75,7 @@ use crate::{
     config::{DatabaseConfig, MonitorConfig},
     error::Error,
 };
+use ledger::Recordings;
 use meter::Target;
 use slow::SlowLog;
 use table::{Entry, Table};
@@ -178,13 +181,20 @@ impl Monitor {
     /// [`Error::NPlusOne`] where it is one of too many.
     pub(crate) fn start<'a>(
         &'a self,
+        ledger: &'a mut Ledger,
         sql: &str,
         context: Context<'a>,
-        repeats: Option<&mut Repeats>,
     ) -> Result<Running<'a>, Error> {
-        let entry = self.entry(sql);
-        self.count(&entry, repeats, context.opened_at)?;
-        Ok(Running::new(self, entry, context))
+        let Ledger { known, repeats, recorder, .. } = ledger;
+        // The first statement begins when the connection is lent, which was a look.
+        let epoch = match context.wait {
+            Some(_) => recorder.epoch(),
+            None => recorder.look(context.started),
+        };
+        let kind = known.kind(sql, || self.entry(sql));
+        let repeats = context.in_transaction.then_some(repeats);
+        self.count(&kind.entry, repeats, context.opened_at)?;
+        Ok(Running::new(self, kind, epoch, context))
     }
 
     /// What SeaORM tells of a statement of its own connection.
@@ -202,18 +212,23 @@ impl Monitor {
             outcome,
             ..StatementEvent::new(&self.database, entry.digest())
         };
-        self.tell(&entry, &event, Instant::now(), || Some(info.statement.clone()));
+        // A handle of its own, which is asked for anew.
+        let (mut recordings, epoch) = (Recordings::default(), 1);
+        let statement = || Some(info.statement.clone());
+        self.tell(&entry, &mut recordings, epoch, &event, Instant::now(), statement);
     }
 
     /// A statement has ended. `statement` writes it with its values, where somebody wants them.
     fn tell(
         &self,
         entry: &Arc<Entry>,
+        recordings: &mut Recordings,
+        epoch: u64,
         event: &StatementEvent<'_>,
         now: Instant,
         statement: impl Fn() -> Option<sea_orm::Statement>,
     ) {
-        entry.meter().statement(event);
+        entry.meter().statement(event, recordings, epoch);
         let threshold = self.config.slow_statement_threshold;
         let slow = threshold.is_some_and(|threshold| event.elapsed > threshold);
         if !entry.record(event, slow, now) {

@@ -8,7 +8,7 @@ use std::{
 use metrics::{Key, KeyName, Label, SharedString};
 
 use super::{
-    Monitor,
+    Ledger, Monitor,
     meter::{
         self, CONNECT_ERRORS, CONNECTION_COUNT, CONNECTION_IDLE_MAX, CONNECTION_IDLE_MIN,
         CONNECTION_MAX, CREATE_TIME, PENDING_REQUESTS, TIMEOUTS, USE_TIME, WAIT_TIME,
@@ -94,19 +94,22 @@ impl PoolMeter {
         self.monitor.tick();
     }
 
-    pub(crate) fn lent(&self, wait: Duration) {
+    #[inline]
+    pub(crate) fn lent(&self, ledger: &mut Ledger, wait: Duration, now: Instant) {
         if self.monitor.is_enabled() {
-            meter::record(&self.wait, wait);
+            let epoch = ledger.recorder.look(now);
+            ledger.wait.record(epoch, &self.wait, wait.as_secs_f64());
             if let Some(observer) = self.monitor.observer() {
                 observer.lent(&self.name, wait);
             }
         }
     }
 
-    pub(crate) fn given_back(&self, lent_at: Instant, now: Instant) {
+    #[inline]
+    pub(crate) fn given_back(&self, ledger: &mut Ledger, lent_at: Instant, now: Instant) {
         if self.monitor.is_enabled() {
             let used = now.saturating_duration_since(lent_at);
-            meter::record(&self.in_use, used);
+            ledger.used.record(ledger.recorder.epoch(), &self.in_use, used.as_secs_f64());
             if let Some(observer) = self.monitor.observer() {
                 observer.given_back(&self.name, used);
             }

@@ -12,6 +12,7 @@ const KINDS: usize = 16;
 /// How often each statement ran in one session or scope. Allocates nothing.
 #[derive(Default)]
 pub(crate) struct Repeats {
+    any: bool,
     kinds: [Kind; KINDS],
 }
 
@@ -37,11 +38,15 @@ impl Repeats {
             *kind = Kind { fingerprint: Some(fingerprint), ..Kind::default() };
         }
         kind.count += 1;
+        self.any = true;
         kind
     }
 
     /// The session or scope is over: warns of those that ran too often, and begins anew.
     pub(crate) fn end(&mut self, what: &str, opened_at: Option<&'static Location<'static>>) {
+        if !std::mem::take(&mut self.any) {
+            return;
+        }
         for kind in &mut self.kinds {
             if kind.fingerprint.is_none() {
                 continue;

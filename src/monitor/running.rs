@@ -2,7 +2,6 @@
 
 use std::{
     panic::Location,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,12 +9,13 @@ use sqlx::postgres::{PgQueryResult, PgRow};
 
 #[cfg(feature = "tracing-spans")]
 use super::span::Span;
-use super::{Monitor, Outcome, StatementEvent, subject::OTHER, table::Entry};
+use super::{Monitor, Outcome, StatementEvent, ledger::Kind, subject::OTHER};
 use crate::{author::Author, error::Error};
 
 /// What is around a statement.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
+    pub(crate) started: Instant,
     pub(crate) wait: Option<Duration>,
     pub(crate) in_transaction: bool,
     pub(crate) read_only: bool,
@@ -27,9 +27,10 @@ pub(crate) struct Context<'a> {
 /// A statement under way. Dropped before it was ended, it is told as dropped.
 pub(crate) struct Running<'a> {
     monitor: &'a Monitor,
-    entry: Arc<Entry>,
+    kind: &'a mut Kind,
+    /// Which recorder was there when it began.
+    epoch: u64,
     context: Context<'a>,
-    started: Instant,
     /// The time in which it waited for the server, where that is not all.
     polled: Option<Polled>,
     rows: Option<Rows>,
@@ -82,18 +83,20 @@ struct Polled {
 }
 
 impl<'a> Running<'a> {
+    #[inline]
     pub(super) fn new(
         monitor: &'a Monitor,
-        entry: Arc<Entry>,
+        kind: &'a mut Kind,
+        epoch: u64,
         context: Context<'a>,
     ) -> Running<'a> {
         Running {
             #[cfg(feature = "tracing-spans")]
-            span: Span::new(entry.digest(), monitor.target.get()),
+            span: Span::new(kind.entry.digest(), monitor.target.get()),
             monitor,
-            entry,
+            kind,
+            epoch,
             context,
-            started: Instant::now(),
             polled: None,
             rows: None,
             ended: false,
@@ -102,7 +105,7 @@ impl<'a> Running<'a> {
 
     /// It is one whose rows are read as they come: its reader's time is not its own.
     pub(crate) fn streams(&mut self) {
-        self.polled = Some(Polled { before: Duration::ZERO, since: None });
+        self.polled = Some(Polled { before: Duration::ZERO, since: Some(self.context.started) });
         self.rows = Some(Rows::Returned(0));
     }
 
@@ -127,7 +130,8 @@ impl<'a> Running<'a> {
         }
     }
 
-    pub(crate) fn end<T: Ended>(mut self, result: &Result<T, sqlx::Error>) {
+    /// Gives the time at which it ended.
+    pub(crate) fn end<T: Ended>(mut self, result: &Result<T, sqlx::Error>) -> Instant {
         self.ended = true;
         let sqlstate;
         let outcome = match result {
@@ -141,12 +145,12 @@ impl<'a> Running<'a> {
                 Outcome::Failed { error_type: sqlstate.unwrap_or(error_type(error)), sqlstate }
             }
         };
-        self.tell(outcome);
+        self.tell(outcome)
     }
 
-    fn tell(&self, outcome: Outcome<'_>) {
+    fn tell(&mut self, outcome: Outcome<'_>) -> Instant {
         let now = Instant::now();
-        let span = now.saturating_duration_since(self.started);
+        let span = now.saturating_duration_since(self.context.started);
         let elapsed = match self.polled {
             None => span,
             Some(Polled { before, since }) => {
@@ -158,10 +162,11 @@ impl<'a> Running<'a> {
             Some(Rows::Affected(rows)) => (Some(rows), false),
             Some(Rows::Returned(rows)) => (Some(rows), true),
         };
-        let Context { wait, in_transaction, read_only, opened_at, author } = self.context;
+        let Context { wait, in_transaction, read_only, opened_at, author, .. } = self.context;
+        let Kind { entry, recordings } = &mut *self.kind;
         let event = StatementEvent {
             database: &self.monitor.database,
-            digest: self.entry.digest(),
+            digest: entry.digest(),
             wait,
             elapsed,
             span,
@@ -174,7 +179,8 @@ impl<'a> Running<'a> {
         };
         #[cfg(feature = "tracing-spans")]
         self.span.end(&event);
-        self.monitor.tell(&self.entry, &event, now, || author.map(Author::write));
+        self.monitor.tell(entry, recordings, self.epoch, &event, now, || author.map(Author::write));
+        now
     }
 }
 

@@ -124,6 +124,7 @@ impl Entry {
     }
 
     /// Adds a statement to the figures; whether they are in the table.
+    #[inline]
     pub(super) fn record(&self, event: &StatementEvent<'_>, slow: bool, now: Instant) -> bool {
         self.figures().record(event, slow, now);
         self.listed.load(Ordering::Acquire)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{Database, Pg};
 use crate::{
@@ -20,9 +20,15 @@ const MAY_TAKE: Duration = Duration::from_secs(5);
 /// Explains on tasks of their own, while `database` is there.
 pub(super) fn explainer(database: &Weak<Database>, config: &MonitorConfig) -> Explainer {
     let (database, with_values) = (Weak::clone(database), config.log_bind_values);
+    let turn = Arc::new(Mutex::new(()));
     Explainer::new(move |asked| {
         if let (Some(database), Ok(runtime)) = (database.upgrade(), Handle::try_current()) {
-            runtime.spawn(explain(database, asked, with_values));
+            let turn = Arc::clone(&turn);
+            runtime.spawn(async move {
+                // By one connection, however many ask.
+                let _turn = turn.lock().await;
+                explain(database, asked, with_values).await;
+            });
         }
     })
 }

@@ -15,7 +15,7 @@ use super::{ConnectTo, checkout::Cut, options};
 use crate::{
     config::Role,
     error::ConnectError,
-    monitor::{PoolMeter, Repeats},
+    monitor::{Ledger, PoolMeter},
 };
 
 /// A connection used within this time is lent as it is: it is far likelier to be alive than a
@@ -39,8 +39,7 @@ pub(crate) struct Open {
     /// Since when it is lent, and from where in the caller's code, if it is.
     pub(super) lent_at: Option<Instant>,
     pub(super) opened_at: Option<&'static Location<'static>>,
-    /// How often each statement ran while it has been lent.
-    pub(super) repeats: Box<Repeats>,
+    pub(super) ledger: Box<Ledger>,
     /// It has no prepared statement that is older.
     pub(super) prepares_since: Instant,
     close_at: Option<Instant>,
@@ -115,7 +114,7 @@ impl Connector {
             last_used: now,
             lent_at: None,
             opened_at: None,
-            repeats: Box::default(),
+            ledger: Box::default(),
             prepares_since: now,
             // `never` is a time beyond what the clock can hold.
             close_at: now.checked_add(life - jitter),

@@ -22,7 +22,7 @@ use super::{Check, Open, Pool, checkout::Cut, slot::Claim};
 use crate::{
     author::Author,
     error::Error,
-    monitor::{Context, Ended, Running},
+    monitor::{Context, Ended, Ledger, Running},
     sql::{self, Leaves},
 };
 
@@ -32,8 +32,8 @@ pub(crate) struct Lent {
     pub(super) open: Option<Open>,
     pub(super) check: Check,
     pub(super) state: State,
-    /// How long it was waited for; the first statement tells.
-    waited: Option<Duration>,
+    /// How long it was waited for, and when it came; the first statement tells, which begins then.
+    waited: Option<(Duration, Instant)>,
     metric: Option<MetricCallback>,
     pub(super) claim: Option<Claim>,
 }
@@ -61,12 +61,14 @@ pub(super) struct State {
     failed_by_chance: bool,
     /// The driver or the server has given it up.
     pub(super) broken: bool,
+    /// When its last statement ended, if that was looked at.
+    pub(super) ended_at: Option<Instant>,
 }
 
 impl Lent {
     pub(super) fn new(pool: Arc<Pool>, open: Open, check: Check) -> Lent {
-        let (state, waited) = (State::default(), Some(Duration::ZERO));
-        Lent { pool, open: Some(open), check, state, waited, metric: None, claim: None }
+        let state = State::default();
+        Lent { pool, open: Some(open), check, state, waited: None, metric: None, claim: None }
     }
 
     pub(super) fn with_claim(mut self, claim: Option<Claim>) -> Lent {
@@ -74,8 +76,11 @@ impl Lent {
         self
     }
 
-    pub(super) fn waited(&mut self, waited: Duration) {
-        self.waited = Some(waited);
+    pub(super) fn waited(&mut self, waited: Duration, now: Instant) {
+        if let Some(open) = &mut self.open {
+            self.pool.meter().lent(&mut open.ledger, waited, now);
+        }
+        self.waited = Some((waited, now));
     }
 
     /// Takes the connection out of it, whatever it is in.
@@ -225,20 +230,24 @@ impl Lent {
         if sql.is_empty() || !self.pool.meter().monitor().is_enabled() {
             return self.in_flight();
         }
-        let wait = self.waited.take();
-        let in_transaction = self.state.in_transaction;
-        self.flight(|pool, Open { opened_at, repeats, .. }| {
-            let read_only = pool.connector.to.read_only;
-            let opened_at = *opened_at;
-            let context = Context { wait, in_transaction, read_only, opened_at, author };
-            let repeats = in_transaction.then_some(&mut **repeats);
-            Ok(Some(pool.meter().monitor().start(sql, context, repeats)?))
-        })
+        let (wait, started) = match self.waited.take() {
+            Some((wait, came)) => (Some(wait), came),
+            None => (None, Instant::now()),
+        };
+        let context = Context {
+            started,
+            wait,
+            in_transaction: self.state.in_transaction,
+            read_only: self.pool.connector.to.read_only,
+            opened_at: self.open.as_ref().and_then(|open| open.opened_at),
+            author,
+        };
+        self.flight(|pool, ledger| Ok(Some(pool.meter().monitor().start(ledger, sql, context)?)))
     }
 
     fn flight<'a>(
         &'a mut self,
-        start: impl FnOnce(&'a Pool, &mut Open) -> Result<Option<Running<'a>>, Error>,
+        start: impl FnOnce(&'a Pool, &'a mut Ledger) -> Result<Option<Running<'a>>, Error>,
     ) -> Result<InFlight<'a>, DbErr> {
         let Lent { pool, open, state, .. } = self;
         let Some(open) = open else {
@@ -250,8 +259,8 @@ impl Lent {
             let wait = Wait { pool, cut: &open.cut };
             return Err(DbErr::Conn(runtime(wait.was_cut())));
         }
-        let running = start(pool, open)?;
-        let Open { driver, cut, .. } = open;
+        let Open { driver, cut, ledger, .. } = open;
+        let running = start(pool, ledger)?;
         state.in_flight = true;
         Ok(InFlight { driver, state, wait: Wait { pool, cut }, running, watch: None })
     }
@@ -319,7 +328,7 @@ fn inside(error: Error) -> sqlx::Error {
 impl InFlight<'_> {
     pub(super) fn land<T: Ended>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Some(running) = self.running {
-            running.end(&result);
+            self.state.ended_at = Some(running.end(&result));
         }
         self.state.in_flight = false;
         self.state.streams = false;

@@ -97,8 +97,8 @@ impl Pool {
             return Box::pin(self.lend_the_only_one(purpose, now)).await;
         }
         match self.next(purpose, now)? {
-            Turn::Now(lent) if lent.is_ready() => {
-                self.meter().lent(Duration::ZERO);
+            Turn::Now(mut lent) if lent.is_ready() => {
+                lent.waited(Duration::ZERO, now);
                 Ok(lent)
             }
             // What is rare has its state on the heap: every statement's future has room for it else.
@@ -136,9 +136,8 @@ impl Pool {
             if let Some(mut lent) = lent
                 && lent.make_ready(deadline).await
             {
-                let waited = started.elapsed();
-                self.meter().lent(waited);
-                lent.waited(waited);
+                let now = Instant::now();
+                lent.waited(now.saturating_duration_since(started), now);
                 return Ok(lent);
             }
             turn = self.next(purpose, Instant::now())?;
@@ -188,8 +187,7 @@ impl Pool {
     }
 
     /// A connection that is clean has come back.
-    fn take_back(self: &Arc<Pool>, mut open: Open) {
-        let now = Instant::now();
+    fn take_back(self: &Arc<Pool>, mut open: Open, now: Instant) {
         open.last_used = now;
         self.given_back(&mut open, now);
         let place = self.queue().place(open, now);
@@ -217,9 +215,9 @@ impl Pool {
 
     fn given_back(&self, open: &mut Open, now: Instant) {
         if let Some(lent_at) = open.lent_at.take() {
-            self.meter().given_back(lent_at, now);
+            self.meter().given_back(&mut open.ledger, lent_at, now);
         }
-        open.repeats.end("one session", open.opened_at.take());
+        open.ledger.repeats.end("one session", open.opened_at.take());
     }
 
     /// Closes a connection.

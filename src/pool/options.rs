@@ -184,7 +184,9 @@ mod tests {
 
     fn to(read_only: bool) -> ConnectTo {
         let config = DatabaseConfig::from_url("postgres://app:s3cret@db.example.com/shop").unwrap();
-        ConnectTo::new("shop".into(), Arc::new(config), read_only).unwrap()
+        let explainer = crate::monitor::Explainer::new(|_| ());
+        let monitor = Monitor::new("shop".into(), config.monitor.clone(), explainer);
+        ConnectTo::new("shop".into(), Arc::new(config), read_only, Arc::new(monitor)).unwrap()
     }
 
     #[test]

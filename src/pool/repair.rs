@@ -131,14 +131,16 @@ impl Lent {
         const ROLLBACK: &str = "ROLLBACK";
         let monitor = self.pool.meter().monitor();
         let context = Context {
+            started: Instant::now(),
             wait: None,
             in_transaction: true,
             read_only: self.pool.connector.to.read_only,
             opened_at: open.opened_at,
             author: None,
         };
-        let running = monitor.is_enabled().then(|| monitor.start(ROLLBACK, context, None));
-        let sent = send_rollback(&mut open.driver, ROLLBACK);
+        let Open { driver, ledger, .. } = open;
+        let running = monitor.is_enabled().then(|| monitor.start(ledger, ROLLBACK, context));
+        let sent = send_rollback(driver, ROLLBACK);
         if let (true, Some(Ok(running))) = (sent, running) {
             running.end(&Ok(()));
         }
@@ -219,7 +221,7 @@ async fn end(
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut open) = self.take() else { return };
-        let State { in_flight, in_transaction, leaves, stale, broken, .. } = self.state;
+        let State { in_flight, in_transaction, leaves, stale, broken, ended_at, .. } = self.state;
         if broken {
             self.pool.distrust_idle();
         }
@@ -227,7 +229,8 @@ impl Drop for Lent {
             return self.pool.discard(open);
         }
         if !(in_flight || in_transaction || stale || leaves == Leaves::Settings) {
-            return self.pool.take_back(open);
+            // A single statement's has nothing else to do after it.
+            return self.pool.take_back(open, ended_at.unwrap_or_else(Instant::now));
         }
         // Where there is nobody to wait for an answer, closing it does as well.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -235,7 +238,7 @@ impl Drop for Lent {
         };
         if self.rolls_back_when_dropped() {
             return match self.roll_back_unheard(&mut open) {
-                true => self.pool.take_back(open),
+                true => self.pool.take_back(open, Instant::now()),
                 false => self.pool.discard(open),
             };
         }

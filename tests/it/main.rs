@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod proxy;
+mod seen;
 mod support;
 
 mod dropped;
@@ -14,12 +15,19 @@ mod failures;
 mod give_back;
 mod logins;
 mod manager;
+mod metrics;
+
 mod orm;
 mod outage;
 mod pool;
 mod pool_size;
 mod read_only;
+mod repeats;
 mod retry;
 mod round_trips;
 mod session;
+mod slow;
+mod spans;
 mod stale;
+mod statements;
+mod top;

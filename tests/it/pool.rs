@@ -1,15 +1,11 @@
 //! How connections are lent: in which order, to whom, and when not.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, Statement, StreamTrait};
 use wharf::{Error, Pg};
 
-use crate::support::{TestDatabase, number, until};
+use crate::support::{Log, TestDatabase, number, until};
 
 fn statement(sql: &str) -> Statement {
     Statement::from_string(sea_orm::DbBackend::Postgres, sql)
@@ -187,33 +183,9 @@ async fn a_closed_pool_says_so() {
     assert!(pg.execute_unprepared("SELECT 1").await.is_err());
 }
 
-/// What is logged on this thread, while it is there.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn times(&self, text: &str) -> usize {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_connection_that_is_held_for_too_long_is_logged_once_with_its_place() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::of_this_thread();
     let database = TestDatabase::new().await;
     let pg = database.pg_with(&["leak_detection_threshold: 0.2"]);
     let session = pg.session().await.unwrap();

@@ -1,14 +1,18 @@
 //! A server for the run, and a database for every test.
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU32, Ordering},
-    mpsc,
+use std::{
+    io,
+    sync::{
+        Arc, LazyLock, Mutex, Once,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
 };
 
 use migration::shop;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
 use wharf::{
     Pg,
     config::{Config, PgServerConfig, Runtime},
@@ -195,5 +199,49 @@ pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
             "waited in vain until {what}"
         );
         tokio::task::yield_now().await;
+    }
+}
+
+/// What is logged on this thread, while its guard is there.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn of_this_thread() -> (Log, tracing::subscriber::DefaultGuard) {
+        // One that is there for all threads: where none is, what is logged for the first time while
+        // another thread's goes is taken to interest nobody.
+        static FOR_ALL: Once = Once::new();
+        FOR_ALL.call_once(|| {
+            let all = tracing_subscriber::registry().with(LevelFilter::INFO);
+            tracing::subscriber::set_global_default(all).unwrap();
+        });
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    pub fn times(&self, text: &str) -> usize {
+        self.text().matches(text).count()
+    }
+
+    /// The lines that have `text` in them.
+    pub fn lines(&self, text: &str) -> Vec<String> {
+        self.text().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

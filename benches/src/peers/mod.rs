@@ -12,7 +12,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::{
-    account, measure, memory,
+    account, measure, memory, monitored,
     work::{Change, Range, Work},
 };
 
@@ -28,6 +28,7 @@ pub enum Name {
     SeaOrmTuned,
     Wharf,
     WharfReadOnly,
+    WharfPrometheus,
 }
 
 impl Name {
@@ -44,6 +45,7 @@ impl Name {
             Name::SeaOrmTuned => "SeaORM, ping and log off",
             Name::Wharf => "wharf",
             Name::WharfReadOnly => "wharf, read-only",
+            Name::WharfPrometheus => "wharf, with a Prometheus recorder",
         }
     }
 
@@ -75,6 +77,14 @@ pub async fn measure(
     seconds: u64,
 ) -> Result<String> {
     let how = How { work, tasks, seconds };
+    if work == Work::Monitored {
+        let with = match peer {
+            Name::WharfPrometheus => wharf::Wharf::with_prometheus(url)?,
+            _ => wharf::Wharf::new(url)?,
+        };
+        let without = wharf::Wharf::unmonitored(url)?;
+        return Ok(monitored::beside(with, without).await?.to_string());
+    }
     match peer {
         Name::Pgbench => Ok(pgbench::measure(work, tasks, seconds)?.to_string()),
         Name::TokioPostgres => how.line(tokio_postgres::TokioPostgres::new(url)?).await,
@@ -82,6 +92,7 @@ pub async fn measure(
         Name::SeaOrm => how.line(sea_orm::SeaOrm::as_it_comes(url).await?).await,
         Name::SeaOrmTuned => how.line(sea_orm::SeaOrm::tuned(url).await?).await,
         Name::Wharf => how.line(wharf::Wharf::new(url)?).await,
+        Name::WharfPrometheus => how.line(wharf::Wharf::with_prometheus(url)?).await,
         Name::WharfReadOnly => how.line(wharf::Wharf::new(url)?.read_only()).await,
     }
 }

@@ -1,7 +1,14 @@
 //! wharf, and its read-only view.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use wharf::{Pg, config::DatabaseConfig};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use wharf::{
+    Pg,
+    config::DatabaseConfig,
+    monitor::{DURATION_BUCKETS, ROWS_BUCKETS},
+};
 
 use super::{CONNECTIONS, Peer, entities};
 use crate::{
@@ -14,15 +21,41 @@ pub struct Wharf(Pg);
 
 impl Wharf {
     pub fn new(url: &str) -> Result<Wharf> {
-        let mut config = DatabaseConfig::from_url(url)?;
-        config.pool_size = CONNECTIONS;
-        config.max_overflow = 0;
+        Ok(Wharf(Pg::from_config("benches", config(url)?)))
+    }
+
+    pub fn unmonitored(url: &str) -> Result<Wharf> {
+        let mut config = config(url)?;
+        config.monitor.enabled = false;
         Ok(Wharf(Pg::from_config("benches", config)))
+    }
+
+    /// As a service has it: with buckets, and scraped once in a while.
+    pub fn with_prometheus(url: &str) -> Result<Wharf> {
+        let rows = Matcher::Full("db.client.response.returned_rows".to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&DURATION_BUCKETS)?
+            .set_buckets_for_metric(rows, &ROWS_BUCKETS)?
+            .install_recorder()?;
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                recorder.render();
+            }
+        });
+        Wharf::new(url)
     }
 
     pub fn read_only(&self) -> Wharf {
         Wharf(self.0.read_only())
     }
+}
+
+fn config(url: &str) -> Result<DatabaseConfig> {
+    let mut config = DatabaseConfig::from_url(url)?;
+    config.pool_size = CONNECTIONS;
+    config.max_overflow = 0;
+    Ok(config)
 }
 
 impl Peer for Wharf {
