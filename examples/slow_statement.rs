@@ -5,10 +5,12 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
-use wharf::{Manager, Pg, config::Config, monitor::TopStatement};
+use wharf::{Manager, Pg, config::Config};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -54,14 +56,19 @@ async fn find_it(shop: &Pg) -> Result<(), DbErr> {
         select(shop, "SELECT id, page FROM visit WHERE visitor = $1", visitor.into()).await?;
     }
 
-    let (explained, top) = loop {
-        let top = shop.monitor().top(3);
-        if let Some(explained) = top.statements.iter().find_map(with_plan) {
-            break (explained, top);
+    // It is explained in the background.
+    let mut top = shop.monitor().top(2);
+    let started = Instant::now();
+    while top.statements.iter().all(|one| one.plan.is_none()) && started.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        top = shop.monitor().top(2);
+    }
+    println!("\n{top}");
+    for statement in &top.statements {
+        if let Some(plan) = &statement.plan {
+            println!("why {} is there:\n{}", statement.digest.fingerprint(), plan.text);
         }
-        tokio::task::yield_now().await;
-    };
-    println!("\n{top}\nand why the first one is there:\n{explained}");
+    }
     shop.execute_unprepared("DROP TABLE visit").await?;
     Ok(())
 }
@@ -69,8 +76,4 @@ async fn find_it(shop: &Pg) -> Result<(), DbErr> {
 async fn select(on: &Pg, sql: &str, value: sea_orm::Value) -> Result<(), DbErr> {
     on.query_all_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [value])).await?;
     Ok(())
-}
-
-fn with_plan(statement: &TopStatement) -> Option<String> {
-    statement.plan.as_ref().map(|plan| plan.text.clone())
 }

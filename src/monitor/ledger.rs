@@ -2,7 +2,7 @@
 //! nobody else uses it meanwhile.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry as MapEntry},
     hash::{BuildHasher, BuildHasherDefault},
     sync::Arc,
 };
@@ -54,8 +54,19 @@ impl Known {
         if self.kinds.len() >= MOST && !self.kinds.contains_key(&hash) {
             self.kinds.clear();
         }
-        self.kinds.entry(hash).or_insert_with(|| {
-            Box::new(Kind { entry: look_up(), recordings: Recordings::default() })
-        })
+        match self.kinds.entry(hash) {
+            MapEntry::Vacant(vacant) => {
+                let kind = Kind { entry: look_up(), recordings: Recordings::default() };
+                vacant.insert(Box::new(kind))
+            }
+            MapEntry::Occupied(known) => {
+                let kind = known.into_mut();
+                // One that made room for others, or was forgotten.
+                if !kind.entry.is_listed() {
+                    kind.entry = look_up();
+                }
+                kind
+            }
+        }
     }
 }

@@ -17,8 +17,9 @@
 //! - **an [`Observer`]** of your own.
 //!
 //! BEGIN, COMMIT, ROLLBACK, savepoints, streams to their end, unprepared statements, COPY and statements
-//! whose future was dropped are all seen; pings are not, they are nobody's statements. What is set is
-//! [`MonitorConfig`]: `monitor:` in the file or in an entry.
+//! whose future was dropped are all seen, and so is what wharf sends by itself. Pings are not, which are
+//! nobody's statements, nor is what never got a connection, which the pool counts. Settings:
+//! [`MonitorConfig`], `monitor:` in the file or in an entry.
 //!
 //! # What it costs
 //! Less than a microsecond of CPU a statement without a recorder, and no allocation where the kind of
@@ -29,6 +30,7 @@
 //! statements, how long they took from when they had a connection, and whether they failed. Not seen are
 //! `execute_unprepared`, BEGIN, COMMIT and ROLLBACK, rows, SQLSTATEs, the wait for a connection and the
 //! pool; a stream is told when it is dropped, with the time in which it was polled, and never as failed.
+//! `n_plus_one: error` cannot keep a statement from running there.
 
 mod digest;
 mod event;
@@ -183,7 +185,7 @@ impl Monitor {
         &'a self,
         ledger: &'a mut Ledger,
         sql: &str,
-        context: Context<'a>,
+        mut context: Context<'a>,
     ) -> Result<Running<'a>, Error> {
         let Ledger { known, repeats, recorder, .. } = ledger;
         // The first statement begins when the connection is lent, which was a look.
@@ -193,7 +195,8 @@ impl Monitor {
         };
         let kind = known.kind(sql, || self.entry(sql));
         let repeats = context.in_transaction.then_some(repeats);
-        self.count(&kind.entry, repeats, context.opened_at)?;
+        let scope = self.count(&kind.entry, repeats, context.opened_at)?;
+        context.opened_at = context.opened_at.or(scope);
         Ok(Running::new(self, kind, epoch, context))
     }
 

@@ -38,7 +38,7 @@ impl ToExplain {
         let shown = |line: &String| if with_values { line.clone() } else { without_values(line) };
         let text = lines.iter().map(shown).collect::<Vec<_>>().join("\n");
         let fingerprint = self.entry.digest().fingerprint();
-        tracing::info!(database, %fingerprint, "the plan of a slow statement:\n{text}");
+        tracing::info!(%database, %fingerprint, "the plan of a slow statement:\n{text}");
         let plan = Plan { text, elapsed: self.elapsed, explained_at: SystemTime::now() };
         *self.entry.plan() = Some(Arc::new(plan));
     }

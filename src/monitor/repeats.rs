@@ -68,28 +68,32 @@ impl Repeats {
 }
 
 impl Monitor {
-    /// Counts a statement in the scope around it, or in its session.
+    /// Counts a statement in the scope around it, or in its session. Gives the place of that scope.
     pub(super) fn count(
         &self,
         entry: &Arc<Entry>,
         in_session: Option<&mut Repeats>,
         opened_at: Option<&'static Location<'static>>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<&'static Location<'static>>, Error> {
         let digest = entry.digest();
         if digest.controls_transaction() {
-            return Ok(());
+            return Ok(None);
         }
         let in_scope = scope::current(|scope| {
             scope.saw(digest);
             let ran = self.ran_again(entry, &mut scope.repeats());
-            ran.map_err(|count| self.n_plus_one(entry, count, Some(scope.opened_at)))
+            match ran {
+                Ok(()) => Ok(Some(scope.opened_at)),
+                Err(count) => Err(self.n_plus_one(entry, count, Some(scope.opened_at))),
+            }
         });
         match (in_scope, in_session) {
             (Some(counted), _) => counted,
             (None, Some(repeats)) => self
                 .ran_again(entry, repeats)
+                .map(|()| None)
                 .map_err(|count| self.n_plus_one(entry, count, opened_at)),
-            (None, None) => Ok(()),
+            (None, None) => Ok(None),
         }
     }
 

@@ -101,7 +101,7 @@ impl Window {
         for (fingerprint, Folded { text, number, slowest }) in self.logged {
             if number > 0 {
                 tracing::warn!(
-                    database, %fingerprint, number, slowest = ?slowest,
+                    %database, %fingerprint, number, slowest = format_args!("{slowest:.1?}"),
                     "{number} more slow statements of this kind within {WINDOW:?}: {text}",
                 );
             }
@@ -109,7 +109,7 @@ impl Window {
         let Folded { number, slowest, .. } = self.others;
         if number > 0 {
             tracing::warn!(
-                database, number, slowest = ?slowest,
+                %database, number, slowest = format_args!("{slowest:.1?}"),
                 "{number} more slow statements within {WINDOW:?}, of other kinds than the {MOST_LINES} \
                  that were logged",
             );
@@ -127,10 +127,10 @@ fn log(event: &StatementEvent<'_>, values: Option<Values>) {
         shown
     });
     tracing::warn!(
-        database = event.database,
+        database = %event.database,
         fingerprint = %event.digest.fingerprint(),
-        elapsed = ?event.elapsed,
-        wait = event.wait.map(tracing::field::debug),
+        elapsed = format_args!("{:.1?}", event.elapsed),
+        wait = event.wait.map(|wait| tracing::field::display(format!("{wait:.1?}"))),
         rows = event.rows,
         error = event.error_type(),
         in_transaction = event.in_transaction,

@@ -123,11 +123,15 @@ impl Entry {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
+    }
+
     /// Adds a statement to the figures; whether they are in the table.
     #[inline]
     pub(super) fn record(&self, event: &StatementEvent<'_>, slow: bool, now: Instant) -> bool {
         self.figures().record(event, slow, now);
-        self.listed.load(Ordering::Acquire)
+        self.is_listed()
     }
 }
 

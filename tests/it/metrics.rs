@@ -8,7 +8,7 @@ use std::{
 
 use entity::shop::customer;
 use futures_util::TryStreamExt;
-use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use prometheus_parse::{Sample, Scrape, Value};
 use sea_orm::{ConnectionTrait, EntityTrait, PaginatorTrait};
 use tokio::{
@@ -300,6 +300,25 @@ async fn labels_are_bounded_whatever_statements_come() {
     // CLOSE begins what wharf sends to undo what DO may have set.
     assert_eq!(operations, ["CLOSE", "DO", "SELECT", "_OTHER"]);
     manager.close().await;
+}
+
+#[tokio::test]
+async fn a_recorder_that_comes_later_is_served_at_once() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    number(&pg, "SELECT 1::bigint").await;
+    for _ in 0..2 {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let told = recorder.handle();
+        let guard = metrics::set_default_local_recorder(&recorder);
+        number(&pg, "SELECT 1::bigint").await;
+        drop(guard);
+        number(&pg, "SELECT 1::bigint").await;
+        let told = told.render();
+        let counts: Vec<_> = told.lines().filter(|line| line.contains("duration_count")).collect();
+        assert_eq!(counts.len(), 1, "{told}");
+        assert!(counts[0].ends_with(" 1"), "{counts:?}");
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn one_line_says_what_it_was_and_where_it_came_from() {
     for said in [
         "WARN",
         "slow statement: SELECT count(*) FROM generate_series(?, ...), pg_sleep($1) WHERE $2 <> ?",
-        "database=\"it\"",
+        "database=it ",
         &format!("fingerprint={}", slow.digest.fingerprint()),
         "elapsed=2",
         "rows=1",
@@ -41,6 +41,16 @@ async fn one_line_says_what_it_was_and_where_it_came_from() {
     // Values may be secrets.
     assert!(!log.text().contains("hunter2"), "{}", log.text());
     assert_eq!((slow.slow, slow.calls), (1, 1));
+}
+
+#[tokio::test]
+async fn what_has_no_session_has_the_place_of_its_scope() {
+    let (log, _guard) = Log::of_this_thread();
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["monitor: {slow_statement_threshold: 50ms}"]);
+    wharf::scope(pg.query_one_raw(sleeps(0.1, ""))).await.unwrap();
+    let place = format!("opened_at={}:{}", file!(), line!() - 1);
+    assert!(log.lines("slow statement: ")[0].contains(&place), "{}", log.text());
 }
 
 #[tokio::test]
