@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::StatementEvent;
 
-/// Told of what happens, each method at once and on the task to which it happens: so quick, and never
-/// blocking. What it is not interested in it leaves out. Set by
-/// [`Monitor::set_observer`](super::Monitor::set_observer).
+/// Told of what happens, each method at once and on the task to which it happens, which may be one whose
+/// future is being dropped: so it should be quick, and never block or panic. What it is not interested in
+/// it leaves out. Set by [`Monitor::set_observer`](super::Monitor::set_observer).
 ///
 /// ```
 /// use wharf::monitor::{Observer, StatementEvent};

@@ -64,6 +64,12 @@ impl SlowLog {
         log(event, values);
     }
 
+    /// Tells what was folded, whether its time is over or not.
+    pub(super) fn end(&mut self, database: &str) {
+        let window = self.window.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(window).log(database);
+    }
+
     pub(super) fn tick(&self, database: &str, now: Instant) {
         let past = {
             let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);

@@ -104,6 +104,19 @@ async fn a_burst_of_the_same_one_is_folded_and_a_burst_of_many_is_bounded() {
 }
 
 #[tokio::test]
+async fn what_was_folded_is_told_when_the_database_is_dropped() {
+    let (log, _guard) = Log::of_this_thread();
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["monitor: {slow_statement_threshold: 1us}"]);
+    for n in 0..5 {
+        pg.execute_unprepared(&format!("SELECT {n}")).await.unwrap();
+    }
+    assert_eq!(log.times("more slow statements"), 0);
+    drop(pg);
+    assert_eq!(log.times("4 more slow statements of this kind"), 1, "{}", log.text());
+}
+
+#[tokio::test]
 async fn none_where_the_threshold_is_off() {
     let (log, _guard) = Log::of_this_thread();
     let database = TestDatabase::new().await;

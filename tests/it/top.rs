@@ -54,17 +54,16 @@ async fn figures_add_up_by_kind() {
 async fn what_was_forgotten_is_counted_anew_on_every_connection() {
     let database = TestDatabase::new().await;
     let pg = database.pg_with(&[]);
-    let sessions = [pg.session().await.unwrap(), pg.session().await.unwrap()];
-    for _ in 0..3 {
-        pg.monitor().reset();
-        for session in &sessions {
-            number(session, "SELECT 1::bigint").await;
-            number(session, "SELECT 1::bigint").await;
-        }
-        let top = pg.monitor().top(10);
-        assert_eq!(top.statements.len(), 1, "{top}");
-        assert_eq!(top.statements[0].calls, 4);
-    }
+    let (first, second) = (pg.session().await.unwrap(), pg.session().await.unwrap());
+    number(&first, "SELECT 1::bigint").await;
+    pg.monitor().reset();
+    // To the second connection it is new; the first one remembers what was forgotten.
+    number(&second, "SELECT 1::bigint").await;
+    number(&first, "SELECT 1::bigint").await;
+    number(&first, "SELECT 1::bigint").await;
+    let top = pg.monitor().top(10);
+    assert_eq!(top.statements.len(), 1, "{top}");
+    assert_eq!(top.statements[0].calls, 3);
 }
 
 #[tokio::test]
