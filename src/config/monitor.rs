@@ -20,8 +20,8 @@ pub enum NPlusOne {
     /// When the session or the scope ends, the log says once how often the statement ran.
     #[default]
     Warn,
-    /// The statement that reaches the threshold fails with [`Error::NPlusOne`](crate::Error::NPlusOne),
-    /// unsent: for tests.
+    /// The statement that reaches the threshold, and each after it, fails with
+    /// [`Error::NPlusOne`](crate::Error::NPlusOne), unsent: for tests.
     Error,
 }
 

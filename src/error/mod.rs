@@ -131,7 +131,7 @@ pub enum Error {
     NPlusOne {
         /// Key of the database in the file.
         database: String,
-        /// `n_plus_one_threshold`.
+        /// How often it would have run, this time included.
         count: u32,
         /// Its text, with `?` for literals.
         statement: String,

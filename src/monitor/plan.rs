@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::table::Entry;
+use super::{Fingerprint, table::Entry};
 use crate::sql::{Token, Tokens};
 
 /// In this time so many plans are asked for, of one kind of statement one.
 const WINDOW: Duration = Duration::from_secs(60);
-const MOST: u32 = 3;
+const MOST: usize = 3;
 
 /// How the server would go about a statement that was slow: EXPLAIN, with the values of that statement,
 /// without running it.
@@ -75,7 +75,7 @@ pub(crate) struct Explainer {
 #[derive(Default)]
 struct Window {
     began: Option<Instant>,
-    asked: u32,
+    asked: Vec<Fingerprint>,
 }
 
 impl Explainer {
@@ -90,25 +90,19 @@ impl Explainer {
         elapsed: Duration,
         statement: impl Fn() -> Option<sea_orm::Statement>,
     ) {
-        let known = entry
-            .plan()
-            .as_ref()
-            .is_some_and(|plan| plan.explained_at.elapsed().is_ok_and(|elapsed| elapsed < WINDOW));
-        if known || !self.may() {
-            return;
-        }
-        if let Some(statement) = statement() {
-            (self.explain)(ToExplain { statement, entry: Arc::clone(entry), elapsed });
-        }
-    }
-
-    fn may(&self) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if window.began.is_none_or(|began| began.elapsed() >= WINDOW) {
-            *window = Window { began: Some(Instant::now()), asked: 0 };
+            *window = Window { began: Some(Instant::now()), asked: Vec::new() };
         }
-        window.asked += 1;
-        window.asked <= MOST
+        let fingerprint = entry.digest().fingerprint();
+        if window.asked.len() < MOST
+            && !window.asked.contains(&fingerprint)
+            && let Some(statement) = statement()
+        {
+            window.asked.push(fingerprint);
+            drop(window);
+            (self.explain)(ToExplain { statement, entry: Arc::clone(entry), elapsed });
+        }
     }
 }
 

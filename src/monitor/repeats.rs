@@ -104,14 +104,18 @@ impl Monitor {
             return Ok(());
         }
         let kind = repeats.count(entry.digest().fingerprint());
+        let too_often = kind.count >= self.config.n_plus_one_threshold;
         if kind.count == self.config.n_plus_one_threshold {
             entry.meter().n_plus_one();
-            match action {
-                NPlusOne::Error => return Err(kind.count),
-                _ => kind.entry = Some((Arc::clone(entry), Arc::clone(&self.database))),
-            }
         }
-        Ok(())
+        match action {
+            NPlusOne::Error if too_often => Err(kind.count),
+            _ if too_often && kind.entry.is_none() => {
+                kind.entry = Some((Arc::clone(entry), Arc::clone(&self.database)));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn n_plus_one(

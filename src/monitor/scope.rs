@@ -60,12 +60,12 @@ pub(super) fn current<T>(look: impl FnOnce(&Scope) -> T) -> Option<T> {
 /// it; of scopes inside each other the innermost counts.
 ///
 /// ```no_run
-/// # mod order { pub use sea_orm::tests_cfg::cake::*; }
-/// # use sea_orm::ModelTrait;
-/// # async fn doc(pg: wharf::Pg, orders: Vec<order::Model>) -> Result<(), sea_orm::DbErr> {
+/// # use sea_orm::EntityTrait;
+/// # use entity::shop::customer;
+/// # async fn doc(pg: wharf::Pg, ids: Vec<i32>) -> Result<(), sea_orm::DbErr> {
 /// wharf::scope(async {
-///     for order in &orders {
-///         order.find_related(sea_orm::tests_cfg::fruit::Entity).all(&pg).await?;   // an N+1
+///     for id in ids {
+///         customer::Entity::find_by_id(id).one(&pg).await?;   // an N+1: is_in(ids) asks once
 ///     }
 ///     Ok(())
 /// })
@@ -82,9 +82,10 @@ pub fn scope<F: Future>(work: F) -> impl Future<Output = F::Output> {
 /// [`scope`](crate::scope).
 ///
 /// ```no_run
-/// # use sea_orm::{EntityTrait, tests_cfg::cake};
+/// # use sea_orm::EntityTrait;
+/// # use entity::shop::customer;
 /// # async fn doc(pg: wharf::Pg) {
-/// let cakes = wharf::assert_queries(1, async { cake::Entity::find().all(&pg).await }).await;
+/// let all = wharf::assert_queries(1, async { customer::Entity::find().all(&pg).await }).await;
 /// # }
 /// ```
 #[track_caller]

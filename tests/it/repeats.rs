@@ -104,6 +104,9 @@ async fn it_fails_the_test_where_the_file_says_so() {
     };
     let session = pg.session().await.unwrap();
     fails(look_up(&session, 9).await, "tests/it/repeats.rs:");
+    // And so does each after it.
+    let error = Error::from(look_up(&session, 1).await.unwrap_err());
+    assert!(matches!(error, Error::NPlusOne { count: 6, .. }), "{error}");
     // It was not sent: the session lives.
     session.commit().await.unwrap();
     fails(wharf::scope(look_up(&pg, 9)).await, "tests/it/repeats.rs:");
