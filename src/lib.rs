@@ -45,6 +45,7 @@
 //! | `entity-registry`, `schema-sync` | no | the SeaORM features of the same names |
 //! | `tracing-spans` | no | a span for each statement, by OpenTelemetry's conventions |
 //! | `pgserver` | no | start the file's server with this machine's PostgreSQL programs |
+//! | `docker` | no | or in a container, by a Docker engine |
 //! | `embedded` | no | or inside this process: some 500 crates more, for development only |
 //!
 //! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.

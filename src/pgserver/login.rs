@@ -99,7 +99,8 @@ impl Login<'_> {
         loop {
             let left = deadline.saturating_sub(begun.elapsed());
             match tokio::time::timeout(left, self.once()).await {
-                Ok(Err(LoginError::NotReady(now))) => reason = now,
+                // One that is refused at once is never overtaken by the clock.
+                Ok(Err(LoginError::NotReady(now))) if !left.is_zero() => reason = now,
                 Ok(done) => return done,
                 Err(_) => return Err(LoginError::NotReady(reason)),
             }

@@ -1,8 +1,8 @@
 //! A server for development: the file's section `pgserver:` brought to life.
 //!
 //! [`PgServer`] is what callers hold. Behind it stands one trait (`launcher.rs`) with one
-//! implementation per way to run PostgreSQL: `native` (this machine's programs) and `embedded`
-//! (the engine inside this process, feature `embedded`).
+//! implementation per way to run PostgreSQL: `docker` (a container, feature `docker`), `native` (this
+//! machine's programs) and `embedded` (the engine inside this process, feature `embedded`).
 //!
 //! Most callers start the server of their file by `Manager::start_pgserver`, which also makes the
 //! databases that the file asks for. One of its own, for a test run say, is as short:
@@ -18,6 +18,8 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
@@ -26,6 +28,7 @@ mod launcher;
 mod login;
 #[cfg(unix)]
 mod native;
+mod password;
 mod request;
 mod server;
 #[cfg(unix)]

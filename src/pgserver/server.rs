@@ -259,12 +259,13 @@ impl PgServer {
         wanted == Runtime::Auto || wanted == runtime
     }
 
-    /// Every way that is built in, in the order in which `auto` tries them. Docker goes first here
-    /// when it joins.
+    /// Every way that is built in, in the order in which `auto` tries them.
     fn launchers(&self) -> Result<Vec<Box<dyn Launcher>>, PgServerError> {
         let folder = Folder::of(&self.request)?;
         let _ = &folder;
         Ok(vec![
+            #[cfg(feature = "docker")]
+            Box::new(super::docker::Docker::new(self.request.clone(), folder.clone())),
             #[cfg(unix)]
             Box::new(super::native::Native::new(self.request.clone(), folder.clone())),
             #[cfg(feature = "embedded")]
@@ -274,10 +275,10 @@ impl PgServer {
 
     /// The ways that this build leaves out, of those the file allows.
     fn not_built(&self) -> Vec<Declined> {
-        let mut ways = vec![(
-            Runtime::Docker,
-            "not built in yet; use `runtime: native`, `embedded` or `auto`",
-        )];
+        let mut ways = Vec::new();
+        if cfg!(not(feature = "docker")) {
+            ways.push((Runtime::Docker, "not built in; enable wharf's feature `docker`"));
+        }
         if cfg!(not(unix)) {
             ways.push((Runtime::Native, "not supported on this system yet"));
         }

@@ -18,7 +18,7 @@ async fn auto_takes_native_and_says_so_in_one_line() {
     let log = log.lines();
     assert_eq!(log.len(), 1, "{log:?}");
     assert!(log[0].starts_with("INFO pgserver `wharf`: runtime native, PostgreSQL 15"), "{log:?}");
-    assert!(log[0].contains("docker: not built in yet"), "{log:?}");
+    assert!(log[0].contains("docker: the file says neither `version` nor `image`"), "{log:?}");
 }
 
 #[tokio::test]
@@ -74,7 +74,6 @@ async fn where_nothing_fits_every_way_is_named_with_its_reason() {
     for (runtime, reason) in [
         (Runtime::Native, "installed is PostgreSQL 15"),
         (Runtime::Embedded, "it is PostgreSQL 17.5"),
-        (Runtime::Docker, "not built in yet"),
     ] {
         config.runtime = runtime;
         let error = server(&dir, config.clone()).start().await.unwrap_err();
@@ -92,7 +91,7 @@ async fn a_standby_that_nobody_runs_is_not_passed_over_in_silence() {
     let mut config = config(Runtime::Auto);
     config.replica.enabled = true;
     let error = server(&dir, config).start().await.unwrap_err().to_string();
-    assert_eq!(error.matches("it runs no standby").count(), 2, "{error}");
+    assert_eq!(error.matches("it runs no standby").count(), 3, "{error}");
     assert!(error.contains("replica: {enabled: false}"), "{error}");
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // as in unit tests: clippy.toml reaches only those
 
 mod choice;
+mod docker;
 mod embedded;
 mod native;
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::account::Account;
 use super::programs::Installation;
 use crate::pgserver::folder::random_hex;
+use crate::pgserver::password;
 use crate::pgserver::request::Request;
 
 /// A socket's path must fit into 104 bytes (macOS), `/.s.PGSQL.65535` included.
@@ -130,7 +131,7 @@ impl Cluster {
             let mut file = OpenOptions::new().append(true).open(&main)?;
             writeln!(file, "\n{INCLUDE}")?;
         }
-        let method = match asks_no_password(request) {
+        let method = match password::is_not_asked_for(request) {
             true => "trust",
             false => "scram-sha-256",
         };
@@ -179,32 +180,24 @@ impl Cluster {
         lines.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned())).collect()
     }
 
-    /// The superuser's password: the file's, or the one made at the first start. `None` where
-    /// none is asked for, or none was made yet.
-    pub(crate) fn password(&self, request: &Request) -> Option<SecretString> {
-        match &request.config.pass {
-            Some(_) if asks_no_password(request) => None,
-            Some(password) => Some(password.clone()),
-            None => {
-                let kept = fs::read_to_string(self.root.join("password")).ok()?;
-                Some(SecretString::from(kept.trim().to_owned()))
-            }
-        }
+    /// Where the superuser's password is kept, if the file gives none.
+    pub(crate) fn password_file(&self) -> PathBuf {
+        self.root.join("password")
     }
 
-    /// The same, made and kept if there is none yet.
+    /// The superuser's password, made and kept if there is none yet.
     pub(crate) fn password_or_new(
         &self,
         account: Account,
         request: &Request,
     ) -> io::Result<Option<SecretString>> {
-        let known = self.password(request);
-        if known.is_some() || asks_no_password(request) {
-            return Ok(known);
+        let kept = self.password_file();
+        let is_new = !kept.exists();
+        let password = password::of_or_new(request, &kept)?;
+        if is_new && kept.exists() {
+            account.own(&kept)?;
         }
-        let made = random_hex()?;
-        self.write_secret(&self.root.join("password"), &made, account)?;
-        Ok(Some(SecretString::from(made)))
+        Ok(password)
     }
 
     /// Gives the superuser another password while the server is stopped.
@@ -216,17 +209,6 @@ impl Cluster {
         password: &SecretString,
     ) -> io::Result<()> {
         set_password(&self.data(), installation, account, user, password)
-    }
-
-    fn write_secret(&self, path: &Path, secret: &str, account: Account) -> io::Result<()> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{secret}")?;
-        account.own(path)
     }
 }
 
@@ -261,12 +243,6 @@ fn set_password(
         None if output.status.success() => Ok(()),
         None => Err(io::Error::other(format!("setting the password: {}", output.status))),
     }
-}
-
-/// `pass: ""`: whoever reaches the port may log in.
-fn asks_no_password(request: &Request) -> bool {
-    let pass = request.config.pass.as_ref();
-    pass.is_some_and(|pass| pass.expose_secret().is_empty())
 }
 
 fn line(key: &str, value: &str) -> String {

@@ -21,6 +21,7 @@ use super::error::PgServerError;
 use super::folder::{Folder, Remembered};
 use super::launcher::Launcher;
 use super::login::{Greeting, LoginError};
+use super::password;
 use super::request::Request;
 use super::server::{Endpoint, blocking};
 use super::version::Version;
@@ -57,7 +58,7 @@ impl Native {
             host: self.request.connect_host().to_owned(),
             port,
             user: self.request.config.user.clone(),
-            password: self.cluster.password(&self.request),
+            password: password::of(&self.request, &self.cluster.password_file()),
             runtime: Runtime::Native,
             version: version.to_owned(),
             single_connection: false,

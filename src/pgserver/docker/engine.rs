@@ -1,0 +1,215 @@
+//! The Docker engine: where it is, and a limit to every call, for docker-api sets none.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use docker_api::{Docker, Error as ApiError};
+use futures_util::StreamExt as _;
+
+/// Longest time for a call that only asks or tells.
+const CALL: Duration = Duration::from_secs(30);
+/// Longest time for the first sign of life.
+const PING: Duration = Duration::from_secs(3);
+/// Longest silence of a pull.
+const PULL_SILENCE: Duration = Duration::from_secs(120);
+
+/// An engine that has answered.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    docker: Docker,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// What was asked for is not there.
+    NotFound,
+    /// The engine says no, or nothing.
+    Failed(String),
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CallError::NotFound => f.write_str("it is not there"),
+            CallError::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl Engine {
+    /// The one that `DOCKER_HOST` names, or the one whose socket is there; else why there is none, and
+    /// what to do.
+    pub(super) async fn connect() -> Result<Engine, String> {
+        let address = match std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
+            Some(host) => named(host)?,
+            None => found()?,
+        };
+        if let Some(path) = address.strip_prefix("unix://") {
+            reachable(path.into()).await?;
+        }
+        let docker = Docker::new(&address).map_err(|error| format!("{address}: {error}"))?;
+        match tokio::time::timeout(PING, docker.ping()).await {
+            Ok(Ok(_)) => Ok(Engine { docker }),
+            Ok(Err(error)) => Err(format!(
+                "no Docker engine answers at {address} ({error}): is it running, and is DOCKER_HOST right?"
+            )),
+            Err(_) => {
+                Err(format!("the Docker engine at {address} does not answer within {PING:?}"))
+            }
+        }
+    }
+
+    pub(super) fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// What `call` gives, within 30 s.
+    pub(super) async fn ask<T>(
+        &self,
+        call: impl Future<Output = docker_api::Result<T>>,
+    ) -> Result<T, CallError> {
+        match tokio::time::timeout(CALL, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(ApiError::Fault { code, .. })) if code.as_u16() == 404 => {
+                Err(CallError::NotFound)
+            }
+            Ok(Err(ApiError::Fault { message, .. })) => Err(CallError::Failed(message)),
+            Ok(Err(error)) => Err(CallError::Failed(error.to_string())),
+            Err(_) => Err(CallError::Failed(format!("the engine did not answer within {CALL:?}"))),
+        }
+    }
+
+    /// As [`ask`](Engine::ask), of what may be so already (304).
+    pub(super) async fn make_so(
+        &self,
+        call: impl Future<Output = docker_api::Result<()>>,
+    ) -> Result<(), CallError> {
+        let so_already = |error: &ApiError| matches!(error, ApiError::Fault { code, .. } if code.as_u16() == 304);
+        self.ask(async {
+            match call.await {
+                Err(error) if so_already(&error) => Ok(()),
+                done => done,
+            }
+        })
+        .await
+    }
+
+    /// Pulls an image, with its progress in the log.
+    pub(super) async fn pull(&self, image: &str) -> Result<(), String> {
+        let (name, tag) = name_and_tag(image);
+        let opts = docker_api::opts::PullOpts::builder().image(name).tag(tag).build();
+        let images = self.docker.images();
+        let mut chunks = images.pull(&opts);
+        let mut told = std::time::Instant::now();
+        tracing::info!("pulling the image {image}");
+        loop {
+            let next = tokio::time::timeout(PULL_SILENCE, chunks.next());
+            match next.await.map_err(|_| format!("nothing came for {PULL_SILENCE:?}"))? {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(error.to_string()),
+                Some(Ok(docker_api::models::ImageBuildChunk::Error { error, .. })) => {
+                    return Err(error);
+                }
+                Some(Ok(docker_api::models::ImageBuildChunk::PullStatus {
+                    status,
+                    progress,
+                    ..
+                })) if told.elapsed() > Duration::from_secs(5) => {
+                    told = std::time::Instant::now();
+                    tracing::info!("pulling {image}: {status} {}", progress.unwrap_or_default());
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+}
+
+/// `name:tag`, or `name@digest`, as a pull wants them apart.
+fn name_and_tag(image: &str) -> (&str, &str) {
+    if let Some((name, digest)) = image.split_once('@') {
+        return (name, digest);
+    }
+    match image.rsplit_once(':') {
+        // The colon before a port is no tag's.
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (image, "latest"),
+    }
+}
+
+/// What `DOCKER_HOST` says, where it is something that can be connected to.
+fn named(host: String) -> Result<String, String> {
+    if host.starts_with("unix://") || host.starts_with("tcp://") || host.starts_with("http://") {
+        return Ok(host);
+    }
+    let remedy = if host.starts_with("ssh://") {
+        "forward its socket (`ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`) and say \
+         DOCKER_HOST=unix:///tmp/docker.sock"
+    } else {
+        "give unix:///path or tcp://host:port"
+    };
+    Err(format!("DOCKER_HOST={host} is no address that can be used here: {remedy}"))
+}
+
+/// The socket of Docker, of Docker without root, or of podman.
+fn found() -> Result<String, String> {
+    let mut sockets = vec![PathBuf::from("/var/run/docker.sock")];
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        sockets.push(runtime.join("docker.sock"));
+        sockets.push(runtime.join("podman/podman.sock"));
+    }
+    sockets.push(PathBuf::from("/run/podman/podman.sock"));
+    match sockets.iter().find(|socket| socket.exists()) {
+        Some(socket) => Ok(format!("unix://{}", socket.display())),
+        None => Err(
+            "there is no Docker engine: /var/run/docker.sock is not there; start Docker, or say \
+             where it is by DOCKER_HOST"
+                .to_owned(),
+        ),
+    }
+}
+
+/// docker-api does not tell what keeps a socket from being opened.
+async fn reachable(path: PathBuf) -> Result<(), String> {
+    let error = match tokio::net::UnixStream::connect(&path).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "add your user to its group (`sudo usermod -aG docker $USER`) and log in anew"
+        }
+        io::ErrorKind::NotFound => "is DOCKER_HOST right?",
+        _ => "start the engine (`sudo systemctl start docker`)",
+    };
+    Err(format!(
+        "the Docker engine's socket {} cannot be opened ({error}): {remedy}",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_has_a_name_and_a_tag() {
+        for (image, name, tag) in [
+            ("postgres:17", "postgres", "17"),
+            ("postgres", "postgres", "latest"),
+            ("registry:5000/postgres", "registry:5000/postgres", "latest"),
+            ("registry:5000/postgres:17", "registry:5000/postgres", "17"),
+            ("postgres@sha256:abc", "postgres", "sha256:abc"),
+        ] {
+            assert_eq!(name_and_tag(image), (name, tag), "{image}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_told_with_a_way_round() {
+        assert!(named("ssh://user@host".to_owned()).unwrap_err().contains("ssh -NL"));
+        assert!(named("npipe:////./pipe/docker".to_owned()).unwrap_err().contains("unix:///path"));
+        assert_eq!(named("tcp://h:1".to_owned()).unwrap(), "tcp://h:1");
+    }
+}

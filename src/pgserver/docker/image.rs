@@ -1,0 +1,150 @@
+//! Which image, and what is in it as far as that is known before it runs.
+
+use std::collections::BTreeSet;
+
+use crate::pgserver::{request::Request, version::Version};
+
+/// Extensions that PostgreSQL itself does not have, the setting `shared_preload_libraries` that they
+/// need, and an image that has them; `{}` is the major version.
+const ELSEWHERE: [(&str, Option<&str>, &str); 4] = [
+    ("vector", None, "pgvector/pgvector:pg{}"),
+    ("timescaledb", Some("timescaledb"), "timescale/timescaledb:latest-pg{}"),
+    ("postgis", None, "postgis/postgis:{}-3.5"),
+    ("pg_cron", Some("pg_cron"), "an image of your own that installs postgresql-{}-cron"),
+];
+
+/// The image that the file asks for: its own, or the official one of the version.
+pub(super) fn wanted(request: &Request) -> Result<String, String> {
+    match (&request.config.image, &request.config.version) {
+        (Some(image), _) => Ok(image.clone()),
+        (None, Some(version)) => Ok(format!("postgres:{version}")),
+        (None, None) => {
+            Err("the file says neither `version` nor `image`; give one, such as `version: 17`"
+                .to_owned())
+        }
+    }
+}
+
+/// What speaks against an image, whose environment is `env`: it is none of PostgreSQL's, of another
+/// version, or lacks an extension.
+pub(super) fn objection(request: &Request, image: &str, env: &[String]) -> Option<String> {
+    let variable =
+        |name: &str| env.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let Some(major) = variable("PG_MAJOR") else {
+        return Some(format!(
+            "{image} is not based on the official image of PostgreSQL (it sets no PG_MAJOR); use one \
+             that is, such as postgres:17"
+        ));
+    };
+    if let Some(wanted) = request.wanted_version()
+        && wanted.major() != major
+    {
+        return Some(format!(
+            "{image} has PostgreSQL {major}, the file asks for {wanted}; correct `version` or `image`"
+        ));
+    }
+    lacks(request, image, major)
+}
+
+fn lacks(request: &Request, image: &str, major: &str) -> Option<String> {
+    let preloaded: BTreeSet<&str> = request
+        .config
+        .postgres_conf
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("shared_preload_libraries"))
+        .flat_map(|(_, value)| value.split(','))
+        .map(|name| name.trim().trim_matches(['\'', '"']))
+        .collect();
+    for (extension, library, has_it) in ELSEWHERE {
+        if !request.extensions.contains(extension) {
+            continue;
+        }
+        let has_it = has_it.replace("{}", major);
+        let official = image.starts_with("postgres:") || image.starts_with("library/postgres:");
+        if official {
+            let setting = library.map_or_else(String::new, |library| {
+                format!(", and `postgres_conf: {{shared_preload_libraries: {library}}}` unless that sets it")
+            });
+            return Some(format!(
+                "{image} lacks extension {extension}; {has_it} would have it: say so by \
+                 `image:`{setting}"
+            ));
+        }
+        // What the image's own configuration preloads, the command line would take away.
+        if let Some(library) = library
+            && !preloaded.is_empty()
+            && !preloaded.contains(library)
+        {
+            return Some(format!(
+                "extension {extension} needs `shared_preload_libraries` to have `{library}`, and \
+                 `postgres_conf` sets it without"
+            ));
+        }
+    }
+    None
+}
+
+/// Where the image keeps its data: from version 18 on one level up.
+pub(super) fn data_mount(env: &[String]) -> &'static str {
+    let major = env.iter().find_map(|line| line.strip_prefix("PG_MAJOR="));
+    let major = major.and_then(Version::parse);
+    match major.is_some_and(|major| major >= Version::parse("18").unwrap_or(major.clone())) {
+        true => "/var/lib/postgresql",
+        false => "/var/lib/postgresql/data",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PgServerConfig;
+
+    fn request(version: Option<&str>, image: Option<&str>, extensions: &[&str]) -> Request {
+        let mut config = PgServerConfig::new("wharf");
+        config.version = version.map(str::to_owned);
+        config.image = image.map(str::to_owned);
+        Request::new(config, extensions.iter().map(|name| (*name).to_owned()))
+    }
+
+    fn env(major: &str) -> Vec<String> {
+        vec!["PATH=/usr/bin".to_owned(), format!("PG_MAJOR={major}")]
+    }
+
+    #[test]
+    fn the_version_names_the_official_image_unless_the_file_names_another() {
+        assert_eq!(wanted(&request(Some("17"), None, &[])).unwrap(), "postgres:17");
+        let both = request(Some("17"), Some("pgvector/pgvector:pg17"), &[]);
+        assert_eq!(wanted(&both).unwrap(), "pgvector/pgvector:pg17");
+        assert!(wanted(&request(None, None, &[])).unwrap_err().contains("`version: 17`"));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_said_before_anything_starts() {
+        let plain = request(Some("17"), None, &[]);
+        assert_eq!(objection(&plain, "postgres:17", &env("17")), None);
+        let said = |request: &Request, image: &str, major: &str| {
+            objection(request, image, &env(major)).unwrap()
+        };
+        assert!(said(&plain, "mine", "16").contains("has PostgreSQL 16, the file asks for 17"));
+        assert!(objection(&plain, "nginx", &[]).unwrap().contains("no PG_MAJOR"));
+        let timescale = request(Some("17"), None, &["timescaledb"]);
+        let text = said(&timescale, "postgres:17", "17");
+        assert!(text.contains("timescale/timescaledb:latest-pg17"), "{text}");
+        assert!(text.contains("shared_preload_libraries: timescaledb"), "{text}");
+        assert_eq!(objection(&timescale, "timescale/timescaledb:latest-pg17", &env("17")), None);
+        let mut other = timescale.clone();
+        let preload = "shared_preload_libraries".to_owned();
+        other.config.postgres_conf.insert(preload, "pg_stat_statements".to_owned());
+        assert!(
+            said(&other, "timescale/timescaledb:latest-pg17", "17").contains("sets it without")
+        );
+        let contrib = request(Some("17"), None, &["pg_trgm"]);
+        assert_eq!(objection(&contrib, "postgres:17", &env("17")), None);
+    }
+
+    #[test]
+    fn data_lies_one_level_up_from_version_18_on() {
+        assert_eq!(data_mount(&env("17")), "/var/lib/postgresql/data");
+        assert_eq!(data_mount(&env("18")), "/var/lib/postgresql");
+    }
+}

@@ -1,0 +1,328 @@
+//! A server in a container, on a real engine.
+//!
+//! Without an engine these tests say that they did not run; with `WHARF_TEST_DOCKER=require` they fail.
+
+use std::io::Write as _;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use wharf::config::{PgServerConfig, Runtime};
+use wharf::pgserver::{Endpoint, PgServer, PgServerError, Status};
+
+use crate::support::{Dir, Log, config, run};
+
+/// Whether there is an engine to test on.
+fn engine() -> bool {
+    let there = docker(&["info"]).status.success();
+    if !there {
+        let required = std::env::var("WHARF_TEST_DOCKER").is_ok_and(|value| value == "require");
+        assert!(!required, "WHARF_TEST_DOCKER=require, and no Docker engine answers");
+        // Past the harness, which keeps what a test prints to itself.
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "NOT RUN: no Docker engine answers on this machine").unwrap();
+    }
+    there
+}
+
+fn docker(arguments: &[&str]) -> Output {
+    match Command::new("docker").args(arguments).output() {
+        Ok(output) => output,
+        Err(_) => Command::new("false").output().unwrap(),
+    }
+}
+
+fn said(arguments: &[&str]) -> String {
+    let output = docker(arguments);
+    assert!(output.status.success(), "docker {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A server of a test's own; nothing of it is left on the engine.
+struct Server {
+    name: String,
+    dir: Dir,
+}
+
+impl Server {
+    fn new(test: &str) -> Server {
+        let name = format!("wharf-test-{}-{test}", std::process::id());
+        Server { dir: Dir::new(&format!("docker-{test}")), name }
+    }
+
+    fn config(&self) -> PgServerConfig {
+        let mut config = config(Runtime::Docker);
+        config.name = self.name.clone();
+        config.version = Some("17".to_owned());
+        config
+    }
+
+    fn pg(&self, config: PgServerConfig) -> PgServer {
+        PgServer::new(config, []).data_dir(self.dir.path())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        docker(&["rm", "-f", &self.name]);
+        for volume in ["data", "ready"] {
+            docker(&["volume", "rm", "-f", &format!("{}-{volume}", self.name)]);
+        }
+    }
+}
+
+async fn one(endpoint: &Endpoint, sql: &'static str) -> String {
+    run(endpoint, sql).await.unwrap()
+}
+
+#[tokio::test]
+async fn it_is_found_again_and_its_data_outlives_its_containers() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("life");
+    let pg = server.pg(server.config());
+    assert!(matches!(pg.status().await.unwrap(), Status::Stopped));
+    let first = pg.start().await.unwrap();
+    assert_eq!(first.runtime, Runtime::Docker);
+    assert!(first.version.starts_with("17"), "{}", first.version);
+    run(&first, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").await;
+    let again = server.pg(server.config()).start().await.unwrap();
+    assert_eq!(again.port, first.port);
+    let Status::Running(running) = pg.status().await.unwrap() else { panic!("it runs") };
+    assert_eq!((running.port, running.version), (first.port, first.version.clone()));
+    pg.stop().await.unwrap();
+    pg.stop().await.unwrap();
+    assert!(matches!(pg.status().await.unwrap(), Status::Stopped));
+    let second = pg.start().await.unwrap();
+    assert_eq!(second.port, first.port);
+    assert_eq!(one(&second, "SELECT n::text FROM kept").await, "7");
+}
+
+#[tokio::test]
+async fn its_password_is_kept_and_stands_nowhere_on_the_engine() {
+    if !engine() {
+        return;
+    }
+    use secrecy::ExposeSecret as _;
+    let server = Server::new("secret");
+    let at = server.pg(server.config()).start().await.unwrap();
+    let password = at.password.as_ref().unwrap().expose_secret().to_owned();
+    assert_eq!(password.len(), 32);
+    assert!(!said(&["inspect", &server.name]).contains(&password));
+    let mut wrong = at.clone();
+    wrong.password = Some("wrong".into());
+    assert!(crate::support::connect(&wrong).await.is_err());
+    let address = said(&["port", &server.name, "5432/tcp"]);
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+}
+
+#[tokio::test]
+async fn images_bring_their_extensions() {
+    if !engine() {
+        return;
+    }
+    for (image, extension, sql, expected) in [
+        ("pgvector/pgvector:pg17", "vector", "SELECT ('[1,2]'::vector <-> '[1,3]')::text", "1"),
+        (
+            "timescale/timescaledb:latest-pg17",
+            "timescaledb",
+            "SELECT time_bucket('1 day', '2026-01-02 03:04'::timestamp)::date::text",
+            "2026-01-02",
+        ),
+        ("postgis/postgis:17-3.5", "postgis", "SELECT ST_AsText(ST_Point(1, 2))", "POINT(1 2)"),
+    ] {
+        let server = Server::new(extension);
+        let mut config = server.config();
+        config.image = Some(image.to_owned());
+        if extension == "timescaledb" {
+            let preload = "shared_preload_libraries".to_owned();
+            config.postgres_conf.insert(preload, extension.to_owned());
+        }
+        let pg = PgServer::new(config, [extension.to_owned()]).data_dir(server.dir.path());
+        let at = pg.start().await.unwrap();
+        let create: &'static str = format!("CREATE EXTENSION IF NOT EXISTS {extension}").leak();
+        run(&at, create).await;
+        assert_eq!(one(&at, sql).await, expected, "{image}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_go_together_is_said_before_anything_starts() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("objections");
+    let wanting = PgServer::new(server.config(), ["timescaledb".to_owned()]);
+    let error = wanting.data_dir(server.dir.path()).start().await.unwrap_err().to_string();
+    assert!(error.contains("timescale/timescaledb:latest-pg17 would have it"), "{error}");
+    assert!(error.contains("shared_preload_libraries: timescaledb"), "{error}");
+    let mut other = server.config();
+    other.version = Some("16".to_owned());
+    other.image = Some("postgres:17".to_owned());
+    let error = server.pg(other).start().await.unwrap_err().to_string();
+    assert!(error.contains("has PostgreSQL 17, the file asks for 16"), "{error}");
+    let mut neither = server.config();
+    neither.version = None;
+    let error = server.pg(neither).start().await.unwrap_err().to_string();
+    assert!(error.contains("neither `version` nor `image`"), "{error}");
+    let mut absent = server.config();
+    absent.image = Some("registry.invalid/postgres:17".to_owned());
+    let error = server.pg(absent).start().await.unwrap_err().to_string();
+    assert!(error.contains("pulling registry.invalid/postgres:17 failed"), "{error}");
+    assert!(error.contains("is this machine online"), "{error}");
+    assert!(!docker(&["inspect", &server.name]).status.success());
+}
+
+#[tokio::test]
+async fn settings_take_effect_with_the_next_start() {
+    if !engine() {
+        return;
+    }
+    let log = Log::listen();
+    let server = Server::new("settings");
+    let mut config = server.config();
+    config.postgres_conf.insert("work_mem".to_owned(), "5MB".to_owned());
+    let at = server.pg(config.clone()).start().await.unwrap();
+    assert_eq!(one(&at, "SHOW work_mem").await, "5MB");
+    config.postgres_conf.insert("work_mem".to_owned(), "6MB".to_owned());
+    let pg = server.pg(config);
+    let at = pg.start().await.unwrap();
+    assert_eq!(one(&at, "SHOW work_mem").await, "5MB");
+    let lines = log.lines().join("\n");
+    assert!(lines.contains("for them to take effect: work_mem"), "{lines}");
+    pg.stop().await.unwrap();
+    assert_eq!(one(&pg.start().await.unwrap(), "SHOW work_mem").await, "6MB");
+}
+
+#[tokio::test]
+async fn what_others_made_is_left_alone() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("foreign");
+    said(&["create", "--name", &server.name, "postgres:17"]);
+    let error = server.pg(server.config()).start().await.unwrap_err().to_string();
+    assert!(error.contains("that wharf did not make"), "{error}");
+    assert!(docker(&["inspect", &server.name]).status.success());
+    said(&["rm", &server.name]);
+    let volume = format!("{}-data", server.name);
+    said(&["volume", "create", &volume]);
+    let error = server.pg(server.config()).start().await.unwrap_err().to_string();
+    assert!(error.contains(&format!("a volume `{volume}` that wharf did not make")), "{error}");
+    assert!(docker(&["volume", "inspect", &volume]).status.success());
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_broken_off_begins_anew() {
+    if !engine() {
+        return;
+    }
+    let log = Log::listen();
+    let server = Server::new("poisoned");
+    let pg = server.pg(server.config());
+    let start = tokio::spawn({
+        let pg = pg.clone();
+        async move { pg.start().await }
+    });
+    // As soon as the container runs, its first initialisation is killed.
+    let running = ["ps", "-q", "--filter", &format!("name={}", server.name)].map(str::to_owned);
+    let running: Vec<&str> = running.iter().map(String::as_str).collect();
+    while said(&running).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    said(&["kill", &server.name]);
+    let error = start.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("its container ended"), "{error}");
+    let at = pg.start().await.unwrap();
+    assert_eq!(one(&at, "SELECT 1::text").await, "1");
+    assert!(log.lines().join("\n").contains("its volume is made anew"), "{:?}", log.lines());
+}
+
+#[tokio::test]
+async fn data_of_another_major_version_is_told() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("major");
+    let pg = server.pg(server.config());
+    pg.start().await.unwrap();
+    pg.stop().await.unwrap();
+    said(&["rm", "-f", &server.name]);
+    // As an older image would have left it.
+    let volume = format!("{}-data", server.name);
+    said(&["volume", "rm", &volume]);
+    let label = format!("wharf.pgserver={}", server.name);
+    said(&["volume", "create", "--label", &label, "--label", "wharf.major=16", &volume]);
+    let error = pg.start().await.unwrap_err();
+    assert!(matches!(&error, PgServerError::DataVersion { data, .. } if data == "16"), "{error}");
+}
+
+#[tokio::test]
+async fn two_starts_at_once_make_one() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("two");
+    let (one, two) = (server.pg(server.config()), server.pg(server.config()));
+    let (one, two) = tokio::join!(one.start(), two.start());
+    assert_eq!(one.unwrap().port, two.unwrap().port);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_and_leaves_nothing() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("port");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = server.config();
+    config.port = Some(taken.local_addr().unwrap().port());
+    let error = server.pg(config.clone()).start().await.unwrap_err();
+    assert!(matches!(error, PgServerError::PortTaken { .. }), "{error}");
+    drop(taken);
+    assert_eq!(server.pg(config.clone()).start().await.unwrap().port, config.port.unwrap());
+}
+
+#[tokio::test]
+async fn auto_takes_the_engine_that_has_the_image_and_says_so() {
+    if !engine() {
+        return;
+    }
+    let log = Log::listen();
+    let server = Server::new("auto");
+    let mut config = server.config();
+    config.runtime = Runtime::Auto;
+    let at = server.pg(config).start().await.unwrap();
+    assert_eq!(at.runtime, Runtime::Docker);
+    let line = log.lines().join("\n");
+    assert!(
+        line.contains("runtime docker, image postgres:17, as the first that can serve"),
+        "{line}"
+    );
+    // What it would have to pull it leaves to those who can serve without.
+    let other = Server::new("auto-absent");
+    let mut config = other.config();
+    config.runtime = Runtime::Auto;
+    config.version = Some("15".to_owned());
+    config.image = None;
+    let pg = other.pg(config);
+    let at = pg.start().await.unwrap();
+    assert_eq!(at.runtime, Runtime::Native);
+    assert!(log.lines().join("\n").contains("docker: the engine has no image postgres:15"));
+    pg.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_is_killed_says_so_and_starts_again() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("killed");
+    let pg = server.pg(server.config()).deadline(Duration::from_secs(30));
+    let at = pg.start().await.unwrap();
+    run(&at, "CREATE TABLE kept (n int)").await;
+    said(&["kill", &server.name]);
+    assert!(matches!(pg.status().await.unwrap(), Status::Stopped));
+    let at = pg.start().await.unwrap();
+    assert_eq!(one(&at, "SELECT count(*)::text FROM kept").await, "0");
+}
