@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::pgserver::{request::Request, version::Version};
+use crate::pgserver::request::Request;
 
 /// Extensions that PostgreSQL itself does not have, the setting `shared_preload_libraries` that they
 /// need, and an image that has them; `{}` is the major version.
@@ -87,10 +87,9 @@ fn lacks(request: &Request, image: &str, major: &str) -> Option<String> {
 /// Where the image keeps its data: from version 18 on one level up.
 pub(super) fn data_mount(env: &[String]) -> &'static str {
     let major = env.iter().find_map(|line| line.strip_prefix("PG_MAJOR="));
-    let major = major.and_then(Version::parse);
-    match major.is_some_and(|major| major >= Version::parse("18").unwrap_or(major.clone())) {
-        true => "/var/lib/postgresql",
-        false => "/var/lib/postgresql/data",
+    match major.and_then(|major| major.parse::<u32>().ok()) {
+        Some(18..) => "/var/lib/postgresql",
+        _ => "/var/lib/postgresql/data",
     }
 }
 

@@ -257,8 +257,6 @@ impl Docker {
             Some(_) => format!("POSTGRES_PASSWORD_FILE={PASSWORD_FILE}"),
             None => "POSTGRES_HOST_AUTH_METHOD=trust".to_owned(),
         });
-        // Without a database of that name, a superuser of another name could not log in anywhere
-        // but in `postgres`, which the image makes as well.
         let settings = self.settings(image);
         let settings: Vec<_> =
             settings.iter().map(|(name, hash)| format!("{name}={hash}")).collect();
@@ -503,7 +501,18 @@ impl Launcher for Docker {
         if !self.remembered().exists() {
             return Ok(());
         }
-        let engine = self.engine().await?;
+        let engine = match Engine::connect().await {
+            Ok(engine) => engine,
+            // Nor is there anything to stop, unless DOCKER_HOST has changed; and what else runs this
+            // server is still to be stopped.
+            Err(reason) => {
+                tracing::warn!(
+                    "pgserver `{}`: its container was not looked for: {reason}",
+                    self.request.name()
+                );
+                return Ok(());
+            }
+        };
         if self.container(&engine).await?.is_none_or(|container| !container.running) {
             return Ok(());
         }
