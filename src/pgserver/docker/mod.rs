@@ -1,14 +1,13 @@
 //! A server in a container.
 //!
-//! The data is in a named volume and outlives the container, which is made anew at every start: so
-//! what the file asks for now is what it gets. A second, empty volume says that somebody has logged
-//! in to that data: without it a first start was broken off, and what that left behind starts again as if
-//! it were complete, without user or database.
+//! The data is in a named volume (`volume.rs`) and outlives the container, which is made anew at every
+//! start: so what the file asks for now is what it gets.
 
 mod engine;
 mod image;
+mod volume;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::future::ready;
 use std::hash::BuildHasher as _;
@@ -18,9 +17,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use docker_api::models::ContainerInspect200Response as Inspected;
-use docker_api::opts::{
-    ContainerCreateOpts, ContainerRemoveOpts, HostPort, LogsOpts, PublishPort, VolumeCreateOpts,
-};
+use docker_api::opts::{ContainerCreateOpts, ContainerRemoveOpts, HostPort, LogsOpts, PublishPort};
 use foldhash::fast::FixedState;
 use futures_util::StreamExt as _;
 use secrecy::ExposeSecret as _;
@@ -37,9 +34,8 @@ use crate::config::Runtime;
 
 /// What everything that wharf makes on an engine is labelled with: the server's name.
 const LABEL: &str = "wharf.pgserver";
-/// What a container was made from, and which major version a volume is of.
+/// What a container was made from.
 const SETTINGS: &str = "wharf.settings";
-const MAJOR: &str = "wharf.major";
 
 /// Where a container finds the password: in a file, for its environment is there for everybody to see.
 const PASSWORD_FILE: &str = "/run/wharf-password";
@@ -74,15 +70,6 @@ impl Docker {
 
     fn remembered(&self) -> PathBuf {
         self.root().join("state")
-    }
-
-    fn volume(&self) -> String {
-        format!("{}-data", self.request.name())
-    }
-
-    /// There once somebody has logged in to the data.
-    fn proof(&self) -> String {
-        format!("{}-ready", self.request.name())
     }
 
     fn failed(&self, what: &str, begun: Instant, reason: impl ToString) -> PgServerError {
@@ -178,63 +165,6 @@ impl Docker {
             Some(reason) => Err(self.request.invalid(reason)),
             None => Ok((image, env)),
         }
-    }
-
-    /// The volume with the data, made if it is not there.
-    async fn data(
-        &self,
-        engine: &Engine,
-        env: &[String],
-        begun: Instant,
-    ) -> Result<(), PgServerError> {
-        let failed = |error| self.failed("its volume could not be made", begun, error);
-        let major = env.iter().find_map(|line| line.strip_prefix("PG_MAJOR=")).unwrap_or_default();
-        let proven = self.labels_of(engine, &self.proof()).await.map_err(failed)?.is_some();
-        if let Some(labels) = self.labels_of(engine, &self.volume()).await.map_err(failed)? {
-            if labels.get(LABEL).map(String::as_str) != Some(self.request.name()) {
-                return Err(self.foreign("volume", &self.volume()));
-            }
-            let data = labels.get(MAJOR).map(String::as_str).unwrap_or_default();
-            if proven && data != major {
-                return Err(PgServerError::DataVersion {
-                    server: self.request.name().to_owned(),
-                    data: data.to_owned(),
-                    wanted: format!("the image has PostgreSQL {major}"),
-                    folder: format!("volume {}", self.volume()).into(),
-                });
-            }
-            if proven {
-                return Ok(());
-            }
-            tracing::warn!(
-                "pgserver `{}`: its first start was broken off before anybody could log in; its volume \
-                 is made anew",
-                self.request.name()
-            );
-            let volume = engine.docker().volumes().get(self.volume());
-            engine.ask(volume.delete()).await.map_err(failed)?;
-        }
-        self.make_volume(engine, &self.volume(), major).await.map_err(failed)
-    }
-
-    /// Those of a volume, if it is there.
-    async fn labels_of(
-        &self,
-        engine: &Engine,
-        volume: &str,
-    ) -> Result<Option<HashMap<String, String>>, CallError> {
-        let volume = engine.docker().volumes().get(volume);
-        match engine.ask(volume.inspect()).await {
-            Ok(volume) => Ok(Some(volume.labels)),
-            Err(CallError::NotFound) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn make_volume(&self, engine: &Engine, name: &str, major: &str) -> Result<(), CallError> {
-        let labels = [(LABEL, self.request.name()), (MAJOR, major)];
-        let opts = VolumeCreateOpts::builder().name(name).labels(labels).build();
-        engine.ask(engine.docker().volumes().create(&opts)).await.map(|_| ())
     }
 
     /// A container that is not started yet.
@@ -484,7 +414,7 @@ impl Launcher for Docker {
             let image = image::wanted(&self.request).unwrap_or_default();
             self.tell_differences(container, &image);
         }
-        let proved = self.make_volume(&engine, &self.proof(), "").await;
+        let proved = self.prove(&engine).await;
         proved.map_err(|error| {
             self.failed("its volume could not be marked as whole", begun, error)
         })?;
