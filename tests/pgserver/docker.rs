@@ -64,9 +64,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         docker(&["rm", "-f", &self.name]);
-        for volume in ["data", "ready"] {
-            docker(&["volume", "rm", "-f", &format!("{}-{volume}", self.name)]);
-        }
+        docker(&["volume", "rm", "-f", &format!("{}-data", self.name)]);
     }
 }
 
@@ -213,29 +211,53 @@ async fn what_others_made_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_first_start_that_was_broken_off_begins_anew() {
+async fn a_first_start_that_was_broken_off_is_told_with_the_way_out_and_no_data_is_removed() {
     if !engine() {
         return;
     }
-    let log = Log::listen();
     let server = Server::new("poisoned");
+    let volume = format!("{}-data", server.name);
+    let label = format!("wharf.pgserver={}", server.name);
+    said(&["volume", "create", "--label", &label, "--label", "wharf.major=17", &volume]);
+    // What an initialisation leaves that was killed early.
+    let mount = format!("{volume}:/data");
+    let kill = "echo 17 > /data/PG_VERSION";
+    said(&["run", "--rm", "-v", &mount, "postgres:17", "bash", "-c", kill]);
     let pg = server.pg(server.config());
-    let start = tokio::spawn({
-        let pg = pg.clone();
-        async move { pg.start().await }
-    });
-    // As soon as the container runs, its first initialisation is killed.
-    let running = ["ps", "-q", "--filter", &format!("name={}", server.name)].map(str::to_owned);
-    let running: Vec<&str> = running.iter().map(String::as_str).collect();
-    while said(&running).is_empty() {
-        tokio::task::yield_now().await;
-    }
-    said(&["kill", &server.name]);
-    let error = start.await.unwrap().unwrap_err().to_string();
+    let error = pg.start().await.unwrap_err().to_string();
     assert!(error.contains("its container ended"), "{error}");
+    let remedy = format!("docker rm -f {} && docker volume rm {volume}", server.name);
+    assert!(error.contains(&remedy), "{error}");
+    assert!(docker(&["volume", "inspect", &volume]).status.success());
+    // The engine does not go on trying.
+    assert_eq!(said(&["inspect", "-f", "{{.State.Status}}", &server.name]), "exited");
+    let sh = Command::new("sh").args(["-c", &remedy]).status().unwrap();
+    assert!(sh.success());
+    assert_eq!(one(&pg.start().await.unwrap(), "SELECT 1::text").await, "1");
+}
+
+#[tokio::test]
+async fn data_stays_whatever_is_pruned_and_whoever_asks() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("kept");
+    let pg = server.pg(server.config());
     let at = pg.start().await.unwrap();
-    assert_eq!(one(&at, "SELECT 1::text").await, "1");
-    assert!(log.lines().join("\n").contains("its volume is made anew"), "{:?}", log.lines());
+    run(&at, "CREATE TABLE kept (n int)").await;
+    pg.stop().await.unwrap();
+    // All that wharf remembers is gone, and its container.
+    said(&["rm", &server.name]);
+    let password = at.password.clone();
+    std::fs::remove_dir_all(server.dir.path().join(&server.name)).unwrap();
+    let mut config = server.config();
+    config.pass = Some("another".into());
+    let error = server.pg(config.clone()).start().await.unwrap_err().to_string();
+    assert!(error.contains("refuses user `postgres`") && error.contains("volume rm"), "{error}");
+    pg.stop().await.unwrap();
+    config.pass = password;
+    let at = server.pg(config).start().await.unwrap();
+    assert_eq!(one(&at, "SELECT count(*)::text FROM kept").await, "0");
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub(crate) struct Docker {
 /// A container of this server's.
 struct Container {
     running: bool,
+    /// It has ended before, and the engine has started it again.
+    restarts: bool,
     port: Option<u16>,
     /// What it was made from: hashes, for some settings are secret.
     settings: BTreeMap<String, String>,
@@ -131,6 +133,7 @@ impl Docker {
         let pairs = settings.split(' ').filter_map(|pair| pair.split_once('='));
         Ok(Some(Container {
             running: is_running(&inspected),
+            restarts: inspected.restart_count.is_some_and(|count| count > 0),
             port: host_port(&inspected),
             settings: pairs.map(|(name, hash)| (name.to_owned(), hash.to_owned())).collect(),
         }))
@@ -280,20 +283,29 @@ impl Docker {
             let reason = match login.until(left.min(PROGRESS)).await {
                 Ok(greeting) => return Ok(greeting),
                 Err(LoginError::NotReady(reason)) => reason,
-                Err(refused) => return Err(login.error(self.request.name(), &refused)),
+                Err(LoginError::Refused { code, message }) => {
+                    let message = format!("{message}{}", self.doubt());
+                    let refused = LoginError::Refused { code, message };
+                    return Err(login.error(self.request.name(), &refused));
+                }
             };
-            let alive = self.container(engine).await?.is_some_and(|container| container.running);
+            let container = self.container(engine).await?;
+            let alive = container.is_some_and(|it| it.running && !it.restarts);
             if !alive || left.is_zero() {
                 let what = match alive {
                     true => "no login succeeded",
                     false => "its container ended",
                 };
                 let log = self.log(engine).await;
-                return Err(self.failed(
-                    what,
-                    begun,
-                    format!("{reason}; the end of its log:\n{log}"),
-                ));
+                if !alive {
+                    // Or the engine starts it again and again.
+                    let container = engine.docker().containers().get(self.request.name());
+                    let stopped = engine.make_so(container.stop(&Default::default())).await;
+                    stopped
+                        .map_err(|error| self.failed("its container did not stop", begun, error))?;
+                }
+                let reason = format!("{reason}{}; the end of its log:\n{log}", self.doubt());
+                return Err(self.failed(what, begun, reason));
             }
             tracing::info!(
                 "pgserver `{}`: its container is starting, since {:.0?}",
@@ -301,6 +313,18 @@ impl Docker {
                 begun.elapsed()
             );
         }
+    }
+
+    /// What may be wrong with data that nobody has logged in to yet, as far as is known here.
+    fn doubt(&self) -> String {
+        if Remembered::read(&self.remembered()).get("version").is_some() {
+            return String::new();
+        }
+        let (name, volume) = (self.request.name(), self.volume());
+        format!(
+            "; if its first start was broken off, its data is not whole: `docker rm -f {name} && docker \
+             volume rm {volume}` has the next start begin anew, without what is in that volume"
+        )
     }
 
     /// The end of the container's log.
@@ -414,10 +438,6 @@ impl Launcher for Docker {
             let image = image::wanted(&self.request).unwrap_or_default();
             self.tell_differences(container, &image);
         }
-        let proved = self.prove(&engine).await;
-        proved.map_err(|error| {
-            self.failed("its volume could not be marked as whole", begun, error)
-        })?;
         let mut remembered = Remembered::read(&self.remembered());
         remembered.set("port", port);
         remembered.set("version", &endpoint.version);

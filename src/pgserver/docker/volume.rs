@@ -1,8 +1,4 @@
-//! The volume with a server's data, and the proof that it is whole.
-//!
-//! The proof is a second, empty volume, made when somebody has logged in to the data. Without it a first
-//! start was broken off, and what that left behind would start again as if it were complete, without
-//! user or database.
+//! The volume with a server's data. wharf makes it and never removes it: what is in it is somebody's.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -21,16 +17,6 @@ impl Docker {
         format!("{}-data", self.request.name())
     }
 
-    /// There once somebody has logged in to the data.
-    fn proof(&self) -> String {
-        format!("{}-ready", self.request.name())
-    }
-
-    /// Somebody has logged in to the data.
-    pub(super) async fn prove(&self, engine: &Engine) -> Result<(), CallError> {
-        self.make_volume(engine, &self.proof(), "").await
-    }
-
     /// The volume with the data, made if it is not there.
     pub(super) async fn data(
         &self,
@@ -40,13 +26,12 @@ impl Docker {
     ) -> Result<(), PgServerError> {
         let failed = |error| self.failed("its volume could not be made", begun, error);
         let major = env.iter().find_map(|line| line.strip_prefix("PG_MAJOR=")).unwrap_or_default();
-        let proven = self.labels_of(engine, &self.proof()).await.map_err(failed)?.is_some();
         if let Some(labels) = self.labels_of(engine, &self.volume()).await.map_err(failed)? {
             if labels.get(LABEL).map(String::as_str) != Some(self.request.name()) {
                 return Err(self.foreign("volume", &self.volume()));
             }
             let data = labels.get(MAJOR).map(String::as_str).unwrap_or_default();
-            if proven && data != major {
+            if data != major {
                 return Err(PgServerError::DataVersion {
                     server: self.request.name().to_owned(),
                     data: data.to_owned(),
@@ -54,16 +39,7 @@ impl Docker {
                     folder: format!("volume {}", self.volume()).into(),
                 });
             }
-            if proven {
-                return Ok(());
-            }
-            tracing::warn!(
-                "pgserver `{}`: its first start was broken off before anybody could log in; its volume \
-                 is made anew",
-                self.request.name()
-            );
-            let volume = engine.docker().volumes().get(self.volume());
-            engine.ask(volume.delete()).await.map_err(failed)?;
+            return Ok(());
         }
         self.make_volume(engine, &self.volume(), major).await.map_err(failed)
     }
