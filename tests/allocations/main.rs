@@ -51,7 +51,7 @@ async fn sessions(pg: &Pg) {
 }
 
 /// How often `work` asked the allocator for memory, once everything was warm; the least of some
-/// runs, for now and then something grows.
+/// runs, for now and then something grows, the driver's buffers among them.
 fn allocations(runtime: &tokio::runtime::Runtime, mut work: impl AsyncFnMut()) -> u64 {
     let mut once = || measure(|| runtime.block_on(work())).count_total;
     once();
@@ -69,7 +69,14 @@ fn a_statement_that_is_looked_at_allocates_no_more_than_one_that_is_not() {
             let looked_at = allocations(&runtime, async || $work(&on).await);
             let not = allocations(&runtime, async || $work(&off).await);
             assert!(not > TIMES as u64, "the allocator is not counted: {not}");
-            assert!(looked_at <= not, "{}: {looked_at}, not {not}", stringify!($work));
+            // One more a statement would be TIMES more. Where in a run the driver's buffers grow is
+            // chance: 6,601 and 6,600 have been seen.
+            let fewer_than_statements = TIMES as u64 / 20;
+            assert!(
+                looked_at <= not + fewer_than_statements,
+                "{}: {looked_at}, not {not}",
+                stringify!($work)
+            );
         };
     }
     same!(look_ups);
