@@ -47,10 +47,13 @@
 //! | `pgserver` | no | start the file's server with this machine's PostgreSQL programs |
 //! | `docker` | no | or in a container, by a Docker engine |
 //! | `embedded` | no | or inside this process: some 500 crates more, for development only |
+//! | `cli` | no | the program `wharf`: `cargo install --features cli` |
 //!
 //! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.
 
 mod author;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 #[cfg(feature = "pgserver")]
 mod ensure;

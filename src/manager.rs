@@ -238,7 +238,7 @@ fn locate(name: String, entry: DatabaseConfig, server: Option<Server>) -> Box<Lo
     Box::new(move || {
         let (name, entry, server) = (name.clone(), entry.clone(), server.clone());
         Box::pin(async move {
-            if entry.address != Address::PgServer {
+            if let Address::Host { .. } = entry.address {
                 return Ok(entry);
             }
             match server {
@@ -257,14 +257,19 @@ async fn placed(
     mut entry: DatabaseConfig,
     server: PgServer,
 ) -> Result<DatabaseConfig, Error> {
-    let Some(endpoint) = server.running().await? else {
+    let endpoint = server.running().await?;
+    let port = endpoint.as_ref().and_then(|at| match entry.address {
+        Address::PgServerReplica => at.replica_port,
+        _ => Some(at.port),
+    });
+    let (Some(endpoint), Some(port)) = (endpoint, port) else {
         return Err(Error::PgServerDown { database: name });
     };
     let has_none = entry.password.is_none() && entry.password_file.is_none();
     if has_none && entry.user == endpoint.user {
         entry.password = endpoint.password;
     }
-    entry.address = Address::Host { host: endpoint.host, port: endpoint.port };
+    entry.address = Address::Host { host: endpoint.host, port };
     Ok(entry)
 }
 
@@ -275,7 +280,11 @@ async fn placed(
     mut entry: DatabaseConfig,
     server: Server,
 ) -> Result<DatabaseConfig, Error> {
-    let Some(port) = server.port.filter(|port| *port != 0) else {
+    let port = match entry.address {
+        Address::PgServerReplica => server.replica.port,
+        _ => server.port,
+    };
+    let Some(port) = port.filter(|port| *port != 0) else {
         return Err(Error::PgServerDown { database: name });
     };
     entry.address = Address::Host { host: server.host, port };
@@ -303,13 +312,19 @@ impl Manager {
     pub async fn start_pgserver(&self) -> Result<Endpoint, Error> {
         let server = self.pgserver().ok_or(Error::NoPgServer)?;
         let endpoint = server.start().await?;
+        self.ensure_databases(&endpoint).await?;
+        Ok(endpoint)
+    }
+
+    /// Makes what the entries on the server at `endpoint` ask for.
+    pub(crate) async fn ensure_databases(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let described = self.inner.config.pgserver.as_ref();
         for (name, entry) in &self.inner.config.databases {
             if described.is_some_and(|server| is_on(entry, server)) {
-                ensure::database(self.db(name)?, entry, &endpoint).await?;
+                ensure::database(self.db(name)?, entry, endpoint).await?;
             }
         }
-        Ok(endpoint)
+        Ok(())
     }
 }
 
@@ -317,6 +332,8 @@ impl Manager {
 fn is_on(entry: &DatabaseConfig, server: &crate::config::PgServerConfig) -> bool {
     match &entry.address {
         Address::PgServer => true,
+        // What is made on the primary comes to its standby by itself.
+        Address::PgServerReplica => false,
         Address::Host { host, port } => Some(*port) == server.port && *host == server.host,
     }
 }

@@ -21,6 +21,8 @@ pub enum Address {
     /// The server of the file's own `pgserver:` section, wherever that listens
     /// (`pgserver: true` in the entry).
     PgServer,
+    /// Its standby (`pgserver: replica`), for entries that are `readonly: true`.
+    PgServerReplica,
 }
 
 /// A login: of its own for read-only sessions, or the one to connect with.
@@ -79,6 +81,21 @@ pub enum SslMode {
     VerifyCa,
     /// And it must be made out to this host.
     VerifyFull,
+}
+
+impl SslMode {
+    /// As the file, and libpq, spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SslMode::Disable => "disable",
+            SslMode::Allow => "allow",
+            SslMode::Prefer => "prefer",
+            SslMode::Require => "require",
+            SslMode::VerifyCa => "verify-ca",
+            SslMode::VerifyFull => "verify-full",
+        }
+    }
 }
 
 /// One database of the file: where it is and how its pool behaves.

@@ -5,8 +5,7 @@ use std::{fmt, time::Duration};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    Address, Config, DatabaseConfig, MonitorConfig, NPlusOne, Origin, PgServerConfig, Runtime,
-    SslMode,
+    Address, Config, DatabaseConfig, MonitorConfig, NPlusOne, Origin, PgServerConfig,
     fields::{self, Field, Shape},
     tree::{self, Value},
 };
@@ -109,7 +108,7 @@ impl Rows<'_> {
         server: Option<&PgServerConfig>,
     ) {
         let path = [entry, &[field.name.to_owned()]].concat();
-        let by_server = database.address == Address::PgServer;
+        let by_server = matches!(database.address, Address::PgServer | Address::PgServerReplica);
         if let Shape::NoEffect = field.shape {
             if let Some(value) = self.given(&path) {
                 let source = tree::origin(value);
@@ -130,6 +129,7 @@ impl Rows<'_> {
                 format!("postgresql://{}{mask}@{host}:{port}/{}", database.user, database.database)
             }
             ("pgserver", Address::PgServer) => "true".to_owned(),
+            ("pgserver", Address::PgServerReplica) => "replica".to_owned(),
             ("host", Address::Host { host, .. }) => host.clone(),
             ("port", Address::Host { port, .. }) => port.to_string(),
             ("url" | "pgserver" | "host" | "port", _) => return,
@@ -158,7 +158,7 @@ impl Rows<'_> {
             ("idle_in_transaction_timeout", _) => time(database.idle_in_transaction_timeout),
             ("monitor", _) => return self.monitor(&path, &database.monitor),
             ("application_name", _) => database.application_name.clone(),
-            ("ssl_mode", _) => ssl_mode(database.ssl_mode).to_owned(),
+            ("ssl_mode", _) => database.ssl_mode.as_str().to_owned(),
             ("ssl_root_cert", _) => file(database.ssl_root_cert.as_deref()),
             ("ssl_cert", _) => file(database.ssl_cert.as_deref()),
             ("ssl_key", _) => file(database.ssl_key.as_deref()),
@@ -232,7 +232,7 @@ impl Rows<'_> {
             "port" => server.port.map_or("(chosen at start)".to_owned(), |port| port.to_string()),
             "user" => server.user.clone(),
             "pass" => secret(server.pass.as_ref()),
-            "runtime" => runtime(server.runtime).to_owned(),
+            "runtime" => server.runtime.as_str().to_owned(),
             "replica" => {
                 let below = |key: &str| [path.as_slice(), &[key.to_owned()]].concat();
                 let port = server
@@ -289,30 +289,10 @@ fn time(time: Option<Duration>) -> String {
     }
 }
 
-fn ssl_mode(mode: SslMode) -> &'static str {
-    match mode {
-        SslMode::Disable => "disable",
-        SslMode::Allow => "allow",
-        SslMode::Prefer => "prefer",
-        SslMode::Require => "require",
-        SslMode::VerifyCa => "verify-ca",
-        SslMode::VerifyFull => "verify-full",
-    }
-}
-
 fn n_plus_one(action: NPlusOne) -> &'static str {
     match action {
         NPlusOne::Off => "off",
         NPlusOne::Warn => "warn",
         NPlusOne::Error => "error",
-    }
-}
-
-fn runtime(runtime: Runtime) -> &'static str {
-    match runtime {
-        Runtime::Auto => "auto",
-        Runtime::Docker => "docker",
-        Runtime::Native => "native",
-        Runtime::Embedded => "embedded",
     }
 }

@@ -7,7 +7,9 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{
     Address, ConfigError, DatabaseConfig, MonitorConfig, Origin, PgServerConfig, Role, fields,
     form, monitor,
-    read::{self, Count, FileName, Flag, Millis, Port, Seconds, Secret, Span, Ssl, Text, Type},
+    read::{
+        self, Count, FileName, Flag, Millis, Own, Port, Seconds, Secret, Span, Ssl, Text, Type,
+    },
     source,
     tree::{self, Value},
 };
@@ -24,7 +26,7 @@ struct Entry {
     _type: Option<Type>,
     #[serde(rename = "url")]
     _url: Option<Secret>,
-    pgserver: Option<Flag>,
+    pgserver: Option<Own>,
     host: Option<Text>,
     port: Option<Port>,
     database: Option<Text>,
@@ -106,14 +108,29 @@ impl Checked<'_> {
         server: Option<&PgServerConfig>,
         monitor: MonitorConfig,
     ) -> Result<DatabaseConfig, ConfigError> {
-        let by_server = entry.pgserver.is_some_and(|flag| flag.0);
-        if by_server && server.is_none() {
+        let own = entry.pgserver.and_then(|own| own.0);
+        if own.is_some() && server.is_none() {
             return Err(self.invalid(
                 "pgserver",
                 "says that the file's own server is meant, but the file has no `pgserver:` section",
             ));
         }
-        let server = server.filter(|_| by_server);
+        let server = server.filter(|_| own.is_some());
+        if own == Some(Address::PgServerReplica) {
+            if !server.is_some_and(|server| server.replica.enabled) {
+                return Err(self.invalid(
+                    "pgserver",
+                    "means the standby of the file's own server, which has none; say \
+                     `pgserver.replica: {enabled: true}`",
+                ));
+            }
+            if !entry.readonly.as_ref().is_some_and(|flag| flag.0) {
+                return Err(self.invalid(
+                    "pgserver",
+                    "means a standby, which can only be read from; say `readonly: true` too",
+                ));
+            }
+        }
         let user = match (self.filled("user", entry.user)?, server) {
             (Some(user), _) => user,
             (None, Some(server)) => server.user.clone(),
@@ -125,8 +142,8 @@ impl Checked<'_> {
             let own = server.filter(|server| server.user == user && password_file.is_none());
             own.and_then(|server| server.pass.clone())
         });
-        let address = if by_server {
-            Address::PgServer
+        let address = if let Some(own) = own {
+            own
         } else {
             let port = entry.port.map_or(5432, |port| port.0);
             if port == 0 {

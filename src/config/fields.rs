@@ -22,6 +22,8 @@ pub(super) enum Shape {
     Type,
     SslMode,
     Runtime,
+    /// The file's own server, or its standby.
+    Own,
     NPlusOne,
     Names,
     Section(&'static [Field]),
@@ -45,7 +47,7 @@ const fn field(name: &'static str, shape: Shape) -> Field {
 pub(super) const DATABASE: &[Field] = &[
     field("type", Shape::Type),
     field("url", Shape::Url),
-    field("pgserver", Shape::Flag),
+    field("pgserver", Shape::Own),
     field("host", Shape::Text),
     field("port", Shape::Port),
     field("database", Shape::Text),
@@ -193,6 +195,7 @@ impl Shape {
             Self::Type => "`postgresql`, the only type so far",
             Self::SslMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
             Self::NPlusOne => "one of off, warn, error",
+            Self::Own => "true, false or replica",
             Self::Runtime => "one of auto, docker, native, embedded",
             Self::Names => "a list of names, such as [vector, pg_trgm]",
             Self::Section(_) => "a map",

@@ -2,7 +2,7 @@
 
 use super::{
     ConfigError,
-    read::{self, Flag},
+    read::{self, Own},
     tree::{self, Value, ValueKind},
     url,
 };
@@ -16,7 +16,10 @@ fn given<'a>(tree: &'a Value, path: &[String], key: &str) -> Option<&'a Value> {
 /// Refuses an entry that says where its database is in two ways, or in none.
 pub(super) fn one(tree: &Value, path: &[String]) -> Result<(), ConfigError> {
     let server = match given(tree, path, "pgserver") {
-        Some(_) => read::section::<Flag>(tree, &[path, &["pgserver".to_owned()]].concat())?.0,
+        Some(_) => {
+            let own: Own = read::section(tree, &[path, &["pgserver".to_owned()]].concat())?;
+            own.0.is_some()
+        }
         None => false,
     };
     let clashes: &[&str] = match given(tree, path, "url") {

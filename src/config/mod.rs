@@ -111,6 +111,8 @@ pub use effective::{Effective, Setting};
 pub(crate) use entry::pool_limits;
 pub use error::ConfigError;
 pub use monitor::{MonitorConfig, NPlusOne};
+#[cfg(feature = "pgserver")]
+pub(crate) use pgserver::holds_secret;
 pub use pgserver::{PgServerConfig, ReplicaConfig, Runtime};
 pub use tree::Origin;
 use tree::{Value, ValueKind};

@@ -19,6 +19,19 @@ pub enum Runtime {
     Embedded,
 }
 
+impl Runtime {
+    /// As the file spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Runtime::Auto => "auto",
+            Runtime::Docker => "docker",
+            Runtime::Native => "native",
+            Runtime::Embedded => "embedded",
+        }
+    }
+}
+
 /// A streaming standby beside the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -100,7 +113,7 @@ impl fmt::Debug for PgServerConfig {
 }
 
 /// Whether a setting of PostgreSQL may hold a password: `primary_conninfo`, `ssl_passphrase_command`.
-pub(super) fn holds_secret(name: &str) -> bool {
+pub(crate) fn holds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["conninfo", "pass", "secret", "token"].iter().any(|word| name.contains(word))
 }

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    ConfigError, NPlusOne, Runtime, SslMode, fields,
+    Address, ConfigError, NPlusOne, Runtime, SslMode, fields,
     tree::{self, Value, ValueKind},
 };
 
@@ -119,10 +119,11 @@ typed! {
     Count(u32) = |text| digits(&text)?.parse().ok();
     Port(u16) = |text| digits(&text)?.parse().ok();
     /// With the words of YAML 1.1, which the Python original reads.
-    Flag(bool) = |text| match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" => Some(true),
-        "false" | "no" | "off" => Some(false),
-        _ => None,
+    Flag(bool) = |text| read_flag(&text);
+    /// Where on the file's own server an entry is, if there.
+    Own(Option<Address>) = |text| match text.as_str() {
+        "replica" => Some(Some(Address::PgServerReplica)),
+        _ => read_flag(&text).map(|own| own.then_some(Address::PgServer)),
     };
     Seconds(Span) = |text| span(&text, SECOND);
     Millis(Span) = |text| span(&text, MILLISECOND);
@@ -149,6 +150,14 @@ typed! {
         "embedded" => Runtime::Embedded,
         _ => return None,
     });
+}
+
+fn read_flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Some(true),
+        "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// One value or a list of them, as settings of PostgreSQL are written.

@@ -53,7 +53,7 @@ pub enum Error {
     /// The entry says `pgserver: true`, and the server of the file was not found running.
     #[error(
         "database `{database}` is on the file's own pgserver, which is not running here: start it \
-         (Manager::start_pgserver), give `pgserver:` a fixed port, or give this entry an address"
+         (`wharf server up`, Manager::start_pgserver), give `pgserver:` a fixed port, or give this entry an address"
     )]
     PgServerDown {
         /// Key of the database in the file.

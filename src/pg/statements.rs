@@ -109,3 +109,17 @@ impl Pg {
 }
 
 implement_sea_orm!(Pg);
+
+#[cfg(feature = "cli")]
+impl Pg {
+    /// One statement's rows as text, outside of any transaction.
+    pub(crate) async fn text_rows(
+        &self,
+        sql: &str,
+        most: Option<usize>,
+    ) -> Result<pool::Rows, DbErr> {
+        let mut lent = self.lend(self.is_read_only(), Purpose::Statement).await?;
+        lent.raw(sql);
+        lent.text_rows(sql, most).await
+    }
+}

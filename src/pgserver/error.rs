@@ -18,17 +18,7 @@ pub struct Declined {
 
 impl fmt::Display for Declined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", runtime_name(self.runtime), self.reason)
-    }
-}
-
-/// As the file spells it.
-pub(crate) fn runtime_name(runtime: Runtime) -> &'static str {
-    match runtime {
-        Runtime::Auto => "auto",
-        Runtime::Docker => "docker",
-        Runtime::Native => "native",
-        Runtime::Embedded => "embedded",
+        write!(f, "{}: {}", self.runtime.as_str(), self.reason)
     }
 }
 
@@ -65,8 +55,9 @@ pub enum PgServerError {
     },
     /// Something else listens where the server is to.
     #[error(
-        "pgserver `{server}`: port {port} of {host} is taken by another program; stop that program, \
-         give another `pgserver.port`, or leave the port out to have a free one chosen"
+        "pgserver `{server}`: port {port} of {host} is taken by {}; stop that, give another \
+         `pgserver.port`, or leave the port out to have a free one chosen",
+        .by.as_deref().unwrap_or("another program")
     )]
     PortTaken {
         /// Name of the server.
@@ -75,6 +66,8 @@ pub enum PgServerError {
         host: String,
         /// The port that is taken.
         port: u16,
+        /// By whom, if that can be seen: `container \`shop\``, `postgres (process 4711)`.
+        by: Option<String>,
     },
     /// The data was made by another major version than the one that would run it.
     #[error(

@@ -91,15 +91,16 @@ impl Folder {
         }
     }
 
-    /// The port to listen on: the file's, which must be free; else the one of last time, if free;
-    /// else any.
+    /// The port to listen on: the one that the file fixes, which must be free; else the one of last
+    /// time, if free; else any.
     pub(crate) fn choose_port(
         &self,
         request: &Request,
+        fixed: Option<u16>,
         last: Option<u16>,
     ) -> Result<u16, PgServerError> {
         let host = request.bind_host();
-        if let Some(port) = request.fixed_port() {
+        if let Some(port) = fixed {
             return match TcpListener::bind((host, port)) {
                 Ok(_) => Ok(port),
                 Err(error) => Err(self.bind_error(request, port, error)),
@@ -121,17 +122,19 @@ impl Folder {
         error: io::Error,
     ) -> PgServerError {
         if error.kind() == io::ErrorKind::AddrInUse {
-            return PgServerError::PortTaken {
-                server: self.server.clone(),
-                host: request.config.host.clone(),
-                port,
-            };
+            return request.port_taken(port, listener(port));
         }
         request.invalid(format!(
             "cannot listen at `host: {}`, port {port}: {error}; `host` is an address of this machine",
             request.config.host
         ))
     }
+}
+
+/// The program that listens at a port, as far as this user may see it.
+fn listener(port: u16) -> Option<String> {
+    let process = listeners::get_process_by_port(port, listeners::Protocol::TCP).ok()?;
+    Some(format!("{} (process {})", process.name, process.pid))
 }
 
 /// The user's data folder. Root's own is closed to user postgres, who runs the server then, so

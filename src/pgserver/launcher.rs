@@ -1,13 +1,16 @@
 //! The one trait that every way to run a server implements.
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 
+use super::difference::Difference;
 use super::error::PgServerError;
+use super::program::{Chunk, Program, Running};
 use super::server::Endpoint;
 use crate::config::Runtime;
 
-/// One way to run the server that a request describes. [`super::PgServer`] calls `start` and
-/// `stop` with the server's lock held, so that no two of them overlap, in this process or another.
+/// One way to run the server that a request describes. [`super::PgServer`] calls `start`, `stop` and
+/// `remove` with the server's lock held, so that no two of them overlap, in this process or another.
 #[async_trait]
 pub(crate) trait Launcher: Send + Sync {
     /// Which way this is.
@@ -26,4 +29,24 @@ pub(crate) trait Launcher: Send + Sync {
 
     /// Stops it; fine if it is stopped.
     async fn stop(&self) -> Result<(), PgServerError>;
+
+    /// How what runs differs from what is asked for; nothing if nothing runs.
+    async fn differences(&self) -> Result<Vec<Difference>, PgServerError>;
+
+    /// What there is of the server, running or not: `container wharf`, `volume wharf-data`.
+    async fn holdings(&self) -> Result<Vec<String>, PgServerError>;
+
+    /// Stops it and removes all of that.
+    async fn remove(&self) -> Result<(), PgServerError>;
+
+    /// Runs a program beside the server that runs.
+    async fn spawn(&self, program: Program) -> Result<Running, PgServerError>;
+
+    /// The server's log from so many lines before its end on, and, if asked to follow, what is
+    /// added to it.
+    async fn log(
+        &self,
+        lines: usize,
+        follow: bool,
+    ) -> Result<BoxStream<'static, std::io::Result<Chunk>>, PgServerError>;
 }

@@ -18,6 +18,8 @@
 //! # Ok(()) }
 //! ```
 
+mod backup;
+mod difference;
 #[cfg(feature = "docker")]
 mod docker;
 #[cfg(feature = "embedded")]
@@ -26,9 +28,12 @@ mod error;
 mod folder;
 mod launcher;
 mod login;
+mod logs;
 #[cfg(unix)]
 mod native;
 mod password;
+mod program;
+mod report;
 mod request;
 mod server;
 #[cfg(unix)]
@@ -36,8 +41,25 @@ mod switch;
 mod temporary;
 mod version;
 
+pub use backup::Contents;
+pub use difference::Difference;
 pub use error::{Declined, PgServerError};
+#[cfg(feature = "cli")]
+pub(crate) use program::{Chunk, Program};
+pub use report::{DatabaseReport, Report, StandbyReport};
 pub use server::{Endpoint, PgServer, Status};
+
+/// The Docker engine of this machine: its version, or why it cannot be used and what to do.
+#[cfg(feature = "cli")]
+pub(crate) async fn engine() -> Result<String, String> {
+    docker::engine_version().await
+}
+
+/// PostgreSQL as it is installed on this machine, the newest first. Runs a program for each.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn installed() -> Vec<String> {
+    native::installed()
+}
 
 /// Whether an address belongs to an embedded engine of this process, which serves one
 /// connection in all. Costs a lock and no round trip.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::PgServerError;
 use super::version::Version;
@@ -127,6 +127,35 @@ impl Request {
         match self.config.host.as_str() {
             "*" => "0.0.0.0",
             host => host,
+        }
+    }
+
+    /// A part of the work came to nothing, for which there is no better error.
+    pub(crate) fn failed(
+        &self,
+        what: &str,
+        begun: Instant,
+        reason: impl ToString,
+    ) -> PgServerError {
+        PgServerError::Failed {
+            server: self.config.name.clone(),
+            what: what.to_owned(),
+            after: begun.elapsed(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn not_running(&self) -> PgServerError {
+        self.invalid("it does not run; start it (`wharf server up`)".to_owned())
+    }
+
+    /// `by` is who has it, if that can be seen.
+    pub(crate) fn port_taken(&self, port: u16, by: Option<String>) -> PgServerError {
+        PgServerError::PortTaken {
+            server: self.config.name.clone(),
+            host: self.config.host.clone(),
+            port,
+            by,
         }
     }
 

@@ -3,14 +3,18 @@
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 
-use super::error::{Declined, PgServerError, runtime_name};
+use super::difference::Difference;
+use super::error::{Declined, PgServerError};
 use super::folder::{Folder, Lock};
 use super::launcher::Launcher;
 use super::login::{Login, LoginError};
+use super::logs;
+use super::program::{Program, Running};
 use super::request::Request;
 use super::temporary::Temporary;
 use crate::config::{PgServerConfig, Runtime};
@@ -38,6 +42,8 @@ pub struct Endpoint {
     pub host: String,
     /// Port to connect to.
     pub port: u16,
+    /// Port of its standby, at the same host, if it has one that runs.
+    pub replica_port: Option<u16>,
     /// The superuser.
     pub user: String,
     /// Its password; `None` where the server asks for none.
@@ -56,6 +62,13 @@ pub struct Endpoint {
 pub enum Status {
     /// It serves there.
     Running(Endpoint),
+    /// It runs, and nobody can log in yet, or any more: it starts, recovers, or shuts down.
+    Starting {
+        /// Where it will serve.
+        at: Endpoint,
+        /// What it said, or what the connection met.
+        reason: String,
+    },
     /// It does not run.
     Stopped,
 }
@@ -128,6 +141,114 @@ impl PgServer {
         self.detached(async move { server.stop_locked().await }).await
     }
 
+    /// Stops it and starts it again, as the file describes it now; no other start or stop comes
+    /// between. Costs and errors are those of the two.
+    pub async fn restart(&self) -> Result<Endpoint, PgServerError> {
+        self.request.check()?;
+        let server = self.clone();
+        self.detached(async move {
+            server.watch().await?;
+            let _lock = server.lock().await?;
+            for launcher in server.launchers()? {
+                launcher.stop().await?;
+            }
+            server.choose().await?.start().await
+        })
+        .await
+    }
+
+    /// How the server that runs differs from what the file asks for now, which takes effect when it
+    /// is started [anew](PgServer::restart); nothing if nothing runs. Costs as much as
+    /// [`running`](PgServer::running).
+    pub async fn differences(&self) -> Result<Vec<Difference>, PgServerError> {
+        self.request.check()?;
+        match self.in_use().await? {
+            Some((launcher, _)) => launcher.differences().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What there is of the server, running or not, data included: `container wharf`, `volume
+    /// wharf-data, with its data`, `folder /…, with its data`.
+    ///
+    /// # Errors
+    /// [`PgServerError::Failed`] if a Docker engine that answers does not tell.
+    pub async fn holdings(&self) -> Result<Vec<String>, PgServerError> {
+        self.request.check()?;
+        let mut holdings = Vec::new();
+        for launcher in self.launchers()? {
+            holdings.extend(launcher.holdings().await?);
+        }
+        Ok(holdings)
+    }
+
+    /// Stops the server and removes all of it, **its data included**, whatever ran it. What others
+    /// made under its names stays. Of a server that is not there nothing is removed.
+    ///
+    /// # Errors
+    /// As [`stop`](PgServer::stop), and [`PgServerError::Io`] where a file cannot be removed. What was
+    /// removed before stays removed; to be called again. A dropped future does not end it.
+    pub async fn remove(&self) -> Result<(), PgServerError> {
+        if self.temporary.is_some() {
+            return self.stop().await;
+        }
+        self.request.check()?;
+        let server = self.clone();
+        self.detached(async move {
+            let _lock = server.lock().await?;
+            for launcher in server.launchers()? {
+                launcher.remove().await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The server's log: from so many lines before its end on, and, where asked to follow, what is
+    /// added to it for as long as it runs, from the moment on at which the stream is first polled.
+    /// Dropping the stream ends it.
+    ///
+    /// # Errors
+    /// [`PgServerError::Invalid`] if there is none: nothing was started, or the embedded engine, which
+    /// keeps none. An error in the stream is its end.
+    pub async fn logs(
+        &self,
+        lines: usize,
+        follow: bool,
+    ) -> Result<BoxStream<'static, std::io::Result<String>>, PgServerError> {
+        self.request.check()?;
+        let launcher = match self.in_use().await? {
+            Some((launcher, _)) => launcher,
+            // One that has stopped, by what the file would take.
+            None => self.choose().await?,
+        };
+        Ok(Box::pin(logs::lines(launcher.log(lines, follow).await?)))
+    }
+
+    /// Runs a program beside the server that runs.
+    pub(crate) async fn spawn(&self, program: Program) -> Result<Running, PgServerError> {
+        match self.in_use().await? {
+            Some((launcher, _)) => launcher.spawn(program).await,
+            None => Err(self.request.not_running()),
+        }
+    }
+
+    /// The same, for work of several programs.
+    pub(crate) fn failed(
+        &self,
+        what: &str,
+        begun: Instant,
+        reason: impl ToString,
+    ) -> PgServerError {
+        self.request.failed(what, begun, reason)
+    }
+
+    /// What the file says of it.
+    #[must_use]
+    pub fn config(&self) -> &PgServerConfig {
+        &self.request.config
+    }
+
     /// Whether it runs, proven by a login (but for an embedded engine, whose one connection is
     /// not taken for this).
     ///
@@ -144,7 +265,11 @@ impl PgServer {
         let login = endpoint.login();
         match tokio::time::timeout(STATUS_DEADLINE, login.once()).await {
             Ok(Ok(_)) => Ok(Status::Running(endpoint)),
-            Ok(Err(LoginError::NotReady(_))) | Err(_) => Ok(Status::Stopped),
+            Ok(Err(LoginError::NotReady(reason))) => Ok(Status::Starting { at: endpoint, reason }),
+            Err(_) => {
+                let reason = format!("it did not answer within {STATUS_DEADLINE:?}");
+                Ok(Status::Starting { at: endpoint, reason })
+            }
             Ok(Err(refused)) => Err(login.error(self.request.name(), &refused)),
         }
     }
@@ -157,11 +282,16 @@ impl PgServer {
     /// As [`status`](PgServer::status), but for the login.
     pub async fn running(&self) -> Result<Option<Endpoint>, PgServerError> {
         self.request.check()?;
+        Ok(self.in_use().await?.map(|(_, endpoint)| endpoint))
+    }
+
+    /// The way by which it runs, and where.
+    async fn in_use(&self) -> Result<Option<(Box<dyn Launcher>, Endpoint)>, PgServerError> {
         for launcher in self.launchers()? {
             if self.may_use(launcher.runtime())
                 && let Some(endpoint) = launcher.running().await?
             {
-                return Ok(Some(endpoint));
+                return Ok(Some((launcher, endpoint)));
             }
         }
         Ok(None)
@@ -171,7 +301,20 @@ impl PgServer {
         self.watch().await?;
         let _lock = self.lock().await?;
         let launcher = self.choose().await?;
-        launcher.start().await
+        let endpoint = launcher.start().await?;
+        let differences = launcher.differences().await?;
+        if !differences.is_empty() {
+            // By their names: a log is read by more people than a file with secrets.
+            let differences: Vec<&str> =
+                differences.iter().map(|difference| difference.setting.as_str()).collect();
+            tracing::warn!(
+                "pgserver `{}`: it runs already and the file asks for other settings than it was \
+                 started with; stop it and start it again for them to take effect: {}",
+                self.request.name(),
+                differences.join(", "),
+            );
+        }
+        Ok(endpoint)
     }
 
     async fn stop_locked(&self) -> Result<(), PgServerError> {
@@ -240,7 +383,7 @@ impl PgServer {
         };
         tracing::info!(
             "pgserver `{server}`: runtime {}, {what}, as {why}{not_taken}",
-            runtime_name(launcher.runtime()),
+            launcher.runtime().as_str(),
         );
         Ok(launcher)
     }

@@ -11,6 +11,8 @@ mod repair;
 mod sea_orm;
 mod slot;
 mod stats;
+#[cfg(feature = "cli")]
+mod text;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
@@ -31,6 +33,8 @@ use queue::{Answer, Check, Limits, Place, Queue};
 pub(crate) use sea_orm::SeaOrm;
 use slot::Slot;
 pub use stats::PoolStats;
+#[cfg(feature = "cli")]
+pub(crate) use text::{Column, Rows};
 
 use crate::{
     error::{ConnectError, CutOff, Error, PoolTimeout},

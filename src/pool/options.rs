@@ -61,7 +61,7 @@ impl ConnectTo {
                 monitor.connects_to(&config, &host, port);
                 Ok(ConnectTo { name, config, host, port, read_only, monitor })
             }
-            Address::PgServer => Err(Error::Internal {
+            Address::PgServer | Address::PgServerReplica => Err(Error::Internal {
                 database: name.to_string(),
                 reason: "the address of its server was not looked up".to_owned(),
             }),

@@ -110,3 +110,16 @@ impl TransactionSession for Session {
         Session::rollback(self).await
     }
 }
+
+#[cfg(feature = "cli")]
+impl Session {
+    /// One statement's rows as text. It is one: sent alone, nothing that follows it could end the
+    /// transaction first.
+    pub(crate) async fn text_rows(
+        &self,
+        sql: &str,
+        most: Option<usize>,
+    ) -> Result<pool::Rows, DbErr> {
+        self.to_its_end(async { self.lent(sql, true).await?.text_rows(sql, most).await }).await
+    }
+}

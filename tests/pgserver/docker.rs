@@ -12,7 +12,7 @@ use wharf::pgserver::{Endpoint, PgServer, PgServerError, Status};
 use crate::support::{Dir, Log, config, run};
 
 /// Whether there is an engine to test on.
-fn engine() -> bool {
+pub fn engine() -> bool {
     let there = docker(&["info"]).status.success();
     if !there {
         let required = std::env::var("WHARF_TEST_DOCKER").is_ok_and(|value| value == "require");
@@ -24,47 +24,54 @@ fn engine() -> bool {
     there
 }
 
-fn docker(arguments: &[&str]) -> Output {
+pub fn docker(arguments: &[&str]) -> Output {
     match Command::new("docker").args(arguments).output() {
         Ok(output) => output,
         Err(_) => Command::new("false").output().unwrap(),
     }
 }
 
-fn said(arguments: &[&str]) -> String {
+pub fn said(arguments: &[&str]) -> String {
     let output = docker(arguments);
     assert!(output.status.success(), "docker {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// A server of a test's own; nothing of it is left on the engine.
-struct Server {
-    name: String,
-    dir: Dir,
+pub struct Server {
+    pub name: String,
+    pub dir: Dir,
 }
 
 impl Server {
-    fn new(test: &str) -> Server {
+    pub fn new(test: &str) -> Server {
         let name = format!("wharf-test-{}-{test}", std::process::id());
         Server { dir: Dir::new(&format!("docker-{test}")), name }
     }
 
-    fn config(&self) -> PgServerConfig {
+    pub fn config(&self) -> PgServerConfig {
         let mut config = config(Runtime::Docker);
         config.name = self.name.clone();
         config.version = Some("17".to_owned());
         config
     }
 
-    fn pg(&self, config: PgServerConfig) -> PgServer {
+    pub fn pg(&self, config: PgServerConfig) -> PgServer {
         PgServer::new(config, []).data_dir(self.dir.path())
+    }
+
+    pub fn standby(&self) -> String {
+        format!("{}-replica", self.name)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        docker(&["rm", "-f", &self.name]);
-        docker(&["volume", "rm", "-f", &format!("{}-data", self.name)]);
+        docker(&["rm", "-f", &self.name, &self.standby()]);
+        for volume in ["data", "replica-data"] {
+            docker(&["volume", "rm", "-f", &format!("{}-{volume}", self.name)]);
+        }
+        docker(&["network", "rm", &format!("{}-network", self.name)]);
     }
 }
 
@@ -225,7 +232,7 @@ async fn a_first_start_that_was_broken_off_is_told_with_the_way_out_and_no_data_
     said(&["run", "--rm", "-v", &mount, "postgres:17", "bash", "-c", kill]);
     let pg = server.pg(server.config());
     let error = pg.start().await.unwrap_err().to_string();
-    assert!(error.contains("its container ended"), "{error}");
+    assert!(error.contains("-poisoned` ended after"), "{error}");
     let remedy = format!("docker rm -f {} && docker volume rm {volume}", server.name);
     assert!(error.contains(&remedy), "{error}");
     assert!(docker(&["volume", "inspect", &volume]).status.success());
@@ -248,16 +255,37 @@ async fn data_stays_whatever_is_pruned_and_whoever_asks() {
     pg.stop().await.unwrap();
     // All that wharf remembers is gone, and its container.
     said(&["rm", &server.name]);
-    let password = at.password.clone();
     std::fs::remove_dir_all(server.dir.path().join(&server.name)).unwrap();
     let mut config = server.config();
     config.pass = Some("another".into());
-    let error = server.pg(config.clone()).start().await.unwrap_err().to_string();
-    assert!(error.contains("refuses user `postgres`") && error.contains("volume rm"), "{error}");
-    pg.stop().await.unwrap();
-    config.pass = password;
     let at = server.pg(config).start().await.unwrap();
     assert_eq!(one(&at, "SELECT count(*)::text FROM kept").await, "0");
+}
+
+#[tokio::test]
+async fn a_password_that_the_file_changed_is_taken_up_by_the_next_start() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("password");
+    let mut config = server.config();
+    config.pass = Some("first".into());
+    server.pg(config.clone()).start().await.unwrap();
+    config.pass = Some("it's \\ the \"second\" {one}".into());
+    let pg = server.pg(config.clone());
+    let error = pg.start().await.unwrap_err().to_string();
+    assert!(error.contains("stop it and start it again"), "{error}");
+    assert!(!error.contains("second"), "{error}");
+    pg.stop().await.unwrap();
+    let at = pg.start().await.unwrap();
+    assert_eq!(one(&at, "SELECT 1::text").await, "1");
+    let log = docker(&["logs", &server.name]);
+    assert!(!String::from_utf8_lossy(&log.stderr).contains("second"));
+    // A user that the data does not have is nobody's to make.
+    config.user = "somebody".to_owned();
+    pg.stop().await.unwrap();
+    let error = server.pg(config).start().await.unwrap_err();
+    assert!(matches!(error, PgServerError::Login { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -347,4 +375,22 @@ async fn one_that_is_killed_says_so_and_starts_again() {
     assert!(matches!(pg.status().await.unwrap(), Status::Stopped));
     let at = pg.start().await.unwrap();
     assert_eq!(one(&at, "SELECT count(*)::text FROM kept").await, "0");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_is_told() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("full");
+    let volume = format!("{}-data", server.name);
+    let label = format!("wharf.pgserver={}", server.name);
+    let small = ["type=tmpfs", "device=tmpfs", "o=size=12m"];
+    let mut create = vec!["volume", "create", "--label", &label, "--label", "wharf.major=17"];
+    create.extend(small.iter().flat_map(|option| ["--opt", option]));
+    create.push(&volume);
+    said(&create);
+    let error = server.pg(server.config()).start().await.unwrap_err().to_string();
+    assert!(error.contains("its disk is full: make room"), "{error}");
+    assert!(error.contains("No space left on device"), "{error}");
 }

@@ -1,9 +1,12 @@
 //! The server for development, on this machine's PostgreSQL 15 and on the embedded engine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // as in unit tests: clippy.toml reaches only those
 
+mod backup;
 mod choice;
 mod docker;
 mod embedded;
+mod life;
 mod native;
+mod standby;
 mod support;
 mod temporary;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use docker_api::{Docker, Error as ApiError};
 use futures_util::StreamExt as _;
 
-/// Longest time for a call that only asks or tells.
-const CALL: Duration = Duration::from_secs(30);
+/// Longest time for a call that only asks or tells, a stop included.
+const CALL: Duration = Duration::from_secs(60);
 /// Longest time for the first sign of life.
 const PING: Duration = Duration::from_secs(3);
 /// Longest silence of a pull.
@@ -65,7 +65,7 @@ impl Engine {
         &self.docker
     }
 
-    /// What `call` gives, within 30 s.
+    /// What `call` gives, in time.
     pub(super) async fn ask<T>(
         &self,
         call: impl Future<Output = docker_api::Result<T>>,

@@ -1,4 +1,5 @@
-//! The volume with a server's data. wharf makes it and never removes it: what is in it is somebody's.
+//! The volumes with a server's data. A start makes them and never removes one: what is in it is
+//! somebody's.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -17,18 +18,19 @@ impl Docker {
         format!("{}-data", self.request.name())
     }
 
-    /// The volume with the data, made if it is not there.
-    pub(super) async fn data(
+    /// A volume for data of the image with this environment, made if it is not there.
+    pub(super) async fn volume_for(
         &self,
         engine: &Engine,
+        name: &str,
         env: &[String],
         begun: Instant,
     ) -> Result<(), PgServerError> {
         let failed = |error| self.failed("its volume could not be made", begun, error);
         let major = env.iter().find_map(|line| line.strip_prefix("PG_MAJOR=")).unwrap_or_default();
-        if let Some(labels) = self.labels_of(engine, &self.volume()).await.map_err(failed)? {
+        if let Some(labels) = self.labels_of(engine, name).await.map_err(failed)? {
             if labels.get(LABEL).map(String::as_str) != Some(self.request.name()) {
-                return Err(self.foreign("volume", &self.volume()));
+                return Err(self.foreign("volume", name));
             }
             let data = labels.get(MAJOR).map(String::as_str).unwrap_or_default();
             if data != major {
@@ -36,12 +38,26 @@ impl Docker {
                     server: self.request.name().to_owned(),
                     data: data.to_owned(),
                     wanted: format!("the image has PostgreSQL {major}"),
-                    folder: format!("volume {}", self.volume()).into(),
+                    folder: format!("volume {name}").into(),
                 });
             }
             return Ok(());
         }
-        self.make_volume(engine, &self.volume(), major).await.map_err(failed)
+        self.make_volume(engine, name, major).await.map_err(failed)
+    }
+
+    /// Whether there is such a volume, and it is this server's.
+    pub(super) async fn has_volume(&self, engine: &Engine, name: &str) -> Result<bool, CallError> {
+        let labels = self.labels_of(engine, name).await?;
+        Ok(labels.is_some_and(|it| it.get(LABEL).is_some_and(|it| it == self.request.name())))
+    }
+
+    pub(super) async fn remove_volume(&self, engine: &Engine, name: &str) -> Result<(), CallError> {
+        let volume = engine.docker().volumes().get(name);
+        match engine.ask(volume.delete()).await {
+            Ok(()) | Err(CallError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Those of a volume, if it is there.

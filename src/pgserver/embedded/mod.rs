@@ -12,15 +12,18 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use secrecy::ExposeSecret as _;
 use sqlx::Row as _;
 
 use self::engine::{Engine, VERSION};
 use self::relay::Relay;
+use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Remembered};
 use super::launcher::Launcher;
 use super::login::Login;
+use super::program::{Chunk, Program, Running as Spawned};
 use super::request::Request;
 use super::server::{Endpoint, blocking};
 use super::version::Version;
@@ -113,12 +116,7 @@ impl Embedded {
     }
 
     fn failed(&self, what: &str, begun: Instant, reason: impl ToString) -> PgServerError {
-        PgServerError::Failed {
-            server: self.request.name().to_owned(),
-            what: what.to_owned(),
-            after: begun.elapsed(),
-            reason: reason.to_string(),
-        }
+        self.request.failed(what, begun, reason)
     }
 
     /// Marks the data as in use by this process.
@@ -186,6 +184,7 @@ impl Embedded {
             endpoint: Endpoint {
                 host: self.request.connect_host().to_owned(),
                 port,
+                replica_port: None,
                 user: self.request.config.user.clone(),
                 password: None,
                 runtime: Runtime::Embedded,
@@ -201,7 +200,8 @@ impl Embedded {
 
     fn listen(&self, mut last: Option<u16>) -> Result<(TcpListener, u16), PgServerError> {
         loop {
-            let port = self.folder.choose_port(&self.request, last)?;
+            let fixed = self.request.fixed_port();
+            let port = self.folder.choose_port(&self.request, fixed, last)?;
             match TcpListener::bind((self.request.bind_host(), port)) {
                 Ok(listener) => return Ok((listener, port)),
                 // Somebody took it between the look and now.
@@ -238,29 +238,6 @@ impl Embedded {
         let login = endpoint.login();
         let greeting = login.until(self.request.deadline).await;
         greeting.map(drop).map_err(|e| e.to_string())
-    }
-
-    fn warn_of_differences(&self, running: &Running) {
-        let asked_for = &self.request.config;
-        let port = self.request.fixed_port().is_some_and(|port| port != running.endpoint.port);
-        // Names only: the values may be secret.
-        let differences: Vec<_> = [
-            ("port", port),
-            ("user", asked_for.user != running.endpoint.user),
-            ("postgres_conf", asked_for.postgres_conf != running.postgres_conf),
-        ]
-        .into_iter()
-        .filter_map(|(name, differs)| differs.then_some(name))
-        .collect();
-        if !differences.is_empty() {
-            tracing::warn!(
-                "pgserver `{}`: its embedded engine runs already and the file asks for other \
-                 settings than it was started with; stop it and start it again for them to take \
-                 effect: {}",
-                self.request.name(),
-                differences.join(", "),
-            );
-        }
     }
 }
 
@@ -320,7 +297,6 @@ impl Launcher for Embedded {
             self.stop().await?;
         }
         if let Some(running) = self.look() {
-            self.warn_of_differences(&running);
             return Ok(running.endpoint.clone());
         }
         let begun = Instant::now();
@@ -363,6 +339,67 @@ impl Launcher for Embedded {
             }
         })
         .await
+    }
+
+    async fn differences(&self) -> Result<Vec<Difference>, PgServerError> {
+        let Some(running) = self.look() else {
+            return Ok(Vec::new());
+        };
+        let of = |conf: &BTreeMap<String, String>, port: u16, user: &str| {
+            let mut settings = conf.clone();
+            settings.insert("port".to_owned(), port.to_string());
+            settings.insert("user".to_owned(), user.to_owned());
+            settings
+        };
+        let (at, asked_for) = (&running.endpoint, &self.request.config);
+        let port = self.request.fixed_port().unwrap_or(at.port);
+        let wanted = of(&asked_for.postgres_conf, port, &asked_for.user);
+        Ok(Difference::between(&of(&running.postgres_conf, at.port, &at.user), &wanted))
+    }
+
+    async fn holdings(&self) -> Result<Vec<String>, PgServerError> {
+        let data = self.folder.join("embedded");
+        let there = data.exists().then(|| format!("folder {}, with its data", data.display()));
+        Ok(there.into_iter().collect())
+    }
+
+    async fn remove(&self) -> Result<(), PgServerError> {
+        self.stop().await?;
+        let this = self.clone();
+        blocking(move || {
+            for part in ["embedded", "embedded.state", "embedded.lock"] {
+                let path = this.folder.join(part);
+                let removed = match path.is_dir() {
+                    true => fs::remove_dir_all(&path),
+                    false => fs::remove_file(&path),
+                };
+                match removed {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(this.folder.io("remove", &path)(error));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn spawn(&self, program: Program) -> Result<Spawned, PgServerError> {
+        Err(self.request.invalid(format!(
+            "{} cannot be run beside its embedded engine, which has no programs; use `runtime: \
+             native` or `docker`",
+            program.name()
+        )))
+    }
+
+    async fn log(
+        &self,
+        _: usize,
+        _: bool,
+    ) -> Result<BoxStream<'static, io::Result<Chunk>>, PgServerError> {
+        let reason = "its embedded engine keeps no log; use `runtime: native` or `docker`";
+        Err(self.request.invalid(reason.to_owned()))
     }
 }
 

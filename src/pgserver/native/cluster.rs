@@ -1,6 +1,6 @@
 //! The data folder of a native server, and the files wharf keeps beside it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::account::Account;
 use super::programs::Installation;
+use crate::pgserver::difference::Difference;
 use crate::pgserver::folder::random_hex;
 use crate::pgserver::password;
 use crate::pgserver::request::Request;
@@ -170,14 +171,11 @@ impl Cluster {
     }
 
     /// The settings in which what a server was started with differs from what the file asks for
-    /// now. Their names only: the values may be secret.
-    pub(crate) fn differences(&self, request: &Request, port: u16) -> BTreeSet<String> {
+    /// now.
+    pub(crate) fn differences(&self, request: &Request, port: u16) -> Vec<Difference> {
         let started = fs::read_to_string(self.data().join("wharf.conf")).unwrap_or_default();
         let wanted = self.settings(request, request.fixed_port().unwrap_or(port));
-        let (started, wanted): (BTreeSet<_>, BTreeSet<_>) =
-            (started.lines().collect(), wanted.lines().collect());
-        let lines = started.symmetric_difference(&wanted);
-        lines.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned())).collect()
+        Difference::between(&pairs(&started), &pairs(&wanted))
     }
 
     /// Where the superuser's password is kept, if the file gives none.
@@ -248,6 +246,13 @@ fn set_password(
 fn line(key: &str, value: &str) -> String {
     let value = value.replace('\\', "\\\\").replace('\'', "''");
     format!("{key} = '{value}'")
+}
+
+/// What [`line`] has written.
+fn pairs(conf: &str) -> BTreeMap<String, String> {
+    let pairs = conf.lines().filter_map(|line| line.split_once(" = "));
+    let plain = |value: &str| value.trim_matches('\'').replace("''", "'").replace("\\\\", "\\");
+    pairs.map(|(key, value)| (key.to_owned(), plain(value))).collect()
 }
 
 /// A program's own words as the error, if it failed.

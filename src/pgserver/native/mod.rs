@@ -2,26 +2,32 @@
 
 mod account;
 mod cluster;
+mod log;
 mod postmaster;
+mod process;
 mod programs;
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 
 use self::account::Account;
 use self::cluster::Cluster;
 use self::postmaster::Postmaster;
 use self::programs::Installation;
+use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Remembered};
 use super::launcher::Launcher;
 use super::login::{Greeting, LoginError};
 use super::password;
+use super::program::{Chunk, Program, Running};
 use super::request::Request;
 use super::server::{Endpoint, blocking};
 use super::version::Version;
@@ -38,6 +44,11 @@ pub(crate) struct Native {
     request: Arc<Request>,
     folder: Folder,
     cluster: Cluster,
+}
+
+#[cfg(feature = "cli")]
+pub(crate) fn installed() -> Vec<String> {
+    Installation::all().iter().map(Installation::to_string).collect()
 }
 
 /// What a start settled before the login.
@@ -57,6 +68,7 @@ impl Native {
         Endpoint {
             host: self.request.connect_host().to_owned(),
             port,
+            replica_port: None,
             user: self.request.config.user.clone(),
             password: password::of(&self.request, &self.cluster.password_file()),
             runtime: Runtime::Native,
@@ -66,12 +78,7 @@ impl Native {
     }
 
     fn failed(&self, what: &str, begun: Instant, reason: impl ToString) -> PgServerError {
-        PgServerError::Failed {
-            server: self.request.name().to_owned(),
-            what: what.to_owned(),
-            after: begun.elapsed(),
-            reason: reason.to_string(),
-        }
+        self.request.failed(what, begun, reason)
     }
 
     /// What runs, by its files.
@@ -105,18 +112,6 @@ impl Native {
         {
             return Err(self.other_version(have.major(), format!("the file asks for {wanted}")));
         }
-        let this = self.clone();
-        let port = endpoint.port;
-        let differences =
-            blocking(move || Ok(this.cluster.differences(&this.request, port))).await?;
-        if !differences.is_empty() {
-            tracing::warn!(
-                "pgserver `{}`: it runs already and the file asks for other settings than it was \
-                 started with; stop it and start it again for them to take effect: {}",
-                self.request.name(),
-                differences.into_iter().collect::<Vec<_>>().join(", "),
-            );
-        }
         Ok(Some(endpoint))
     }
 
@@ -145,7 +140,8 @@ impl Native {
         let mut remembered = Remembered::read(&self.cluster.remembered());
         let mut last = remembered.port();
         let port = loop {
-            let port = self.folder.choose_port(&self.request, last)?;
+            let fixed = self.request.fixed_port();
+            let port = self.folder.choose_port(&self.request, fixed, last)?;
             match self.start_postmaster(&installation, account, port, begun) {
                 // Somebody took the port between the look and the start.
                 Err(PgServerError::PortTaken { .. }) if self.request.fixed_port().is_none() => {
@@ -195,11 +191,11 @@ impl Native {
                 continue;
             }
             if log.contains("Address already in use") {
-                return Err(PgServerError::PortTaken {
-                    server: self.request.name().to_owned(),
-                    host: self.request.config.host.clone(),
+                return Err(self.folder.bind_error(
+                    &self.request,
                     port,
-                });
+                    ErrorKind::AddrInUse.into(),
+                ));
             }
             let reason = match log.is_empty() {
                 true => error.to_string(),
@@ -354,5 +350,64 @@ impl Launcher for Native {
             Err(this.failed("it did not stop", begun, reason))
         })
         .await
+    }
+
+    async fn differences(&self) -> Result<Vec<Difference>, PgServerError> {
+        let this = self.clone();
+        blocking(move || {
+            let running = this.look();
+            Ok(running.map_or_else(Vec::new, |at| this.cluster.differences(&this.request, at.port)))
+        })
+        .await
+    }
+
+    async fn holdings(&self) -> Result<Vec<String>, PgServerError> {
+        let root = self.cluster.root();
+        let there = root.exists().then(|| format!("folder {}, with its data", root.display()));
+        Ok(there.into_iter().collect())
+    }
+
+    async fn remove(&self) -> Result<(), PgServerError> {
+        self.stop().await?;
+        let this = self.clone();
+        blocking(move || {
+            let root = this.cluster.root();
+            match fs::remove_dir_all(root) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(this.folder.io("remove", root)(error))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn spawn(&self, program: Program) -> Result<Running, PgServerError> {
+        let begun = Instant::now();
+        let this = self.clone();
+        let found = blocking(move || {
+            let endpoint = this.look().ok_or_else(|| this.request.not_running())?;
+            let installed = Installation::all();
+            let major = this.cluster.data_version().unwrap_or_default();
+            let fits = installed.into_iter().find(|one| one.version.major() == major);
+            Ok((endpoint, fits))
+        });
+        let (endpoint, installation) = found.await?;
+        let name = program.name().to_owned();
+        // PostgreSQL's programs are rarely on PATH, and of another version if they are.
+        let path = installation.map(|it| it.program(&name)).filter(|path| path.is_file());
+        let running = process::run(path, program, &endpoint);
+        running.map_err(|error| self.failed(&format!("{name} could not be run"), begun, error))
+    }
+
+    async fn log(
+        &self,
+        lines: usize,
+        follow: bool,
+    ) -> Result<BoxStream<'static, io::Result<Chunk>>, PgServerError> {
+        let path = self.cluster.log();
+        let opened = tokio::fs::File::open(&path).await;
+        let file = opened.map_err(self.folder.io("read its log", &path))?;
+        Ok(log::read(file, lines, follow).boxed())
     }
 }

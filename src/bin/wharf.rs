@@ -1,0 +1,5 @@
+//! The program `wharf`.
+
+fn main() -> std::process::ExitCode {
+    wharf::cli::main()
+}

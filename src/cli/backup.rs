@@ -1,0 +1,75 @@
+//! `wharf server backup` and `restore`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::context::{Context, entry, is_on_server, shown};
+use super::failure::Failure;
+use super::log::Work;
+use super::out;
+use super::server::must_run;
+use crate::pgserver::{Contents, PgServer};
+
+pub(super) async fn backup(
+    context: &Context,
+    name: &str,
+    to: &Path,
+    json: bool,
+) -> Result<(), Failure> {
+    let (server, database) = on_server(context, name).await?;
+    if to.exists() {
+        context.ask(&format!("{} is there already. Write over it?", shown(to)))?;
+    }
+    let work = Work::begin("backing up");
+    let contents = server.backup(&database, to, work.bytes(None)).await?;
+    drop(work);
+    say(&contents, &format!("database {name} is in {}", shown(to)), json)
+}
+
+pub(super) async fn restore(
+    context: &Context,
+    name: &str,
+    from: &Path,
+    json: bool,
+) -> Result<(), Failure> {
+    let (server, database) = on_server(context, name).await?;
+    let contents = server.contents(from).await?;
+    context.ask(&format!(
+        "{} has {} tables. Whatever of that is in database `{database}` now is dropped first. Go on?",
+        shown(from),
+        contents.tables.len()
+    ))?;
+    let work = Work::begin("restoring");
+    let contents = server.restore(&database, from, work.bytes(Some(contents.size))).await?;
+    drop(work);
+    say(&contents, &format!("database {name} has what {} has", shown(from)), json)
+}
+
+/// The running server, and the database that an entry on it means.
+async fn on_server(context: &Context, name: &str) -> Result<(PgServer, String), Failure> {
+    let (manager, server) = context.server()?;
+    let entry = entry(&manager, name)?;
+    if !is_on_server(entry) {
+        return Err(Failure::File(format!(
+            "database `{name}` is not on the file's own server (`pgserver: true`), which is the one that \
+             this command is for; use pg_dump and pg_restore with its address"
+        )));
+    }
+    must_run(&server).await?;
+    Ok((server, entry.database.clone()))
+}
+
+fn say(contents: &Contents, what: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        return out::json(&json!({
+            "size_bytes": contents.size, "entries": contents.entries, "tables": contents.tables,
+        }));
+    }
+    out::line(format_args!(
+        "{what}: {} entries, {} tables, {}",
+        contents.entries,
+        contents.tables.len(),
+        out::size(contents.size)
+    ))
+}

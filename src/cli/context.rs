@@ -1,0 +1,129 @@
+//! What every command needs: the file, the databases, an answer to a question.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::args::Cli;
+use super::failure::Failure;
+use crate::config::{Address, Config, DatabaseConfig};
+use crate::pgserver::PgServer;
+use crate::{Error, Manager, Pg};
+
+/// Where a file is looked for that nobody named.
+const USUAL: [&str; 2] = ["etc/infra.yaml", "infra.yaml"];
+
+pub(super) struct Context {
+    file: Option<PathBuf>,
+    yes: bool,
+}
+
+impl Context {
+    pub(super) fn new(cli: &Cli) -> Context {
+        Context { file: cli.file.clone(), yes: cli.yes }
+    }
+
+    /// The file that is meant.
+    pub(super) fn file(&self) -> Result<PathBuf, Failure> {
+        if let Some(named) = &self.file {
+            return match named.is_file() {
+                true => Ok(named.clone()),
+                false => Err(Failure::File(format!(
+                    "there is no file {}; name another by --file or WHARF_FILE",
+                    named.display()
+                ))),
+            };
+        }
+        let here = std::env::current_dir()?;
+        for (up, folder) in here.ancestors().enumerate() {
+            for name in USUAL {
+                if folder.join(name).is_file() {
+                    // As short as a person would write it.
+                    let above: PathBuf = std::iter::repeat_n("..", up).collect();
+                    return Ok(above.join(name));
+                }
+            }
+        }
+        Err(Failure::File(format!(
+            "no file names the databases: there is neither {} nor {} in {} or a folder above; name one \
+             by --file or WHARF_FILE",
+            USUAL[0],
+            USUAL[1],
+            here.display()
+        )))
+    }
+
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(self.file()?)?)
+    }
+
+    pub(super) fn manager(&self) -> Result<Manager, Failure> {
+        Ok(Manager::from_config(self.config()?))
+    }
+
+    /// The databases with the file's server, which it must have.
+    pub(super) fn server(&self) -> Result<(Manager, PgServer), Failure> {
+        let manager = self.manager()?;
+        let server = manager.pgserver().cloned().ok_or(Error::NoPgServer)?;
+        Ok((manager, server))
+    }
+
+    /// Asks on the terminal. Without one, or without a yes, it is an error that says what `--yes`
+    /// would do.
+    pub(super) fn ask(&self, question: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::Declined(format!(
+                "{question} There is no terminal to ask on; --yes says yes"
+            )));
+        }
+        let mut err = io::stderr().lock();
+        write!(err, "{question} [y/N] ")?;
+        err.flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::Declined("nothing was done".to_owned())),
+        }
+    }
+}
+
+/// The entry of this name.
+pub(super) fn entry<'a>(manager: &'a Manager, name: &str) -> Result<&'a DatabaseConfig, Failure> {
+    // The manager's own error names the others.
+    manager.db(name)?;
+    let entry = manager.config().databases.get(name);
+    entry.ok_or_else(|| Failure::File(format!("the file has no database `{name}`")))
+}
+
+/// Whether an entry is on the file's own server.
+pub(super) fn is_on_server(entry: &DatabaseConfig) -> bool {
+    matches!(entry.address, Address::PgServer | Address::PgServerReplica)
+}
+
+/// A connection to another database of an entry's server: as its superuser, if that is the file's own
+/// server; else as the entry logs in.
+pub(super) async fn elsewhere(
+    manager: &Manager,
+    name: &str,
+    database: &str,
+) -> Result<Pg, Failure> {
+    let mut entry = entry(manager, name)?.clone();
+    entry.database = database.to_owned();
+    (entry.readonly, entry.read_role, entry.schema) = (false, None, None);
+    if is_on_server(&entry) {
+        let server = manager.pgserver().ok_or(Error::NoPgServer)?;
+        let running = server.running().await?;
+        let at = running.ok_or(Error::PgServerDown { database: name.to_owned() })?;
+        entry.address = Address::Host { host: at.host, port: at.port };
+        (entry.user, entry.password) = (at.user, at.password);
+    }
+    Ok(Pg::from_config(name, entry))
+}
+
+/// A path as a person would say it.
+pub(super) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,423 @@
+//! `wharf doctor`: what is wrong, and what to do about it.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
+use serde_json::json;
+
+use super::context::{Context, is_on_server, shown};
+use super::failure::Failure;
+use super::log::Work;
+use super::out::{self, Colour};
+use super::server::extensions_of;
+use crate::config::{Config, DatabaseConfig, Origin};
+use crate::pgserver::{self, Difference, Status};
+use crate::{Manager, Pg};
+
+/// A clock that is further off makes a mess of timestamps and tokens.
+const CLOCK: f64 = 1.0;
+/// Who has left a transaction open for longer holds locks, and keeps VACUUM from its work.
+const IDLE: f64 = 300.0;
+/// PostgreSQL stops taking writes at some two thousand million.
+const XIDS: i64 = 1_500_000_000;
+
+/// What was looked at, how it is, and what to do if it is not well.
+struct Finding {
+    about: String,
+    verdict: Verdict,
+    said: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Well,
+    Doubtful,
+    Wrong,
+}
+
+impl Verdict {
+    fn word(self) -> (&'static str, Colour) {
+        match self {
+            Verdict::Well => ("ok", Colour::Green),
+            Verdict::Doubtful => ("warning", Colour::Yellow),
+            Verdict::Wrong => ("wrong", Colour::Red),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, about: &str, verdict: Verdict, said: impl Into<String>) {
+        self.0.push(Finding { about: about.to_owned(), verdict, said: said.into() });
+    }
+}
+
+pub(super) async fn run(context: &Context, json: bool) -> Result<(), Failure> {
+    let work = Work::begin("looking");
+    let mut findings = Findings::default();
+    let config = match context.config() {
+        Ok(config) => {
+            let file = shown(&context.file()?);
+            let databases = config.databases.len();
+            findings.add("file", Verdict::Well, format!("{file}, {databases} databases"));
+            Some(config)
+        }
+        Err(failure) => {
+            findings.add("file", Verdict::Wrong, failure.to_string());
+            None
+        }
+    };
+    if let Some(config) = config {
+        environment(&mut findings, &config);
+        machine(&mut findings, &config).await;
+        let manager = Manager::from_config(config);
+        server(&mut findings, &manager).await;
+        for name in manager.names() {
+            database(&mut findings, &manager, name).await;
+        }
+        manager.close().await;
+    }
+    drop(work);
+    say(&findings, json)?;
+    match findings.0.iter().any(|finding| finding.verdict == Verdict::Wrong) {
+        true => Err(Failure::Code(1)),
+        false => Ok(()),
+    }
+}
+
+fn say(findings: &Findings, json: bool) -> Result<(), Failure> {
+    if json {
+        let all: Vec<_> = findings
+            .0
+            .iter()
+            .map(|it| json!({"about": it.about, "verdict": it.verdict.word().0, "said": it.said}))
+            .collect();
+        return out::json(&json!(all));
+    }
+    let width = findings.0.iter().map(|finding| finding.about.chars().count()).max().unwrap_or(0);
+    for finding in &findings.0 {
+        let (word, colour) = finding.verdict.word();
+        // Padded by hand: what colours a word has no width.
+        let word = format!("{}{}", out::verdict(word, colour), " ".repeat(7 - word.len()));
+        out::line(format_args!("{word}  {:width$}  {}", finding.about, finding.said))?;
+    }
+    Ok(())
+}
+
+fn environment(findings: &mut Findings, config: &Config) {
+    let effective = config.effective();
+    let overrides: Vec<String> = effective
+        .settings()
+        .iter()
+        .filter(|setting| matches!(setting.source, Origin::Override { .. }))
+        .map(|setting| format!("{} = {}", setting.source, setting.value))
+        .collect();
+    let said = match overrides.is_empty() {
+        true => "nothing overrides the file".to_owned(),
+        false => overrides.join(", "),
+    };
+    findings.add("environment", Verdict::Well, said);
+    for setting in effective.settings().iter().filter(|setting| !setting.has_effect) {
+        let said = format!("{} has no effect here; it is SQLAlchemy's", setting.path);
+        findings.add("file", Verdict::Doubtful, said);
+    }
+}
+
+/// What could run the file's server.
+async fn machine(findings: &mut Findings, config: &Config) {
+    if config.pgserver.is_none() {
+        return;
+    }
+    let engine = pgserver::engine().await;
+    let installed = tokio::task::spawn_blocking(pgserver::installed).await.unwrap_or_default();
+    let either = engine.is_ok() || !installed.is_empty();
+    match engine {
+        Ok(version) => findings.add("engine", Verdict::Well, format!("Docker {version}")),
+        Err(reason) => {
+            let verdict = if either { Verdict::Doubtful } else { Verdict::Wrong };
+            findings.add("engine", verdict, reason);
+        }
+    }
+    let said = match installed.is_empty() {
+        true => "PostgreSQL is not installed on this machine; the engine can do without".to_owned(),
+        false => installed.join(", "),
+    };
+    findings.add("programs", if either { Verdict::Well } else { Verdict::Wrong }, said);
+}
+
+async fn server(findings: &mut Findings, manager: &Manager) {
+    let Some(server) = manager.pgserver() else {
+        return;
+    };
+    let about = "server";
+    match server.status().await {
+        Ok(Status::Running(at)) => {
+            let runtime = at.runtime.as_str();
+            let said = format!("PostgreSQL {} ({runtime}) at {}:{}", at.version, at.host, at.port);
+            findings.add(about, Verdict::Well, said);
+        }
+        Ok(Status::Starting { reason, .. }) => {
+            findings.add(about, Verdict::Doubtful, format!("it is starting: {reason}"));
+        }
+        Ok(_) => {
+            let said = "it does not run; `wharf server up` starts it";
+            findings.add(about, Verdict::Doubtful, said);
+        }
+        Err(error) => findings.add(about, Verdict::Wrong, error.to_string()),
+    }
+    if let Ok(differences) = server.differences().await
+        && !differences.is_empty()
+    {
+        let differences: Vec<String> = differences.iter().map(Difference::to_string).collect();
+        let said = format!(
+            "it runs with other settings than the file has now: {}; `wharf server restart`",
+            differences.join(", ")
+        );
+        findings.add(about, Verdict::Doubtful, said);
+    }
+    if let Ok(Some(report)) = server.report().await {
+        for standby in report.standbys.iter().filter(|standby| standby.state == "disconnected") {
+            let said = format!(
+                "standby {} is not connected, and the log that it has not read is kept for it; \
+                 `wharf server restart`, or drop its slot",
+                standby.name
+            );
+            findings.add(about, Verdict::Doubtful, said);
+        }
+    }
+}
+
+/// What one row of a database tells.
+struct Facts {
+    major: u32,
+    version: String,
+    standby: bool,
+    superuser: bool,
+    encrypted: bool,
+    encoding: String,
+    /// Seconds that its clock is ahead of this one.
+    ahead: f64,
+    max_connections: i64,
+    /// Seconds for which somebody has left a transaction open.
+    idle: Option<f64>,
+    xids: i64,
+    migrations: bool,
+}
+
+const FACTS: &str = "
+SELECT current_setting('server_version_num')::int4 / 10000, current_setting('server_version'),
+       pg_is_in_recovery(), (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
+       coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),
+       pg_encoding_to_char((SELECT encoding FROM pg_database WHERE datname = current_database())),
+       extract(epoch FROM clock_timestamp())::float8,
+       current_setting('max_connections')::int8,
+       (SELECT extract(epoch FROM max(now() - state_change))::float8 FROM pg_stat_activity
+         WHERE state LIKE 'idle in transaction%' AND datname = current_database()),
+       (SELECT max(age(datfrozenxid))::int8 FROM pg_database),
+       to_regclass('seaql_migrations') IS NOT NULL";
+
+impl Facts {
+    async fn of(pg: &Pg) -> Result<Option<Facts>, DbErr> {
+        let asked = now();
+        let row = pg.query_one_raw(Statement::from_string(DbBackend::Postgres, FACTS)).await?;
+        // Between the question and the answer, as far as anybody knows.
+        let here = (asked + now()) / 2.0;
+        row.map(|row| Facts::read(&row, here)).transpose()
+    }
+
+    fn read(row: &QueryResult, here: f64) -> Result<Facts, DbErr> {
+        let major: i32 = row.try_get_by(0)?;
+        let theirs: f64 = row.try_get_by(6)?;
+        Ok(Facts {
+            major: u32::try_from(major).unwrap_or(0),
+            version: row.try_get_by(1)?,
+            standby: row.try_get_by(2)?,
+            superuser: row.try_get_by::<Option<bool>, _>(3)?.unwrap_or(false),
+            encrypted: row.try_get_by(4)?,
+            encoding: row.try_get_by(5)?,
+            ahead: theirs - here,
+            max_connections: row.try_get_by(7)?,
+            idle: row.try_get_by(8)?,
+            xids: row.try_get_by(9)?,
+            migrations: row.try_get_by(10)?,
+        })
+    }
+}
+
+async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
+    let (Ok(pg), Some(entry)) = (manager.db(name), manager.config().databases.get(name)) else {
+        return;
+    };
+    let begun = std::time::Instant::now();
+    let facts = match Facts::of(&pg).await {
+        Ok(Some(facts)) => facts,
+        Ok(None) => return,
+        Err(error) => {
+            let said = crate::Error::from(error).to_string();
+            return findings.add(name, Verdict::Wrong, said);
+        }
+    };
+    let said = format!("PostgreSQL {}, asked within {:.0?}", facts.version, begun.elapsed());
+    findings.add(name, Verdict::Well, said);
+    let host = match pg.connect_to(entry.readonly).await {
+        Ok(to) => to.host,
+        Err(_) => String::new(),
+    };
+    for (verdict, said) in doubts(&facts, entry, &host) {
+        findings.add(name, verdict, said);
+    }
+    match extensions_of(manager, name).await {
+        Ok(there) => {
+            let has = |wanted: &&String| there.iter().any(|(name, _)| name == *wanted);
+            let missing: Vec<String> =
+                entry.extensions.iter().filter(|wanted| !has(wanted)).cloned().collect();
+            if !missing.is_empty() {
+                let remedy = match is_on_server(entry) {
+                    true => "`wharf server up` makes them".to_owned(),
+                    false => format!("`wharf db create {name}` makes them, if its user may"),
+                };
+                let said = format!("it lacks extension {}; {remedy}", missing.join(", "));
+                findings.add(name, Verdict::Wrong, said);
+            }
+        }
+        Err(error) => findings.add(name, Verdict::Wrong, error.to_string()),
+    }
+    if facts.migrations {
+        let (verdict, said) = match migrations(&pg).await {
+            Ok(told) => told,
+            Err(error) => (Verdict::Wrong, error.to_string()),
+        };
+        findings.add(name, verdict, said);
+    }
+}
+
+fn doubts(facts: &Facts, entry: &DatabaseConfig, host: &str) -> Vec<(Verdict, String)> {
+    let mut doubts = Vec::new();
+    let mut doubt = |verdict: Verdict, said: String| doubts.push((verdict, said));
+    if ended(facts.major, now()) {
+        doubt(
+            Verdict::Doubtful,
+            format!("PostgreSQL {} gets no more fixes; go to a newer major version", facts.major),
+        );
+    }
+    if facts.ahead.abs() > CLOCK {
+        let way = if facts.ahead > 0.0 { "ahead of" } else { "behind" };
+        doubt(
+            Verdict::Doubtful,
+            format!(
+                "its clock is {:.1} s {way} this machine's; see to NTP on both",
+                facts.ahead.abs()
+            ),
+        );
+    }
+    if facts.standby && !entry.readonly {
+        let said = "it is a standby, and nobody can write to it; say `readonly: true`, or give the \
+                    address of its primary";
+        doubt(Verdict::Wrong, said.to_owned());
+    }
+    let own = is_on_server(entry);
+    if facts.superuser && !own {
+        let said =
+            "its user is a superuser, whom nothing stops; give the service a role of its own";
+        doubt(Verdict::Doubtful, said.to_owned());
+    }
+    let near = host.starts_with('/') || matches!(host, "localhost" | "127.0.0.1" | "::1");
+    if !facts.encrypted && !own && !near {
+        let said = "what goes there and back can be read on the way; say `ssl_mode: verify-full`";
+        doubt(Verdict::Doubtful, said.to_owned());
+    }
+    if facts.encoding != "UTF8" {
+        let said = format!("its encoding is {}, and text may not fit into it", facts.encoding);
+        doubt(Verdict::Doubtful, said);
+    }
+    let most = i64::from(entry.pool_size) + i64::from(entry.max_overflow);
+    if most > facts.max_connections {
+        doubt(
+            Verdict::Wrong,
+            format!(
+                "one process may open {most} connections, and the server takes {} in all; lower \
+                 pool_size or max_overflow",
+                facts.max_connections
+            ),
+        );
+    }
+    if let Some(idle) = facts.idle.filter(|idle| *idle > IDLE) {
+        let since = out::ago(Duration::try_from_secs_f64(idle).unwrap_or_default());
+        doubt(
+            Verdict::Doubtful,
+            format!("somebody has left a transaction open for {since}; `wharf top` shows who"),
+        );
+    }
+    if facts.xids > XIDS {
+        let said = format!(
+            "its oldest transaction is {} back, and at some 2 000 000 000 it takes no more writes; see \
+             why VACUUM does not get through",
+            facts.xids
+        );
+        doubt(Verdict::Wrong, said);
+    }
+    doubts
+}
+
+/// Whether the community has ended its support: in November of the fifth year after the release.
+fn ended(major: u32, now: f64) -> bool {
+    const YEAR: f64 = 31_556_952.0;
+    let year = 1970.0 + now / YEAR;
+    year > f64::from(major) + 2012.87
+}
+
+/// The migrations that are applied, beside those that lie in the project.
+async fn migrations(pg: &Pg) -> Result<(Verdict, String), DbErr> {
+    let sql = "SELECT version FROM seaql_migrations";
+    let rows = pg.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    let applied: Vec<String> =
+        rows.iter().map(|row| row.try_get_by(0)).collect::<Result<_, _>>()?;
+    let here = in_project(Path::new("migration/src"));
+    let pending: Vec<&String> = here.iter().filter(|name| !applied.contains(name)).collect();
+    let said = format!("{} migrations are applied", applied.len());
+    Ok(match pending.as_slice() {
+        [] => (Verdict::Well, said),
+        [first, ..] => (
+            Verdict::Doubtful,
+            format!("{said}, {} of migration/src are not, the first being {first}", pending.len()),
+        ),
+    })
+}
+
+/// The migrations of a project that keeps them where sea-orm-cli puts them.
+fn in_project(folder: &Path) -> Vec<String> {
+    let Ok(files) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = files
+        .flatten()
+        .filter_map(|file| file.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .filter(|name| {
+            name.strip_prefix('m')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_major_version_is_supported_for_five_years() {
+        let day = |years: f64| (years - 1970.0) * 31_556_952.0;
+        assert!(!ended(15, day(2026.9)));
+        assert!(ended(14, day(2026.9)));
+        assert!(!ended(14, day(2026.8)));
+        assert!(ended(9, day(2026.0)));
+    }
+}

@@ -1,0 +1,112 @@
+//! Why a command came to nothing, and the code that it ends with.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::postgres::PgDatabaseError;
+
+use crate::Error;
+use crate::config::ConfigError;
+use crate::pgserver::PgServerError;
+
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was tried.
+    Failed(String),
+    /// The file is wrong, or is not there.
+    File(String),
+    /// The server or a database is not there.
+    Absent(String),
+    /// A question was not answered with yes.
+    Declined(String),
+    /// What was run ended with this code, and has said why itself.
+    Code(u8),
+}
+
+impl Failure {
+    pub(super) fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Failed(_) => 1,
+            Failure::File(_) => 3,
+            Failure::Absent(_) => 4,
+            Failure::Declined(_) => 5,
+            Failure::Code(code) => *code,
+        })
+    }
+
+    /// What is said of it; nothing where that has been done.
+    pub(super) fn message(&self) -> Option<&str> {
+        match self {
+            Failure::Failed(said)
+            | Failure::File(said)
+            | Failure::Absent(said)
+            | Failure::Declined(said) => Some(said),
+            Failure::Code(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message().unwrap_or_default())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let said = said(&error);
+        match error {
+            Error::Config(_) | Error::NoPgServer | Error::UnknownDatabase { .. } => {
+                Failure::File(said)
+            }
+            Error::PgServerDown { .. } | Error::Connect(_) => Failure::Absent(said),
+            _ => Failure::Failed(said),
+        }
+    }
+}
+
+/// The server's own words where it said no: the driver's have a place in the server's source, which
+/// reads like one in the statement.
+fn said(error: &Error) -> String {
+    let Error::Db(inner) = error else {
+        return error.to_string();
+    };
+    let (DbErr::Exec(RuntimeErr::SqlxError(driver)) | DbErr::Query(RuntimeErr::SqlxError(driver))) =
+        inner
+    else {
+        return error.to_string();
+    };
+    let refused =
+        driver.as_database_error().and_then(|it| it.try_downcast_ref::<PgDatabaseError>());
+    let Some(refused) = refused else {
+        return error.to_string();
+    };
+    let more = [refused.detail(), refused.hint()].into_iter().flatten();
+    let more: String = more.map(|text| format!("; {text}")).collect();
+    format!("{}{more} (SQLSTATE {})", refused.message(), refused.code())
+}
+
+impl From<PgServerError> for Failure {
+    fn from(error: PgServerError) -> Failure {
+        Failure::from(Error::from(error))
+    }
+}
+
+impl From<DbErr> for Failure {
+    fn from(error: DbErr) -> Failure {
+        Failure::from(Error::from(error))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::File(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+}

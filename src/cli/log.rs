@@ -1,0 +1,116 @@
+//! What the library says while it works, as the person at a terminal wants to see it: the last line
+//! turning under the cursor, warnings above it.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::out;
+
+/// The spinner of the work that goes on, if any does.
+static SPINNER: OnceLock<ProgressBar> = OnceLock::new();
+
+/// Shows warnings; more if asked to.
+pub(super) fn listen(verbose: u8) {
+    let most = match verbose {
+        0 => Level::INFO,
+        1 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    let shown = Shown { most, verbose: verbose > 0 };
+    // A second one in a process is a test's.
+    let _ = tracing_subscriber::registry().with(shown).try_init();
+}
+
+/// Shows what goes on from here until the value is dropped.
+pub(super) struct Work {
+    bar: ProgressBar,
+}
+
+impl Work {
+    pub(super) fn begin(what: &str) -> Work {
+        let bar = SPINNER.get_or_init(|| match std::io::stderr().is_terminal() {
+            true => ProgressBar::new_spinner(),
+            false => ProgressBar::hidden(),
+        });
+        bar.reset();
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Work { bar: bar.clone() }
+    }
+
+    /// Shows how much of `total` bytes is done; `None` if that is not known.
+    pub(super) fn bytes(&self, total: Option<u64>) -> impl Fn(u64) + Send + Sync + 'static {
+        let template = match total {
+            Some(_) => {
+                "{msg} {bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}"
+            }
+            None => "{spinner} {msg} {decimal_bytes}, {decimal_bytes_per_sec}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        let bar = self.bar.clone();
+        move |done| bar.set_position(done)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+struct Shown {
+    most: Level,
+    verbose: bool,
+}
+
+impl<S: Subscriber> Layer<S> for Shown {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let level = *metadata.level();
+        if level > self.most || !metadata.target().starts_with("wharf") {
+            return;
+        }
+        let mut text = Text::default();
+        event.record(&mut text);
+        let text = text.0.trim();
+        let spinner = SPINNER.get().filter(|bar| !bar.is_finished());
+        let turns = spinner.filter(|bar| !bar.is_hidden());
+        match (level, turns) {
+            (Level::INFO, Some(bar)) if !self.verbose => bar.set_message(text.to_owned()),
+            // Nobody watches: it is told once it matters, and where work goes on, line by line.
+            (Level::INFO, None) if !self.verbose && spinner.is_none() => {}
+            (Level::WARN | Level::ERROR, Some(bar)) => {
+                bar.suspend(|| out::note(format_args!("warning: {text}")));
+            }
+            (Level::WARN | Level::ERROR, None) => out::note(format_args!("warning: {text}")),
+            (_, Some(bar)) => bar.suspend(|| out::note(text)),
+            (_, None) => out::note(text),
+        }
+    }
+}
+
+/// An event in one line.
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?} "),
+            name => write!(self.0, "{name}={value:?} "),
+        };
+    }
+}

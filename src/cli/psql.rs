@@ -1,0 +1,73 @@
+//! `wharf psql`.
+
+use std::process::Command;
+
+use secrecy::ExposeSecret as _;
+
+use super::context::{Context, entry};
+use super::failure::Failure;
+use super::{attach, out};
+use crate::config::{Address, Runtime};
+use crate::pgserver::Program;
+
+pub(super) async fn run(context: &Context, name: &str, args: Vec<String>) -> Result<(), Failure> {
+    let manager = context.manager()?;
+    let wanted = entry(&manager, name)?;
+    let pg = manager.db(name)?;
+    let to = pg.connect_to(pg.is_read_only()).await?;
+    let login = to.login().await.map_err(|error| {
+        Failure::Failed(format!("database `{name}`: its login could not be had: {error}"))
+    })?;
+    let config = &to.config;
+    let mut psql = Command::new("psql");
+    psql.args(&args);
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("PG") {
+            psql.env_remove(key);
+        }
+    }
+    psql.env("PGHOST", &to.host).env("PGPORT", to.port.to_string());
+    psql.env("PGDATABASE", &config.database).env("PGUSER", &login.user);
+    psql.env("PGSSLMODE", config.ssl_mode.as_str());
+    if let Some(password) = &login.password {
+        psql.env("PGPASSWORD", password.expose_secret());
+    }
+    for (key, path) in [
+        ("PGSSLROOTCERT", &config.ssl_root_cert),
+        ("PGSSLCERT", &config.ssl_cert),
+        ("PGSSLKEY", &config.ssl_key),
+    ] {
+        if let Some(path) = path {
+            psql.env(key, path);
+        }
+    }
+    if to.read_only {
+        psql.env("PGOPTIONS", "-c default_transaction_read_only=on");
+        out::note(
+            "read-only: the entry says so; `SET default_transaction_read_only = off` undoes it",
+        );
+    }
+    // In place of this program, so that signals, the terminal and the exit code are psql's own.
+    let error = std::os::unix::process::CommandExt::exec(&mut psql);
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return Err(Failure::Failed(format!("psql could not be run: {error}")));
+    }
+    let server = manager.pgserver().filter(|_| wanted.address == Address::PgServer).cloned();
+    let running = match &server {
+        Some(server) => server.running().await?,
+        None => None,
+    };
+    if let (Some(server), Some(at)) = (server, running)
+        && at.runtime == Runtime::Docker
+    {
+        let mut argv = vec!["psql".to_owned(), "--dbname".to_owned(), config.database.clone()];
+        argv.extend(["--username".to_owned(), login.user.clone()]);
+        argv.extend(args);
+        return attach::run(&server, Program::new(argv)).await;
+    }
+    Err(Failure::Failed(
+        "there is no psql on PATH; install PostgreSQL's client (Debian: apt-get install \
+         postgresql-client; macOS: brew install libpq)"
+            .to_owned(),
+    ))
+}

@@ -1,0 +1,422 @@
+//! `wharf server`.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::args::Server;
+use super::context::{Context, is_on_server};
+use super::failure::Failure;
+use super::log::Work;
+use super::{attach, backup, out};
+use crate::pgserver::{Difference, Endpoint, PgServer, Program, Report, Status};
+use crate::{Error, Manager};
+
+/// Between two looks at a server that is waited for.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(context: &Context, command: Server) -> Result<(), Failure> {
+    match command {
+        Server::Up { timeout, json } => up(context, timeout, json.json).await,
+        Server::Down => down(context).await,
+        Server::Restart => restart(context).await,
+        Server::Status { json } => status(context, json.json).await,
+        Server::Logs { lines, follow } => logs(context, lines, follow).await,
+        Server::Psql { args } => psql(context, args).await,
+        Server::Exec { args } => exec(context, args).await,
+        Server::Wait { timeout } => wait(context, timeout).await,
+        Server::Backup { name, to, json } => backup::backup(context, &name, &to, json.json).await,
+        Server::Restore { name, from, json } => {
+            backup::restore(context, &name, &from, json.json).await
+        }
+        Server::Clean => clean(context).await,
+    }
+}
+
+async fn up(context: &Context, timeout: Duration, json: bool) -> Result<(), Failure> {
+    let (manager, server) = context.server()?;
+    let begun = Instant::now();
+    let work = Work::begin("looking for the server");
+    let differences = server.differences().await?;
+    drop(work);
+    if !differences.is_empty() && agrees(context, &differences)? {
+        let work = Work::begin("starting it anew");
+        server.restart().await?;
+        drop(work);
+    }
+    let work = Work::begin("starting the server");
+    let patient = server.clone().deadline(timeout);
+    let started = async {
+        let endpoint = patient.start().await?;
+        manager.ensure_databases(&endpoint).await?;
+        Ok::<_, Error>(endpoint)
+    };
+    // Half a start helps nobody: it goes on without us, and the next `up` finds it.
+    let endpoint = tokio::select! {
+        started = started => started?,
+        _ = tokio::signal::ctrl_c() => {
+            drop(work);
+            out::note("interrupted: what was begun is found by the next `wharf server up`");
+            return Err(Failure::Code(130));
+        }
+    };
+    drop(work);
+    manager.close().await;
+    say_up(&manager, &endpoint, begun.elapsed(), json)?;
+    if endpoint.single_connection {
+        out::note("it is inside this process and ends with it: Ctrl-C");
+        tokio::signal::ctrl_c().await?;
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+/// Whether a running server is to be started anew for what the file asks for now.
+fn agrees(context: &Context, differences: &[Difference]) -> Result<bool, Failure> {
+    out::note("it runs with other settings than the file has now:");
+    for difference in differences {
+        out::note(format_args!("  {difference}"));
+    }
+    match context.ask("Start it anew with them? Sessions are ended, data is kept.") {
+        Ok(()) => Ok(true),
+        Err(Failure::Declined(_)) => {
+            out::note("left as it is; `wharf server restart` has them take effect");
+            Ok(false)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn say_up(manager: &Manager, at: &Endpoint, took: Duration, json: bool) -> Result<(), Failure> {
+    let entries = &manager.config().databases;
+    let databases: Vec<&String> =
+        entries.iter().filter(|(_, entry)| is_on_server(entry)).map(|(name, _)| name).collect();
+    if json {
+        return out::json(&json!({
+            "runtime": at.runtime.as_str(), "version": at.version, "host": at.host,
+            "port": at.port, "replica_port": at.replica_port, "user": at.user,
+            "databases": databases, "took_ms": took.as_millis() as u64,
+        }));
+    }
+    out::line(format_args!(
+        "PostgreSQL {} ({}) at {}:{}, after {:.1} s",
+        at.version,
+        at.runtime.as_str(),
+        at.host,
+        at.port,
+        took.as_secs_f64()
+    ))?;
+    if let Some(port) = at.replica_port {
+        out::line(format_args!("its standby at {}:{port}", at.host))?;
+    }
+    for name in databases {
+        out::line(format_args!("database {name}: wharf psql {name}"))?;
+    }
+    Ok(())
+}
+
+async fn down(context: &Context) -> Result<(), Failure> {
+    let (_, server) = context.server()?;
+    let was = server.running().await?;
+    let work = Work::begin("stopping the server");
+    server.stop().await?;
+    drop(work);
+    match was {
+        Some(at) => out::line(format_args!(
+            "PostgreSQL {} at {}:{} is stopped; its data stays",
+            at.version, at.host, at.port
+        )),
+        None => out::line("it does not run"),
+    }
+}
+
+async fn restart(context: &Context) -> Result<(), Failure> {
+    let (manager, server) = context.server()?;
+    let begun = Instant::now();
+    let work = Work::begin("starting the server anew");
+    let endpoint = server.restart().await?;
+    manager.ensure_databases(&endpoint).await?;
+    drop(work);
+    manager.close().await;
+    say_up(&manager, &endpoint, begun.elapsed(), false)
+}
+
+async fn status(context: &Context, json: bool) -> Result<(), Failure> {
+    let (manager, server) = context.server()?;
+    let work = Work::begin("asking the server");
+    let status = server.status().await?;
+    let (at, starting) = match &status {
+        Status::Running(at) => (at, None),
+        Status::Starting { at, reason } => (at, Some(reason)),
+        Status::Stopped => {
+            drop(work);
+            let holdings = server.holdings().await?;
+            if json {
+                out::json(&json!({"state": "stopped", "holdings": holdings}))?;
+            } else {
+                out::line("stopped; `wharf server up` starts it")?;
+                holdings.iter().try_for_each(|holding| out::line(format_args!("  {holding}")))?;
+            }
+            return Err(Failure::Code(4));
+        }
+    };
+    if let Some(reason) = starting {
+        drop(work);
+        match json {
+            true => out::json(&json!({"state": "starting", "port": at.port, "reason": reason}))?,
+            false => out::line(format_args!("it runs, and nobody can log in yet: {reason}"))?,
+        }
+        return Err(Failure::Code(4));
+    }
+    let report = server.report().await?;
+    let differences = server.differences().await?;
+    let extensions = extensions(&manager).await;
+    manager.close().await;
+    drop(work);
+    let Some(report) = report else {
+        return Err(Failure::Absent("it has just gone; ask again".to_owned()));
+    };
+    match json {
+        true => out::json(&status_json(at, &report, &differences, &extensions)),
+        false => say_status(at, &report, &differences, &extensions),
+    }
+}
+
+/// The extensions of an entry's database.
+struct Extensions {
+    entry: String,
+    there: Vec<(String, String)>,
+    missing: Vec<String>,
+    error: Option<String>,
+}
+
+async fn extensions(manager: &Manager) -> Vec<Extensions> {
+    let mut all = Vec::new();
+    for (name, entry) in &manager.config().databases {
+        if !is_on_server(entry) {
+            continue;
+        }
+        let there = extensions_of(manager, name).await;
+        let (there, error) = match there {
+            Ok(there) => (there, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let has = |wanted: &&String| there.iter().any(|(name, _)| name == *wanted);
+        let missing = match error {
+            None => entry.extensions.iter().filter(|wanted| !has(wanted)).cloned().collect(),
+            Some(_) => Vec::new(),
+        };
+        all.push(Extensions { entry: name.clone(), there, missing, error });
+    }
+    all
+}
+
+/// Name and version of the extensions that a database has, PostgreSQL's own language left out.
+pub(super) async fn extensions_of(
+    manager: &Manager,
+    name: &str,
+) -> Result<Vec<(String, String)>, Error> {
+    use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+    let pg = manager.db(name)?;
+    let sql = "SELECT extname::text, extversion FROM pg_extension WHERE extname <> 'plpgsql' \
+               ORDER BY extname";
+    let rows = pg.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    let pair = |row: &sea_orm::QueryResult| Ok((row.try_get_by(0)?, row.try_get_by(1)?));
+    let pairs: Result<_, sea_orm::DbErr> = rows.iter().map(pair).collect();
+    Ok(pairs?)
+}
+
+fn say_status(
+    at: &Endpoint,
+    report: &Report,
+    differences: &[Difference],
+    extensions: &[Extensions],
+) -> Result<(), Failure> {
+    let mut pairs = vec![
+        ("state", format!("running ({}), login in {}", at.runtime.as_str(), millis(report.login))),
+        ("version", format!("PostgreSQL {}", report.version)),
+        ("address", format!("{}:{} as {}", at.host, at.port, at.user)),
+        ("uptime", out::ago(report.uptime)),
+        (
+            "connections",
+            format!(
+                "{} of {} ({} active, {} idle in transaction)",
+                report.connections,
+                report.max_connections,
+                report.active,
+                report.idle_in_transaction
+            ),
+        ),
+    ];
+    let databases: Vec<String> = report
+        .databases
+        .iter()
+        .map(|it| format!("{} {}, {} connected", it.name, out::size(it.size), it.connections))
+        .collect();
+    pairs.push(("databases", databases.join("\n")));
+    let mut lines: Vec<String> = Vec::new();
+    for it in extensions {
+        let there: Vec<String> =
+            it.there.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let mut line = format!("{}: {}", it.entry, there.join(", "));
+        if there.is_empty() {
+            line.push_str("none");
+        }
+        if !it.missing.is_empty() {
+            line.push_str(&format!("; wanted and missing: {}", it.missing.join(", ")));
+        }
+        lines.push(it.error.clone().unwrap_or(line));
+    }
+    if !lines.is_empty() {
+        pairs.push(("extensions", lines.join("\n")));
+    }
+    for standby in &report.standbys {
+        let behind = match (standby.lag_bytes, standby.lag) {
+            (Some(0), _) => "nothing behind".to_owned(),
+            (Some(bytes), Some(lag)) => format!("{} and {} behind", out::size(bytes), millis(lag)),
+            (Some(bytes), None) => format!("{} behind", out::size(bytes)),
+            (None, _) => "nobody knows how far behind".to_owned(),
+        };
+        let port =
+            at.replica_port.map_or_else(String::new, |port| format!(" at {}:{port}", at.host));
+        pairs.push(("standby", format!("{} {}{port}, {behind}", standby.name, standby.state)));
+    }
+    if !differences.is_empty() {
+        let shown: Vec<String> = differences.iter().map(Difference::to_string).collect();
+        let remedy = "with the next `wharf server restart`";
+        pairs.push(("changes", format!("{}\n{remedy}", shown.join("\n"))));
+    }
+    out::pairs(pairs)
+}
+
+fn status_json(
+    at: &Endpoint,
+    report: &Report,
+    differences: &[Difference],
+    extensions: &[Extensions],
+) -> Value {
+    let databases: Vec<Value> = report
+        .databases
+        .iter()
+        .map(|it| json!({"name": it.name, "size_bytes": it.size, "connections": it.connections}))
+        .collect();
+    let extensions: Vec<Value> = extensions
+        .iter()
+        .map(|it| {
+            let there: serde_json::Map<_, _> =
+                it.there.iter().map(|(name, version)| (name.clone(), json!(version))).collect();
+            json!({"database": it.entry, "there": there, "missing": it.missing, "error": it.error})
+        })
+        .collect();
+    let standbys: Vec<Value> = report
+        .standbys
+        .iter()
+        .map(|it| {
+            json!({
+                "name": it.name, "state": it.state, "lag_bytes": it.lag_bytes,
+                "lag_seconds": it.lag.map(|lag| lag.as_secs_f64()),
+            })
+        })
+        .collect();
+    let differences: Vec<Value> = differences
+        .iter()
+        .map(|it| json!({"setting": it.setting, "running": it.running, "wanted": it.wanted}))
+        .collect();
+    json!({
+        "state": "running", "runtime": at.runtime.as_str(), "version": report.version,
+        "host": at.host, "port": at.port, "replica_port": at.replica_port, "user": at.user,
+        "login_ms": report.login.as_secs_f64() * 1e3, "uptime_seconds": report.uptime.as_secs(),
+        "connections": {
+            "total": report.connections, "active": report.active,
+            "idle_in_transaction": report.idle_in_transaction, "max": report.max_connections,
+        },
+        "databases": databases, "extensions": extensions, "standbys": standbys,
+        "differences": differences,
+    })
+}
+
+async fn logs(context: &Context, lines: usize, follow: bool) -> Result<(), Failure> {
+    let (_, server) = context.server()?;
+    let mut lines = server.logs(lines, follow).await?;
+    loop {
+        tokio::select! {
+            next = lines.next() => match next {
+                Some(text) => out::line(text?)?,
+                None => return Ok(()),
+            },
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+/// The psql that comes with the server, at its own end of the line.
+async fn psql(context: &Context, args: Vec<String>) -> Result<(), Failure> {
+    let (_, server) = context.server()?;
+    let mut argv = vec!["psql".to_owned()];
+    // Without one it takes the user's name for a database's.
+    if !args.iter().any(|arg| !arg.starts_with('-') || arg.starts_with("--dbname")) {
+        argv.extend(["--dbname".to_owned(), "postgres".to_owned()]);
+    }
+    argv.extend(args);
+    attach::run(&server, Program::new(argv)).await
+}
+
+async fn exec(context: &Context, args: Vec<String>) -> Result<(), Failure> {
+    let (_, server) = context.server()?;
+    attach::run(&server, Program::new(args)).await
+}
+
+async fn wait(context: &Context, timeout: Duration) -> Result<(), Failure> {
+    let (_, server) = context.server()?;
+    let _work = Work::begin("waiting for the server");
+    let begun = Instant::now();
+    loop {
+        let status = server.status().await?;
+        if let Status::Running(_) = status {
+            return Ok(());
+        }
+        if begun.elapsed() >= timeout {
+            let state = match status {
+                Status::Starting { reason, .. } => format!("it runs, but: {reason}"),
+                _ => "it does not run; `wharf server up` starts it".to_owned(),
+            };
+            return Err(Failure::Absent(format!(
+                "nobody could log in within {timeout:?}: {state}"
+            )));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+async fn clean(context: &Context) -> Result<(), Failure> {
+    let (_, server) = context.server()?;
+    let holdings = server.holdings().await?;
+    if holdings.is_empty() {
+        return out::line("there is nothing of it");
+    }
+    out::note(format_args!("of pgserver `{}` there is:", server.config().name));
+    for holding in &holdings {
+        out::note(format_args!("  {holding}"));
+    }
+    context.ask("Remove all of that for good?")?;
+    let work = Work::begin("removing it");
+    server.remove().await?;
+    drop(work);
+    holdings.iter().try_for_each(|holding| out::line(format_args!("removed: {holding}")))
+}
+
+/// The server's state for those who need it to run.
+pub(super) async fn must_run(server: &PgServer) -> Result<Endpoint, Failure> {
+    match server.running().await? {
+        Some(at) => Ok(at),
+        None => Err(Failure::Absent(format!(
+            "pgserver `{}` does not run; `wharf server up` starts it",
+            server.config().name
+        ))),
+    }
+}
+
+fn millis(span: Duration) -> String {
+    format!("{:.1} ms", span.as_secs_f64() * 1e3)
+}

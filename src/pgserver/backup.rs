@@ -1,0 +1,214 @@
+//! A database into a file, and back.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use tokio::fs::{self, File};
+use tokio::io::AsyncReadExt as _;
+
+use super::error::PgServerError;
+use super::program::Program;
+use super::server::PgServer;
+use crate::sql;
+
+const BLOCK: usize = 256 * 1024;
+
+/// What a backup file holds, by its own listing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Contents {
+    /// Size of the file in bytes.
+    pub size: u64,
+    /// Everything in it: tables, their data, indexes, extensions, ….
+    pub entries: usize,
+    /// The tables, `public.customer`, in the order in which they are restored.
+    pub tables: Vec<String>,
+}
+
+impl PgServer {
+    /// Writes a database of the server that runs to `file`, in pg_dump's custom format, and proves the
+    /// file by listing it. It is a consistent picture of the moment at which it begins; others can
+    /// write meanwhile. `progress` is told the bytes written so far.
+    ///
+    /// The programs are those beside the server: in its container, or installed with it. Memory is
+    /// constant. The file appears under its name when it is complete, in place of one that was
+    /// there; dropping the future leaves `FILE.partial`.
+    ///
+    /// ```no_run
+    /// # async fn doc(server: wharf::pgserver::PgServer) -> Result<(), wharf::pgserver::PgServerError> {
+    /// let contents = server.backup("shop", "shop.dump", |_| {}).await?;
+    /// println!("{} tables in {} bytes", contents.tables.len(), contents.size);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`PgServerError::Invalid`] if it does not run, or is embedded; [`PgServerError::Io`];
+    /// [`PgServerError::Failed`] with pg_dump's own words.
+    pub async fn backup(
+        &self,
+        database: &str,
+        file: impl AsRef<Path>,
+        progress: impl FnMut(u64),
+    ) -> Result<Contents, PgServerError> {
+        let begun = Instant::now();
+        let file = file.as_ref();
+        let partial = partial(file);
+        let what = format!("backing up database `{database}`");
+        let failed = |error: io::Error| self.failed(&format!("{what} failed"), begun, error);
+        let dump = Program::new(["pg_dump", "--format=custom", "--no-password", database]);
+        let running = self.spawn(dump).await?;
+        let mut out = File::create(&partial).await.map_err(self.io("write", &partial))?;
+        if let Err(error) = running.succeed(&mut out, progress).await {
+            // What was written is nobody's backup.
+            let _ = fs::remove_file(&partial).await;
+            return Err(failed(error));
+        }
+        out.sync_all().await.map_err(self.io("write", &partial))?;
+        let contents = self.contents(&partial).await?;
+        fs::rename(&partial, file).await.map_err(self.io("write", file))?;
+        Ok(contents)
+    }
+
+    /// What a backup holds, read by pg_restore beside the server that runs. This is also the check
+    /// that it is one. Reads the file's beginning only.
+    ///
+    /// # Errors
+    /// As [`backup`](PgServer::backup); [`PgServerError::Failed`] if it is none, or of a newer version.
+    pub async fn contents(&self, file: impl AsRef<Path>) -> Result<Contents, PgServerError> {
+        let begun = Instant::now();
+        let file = file.as_ref();
+        let size = fs::metadata(file).await.map_err(self.io("read", file))?.len();
+        let listing = Program::new(["pg_restore", "--list"]).input(self.read(file, |_| {}).await?);
+        let listing = self.spawn(listing).await?.text().await;
+        let listing = listing.map_err(|error| {
+            self.failed(
+                &format!("{} is not a backup that can be read", file.display()),
+                begun,
+                error,
+            )
+        })?;
+        let entries: Vec<&str> =
+            listing.lines().filter(|line| !line.is_empty() && !line.starts_with(';')).collect();
+        // "215; 1259 16386 TABLE public customer postgres"
+        let table = |line: &&str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                [_, _, _, "TABLE", schema, name, ..] if *schema != "DATA" => {
+                    Some(format!("{schema}.{name}"))
+                }
+                _ => None,
+            }
+        };
+        Ok(Contents {
+            size,
+            entries: entries.len(),
+            tables: entries.iter().filter_map(table).collect(),
+        })
+    }
+
+    /// Puts a backup into a database of the server that runs, which is made if it is not there: all
+    /// of it or, if anything fails, nothing. **What the backup has is dropped from the database
+    /// first**; what else is there stays. Owners are those of the backup where the server knows them.
+    ///
+    /// `progress` is told the bytes read so far. Dropping the future breaks it off, and the server
+    /// rolls back.
+    ///
+    /// # Errors
+    /// As [`contents`](PgServer::contents), which is looked at first; [`PgServerError::Failed`] with
+    /// pg_restore's own words.
+    pub async fn restore(
+        &self,
+        database: &str,
+        file: impl AsRef<Path>,
+        progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Contents, PgServerError> {
+        let begun = Instant::now();
+        let file = file.as_ref();
+        let contents = self.contents(file).await?;
+        let what = format!("restoring {} into database `{database}` failed", file.display());
+        self.make_database(database, &what, begun).await?;
+        let restore = [
+            "pg_restore",
+            "--clean",
+            "--if-exists",
+            "--single-transaction",
+            "--exit-on-error",
+            "--no-password",
+            "--dbname",
+            database,
+        ];
+        let restore = Program::new(restore).input(self.read(file, progress).await?);
+        let restored = self.spawn(restore).await?.text().await;
+        restored.map_err(|error| self.failed(&what, begun, error))?;
+        Ok(contents)
+    }
+
+    async fn make_database(
+        &self,
+        database: &str,
+        what: &str,
+        begun: Instant,
+    ) -> Result<(), PgServerError> {
+        let Some(at) = self.running().await? else {
+            return Ok(());
+        };
+        let failed = |error: sqlx::Error| self.failed(what, begun, error);
+        let connected = at.login().connect().await;
+        let mut connection = connected.map_err(|error| self.failed(what, begun, error))?;
+        let there = sqlx::query("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)");
+        let there = there.bind(database).fetch_one(&mut connection).await.map_err(failed)?;
+        if !there.try_get::<bool, _>(0).map_err(failed)? {
+            let create = format!("CREATE DATABASE {}", sql::quote_ident(database));
+            let made = sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await;
+            made.map_err(failed)?;
+        }
+        let _ = connection.close().await;
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        file: &Path,
+        mut progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<BoxStream<'static, io::Result<Vec<u8>>>, PgServerError> {
+        let opened = File::open(file).await.map_err(self.io("read", file))?;
+        let blocks = stream::try_unfold((opened, 0), move |(mut file, mut read)| {
+            let mut block = Vec::with_capacity(BLOCK);
+            async move {
+                let any = file.read_buf(&mut block).await?;
+                read += any as u64;
+                Ok((any > 0).then_some(((block, read), (file, read))))
+            }
+        });
+        Ok(blocks
+            .map(move |block: io::Result<(Vec<u8>, u64)>| {
+                let (block, read) = block?;
+                progress(read);
+                Ok(block)
+            })
+            .boxed())
+    }
+
+    fn io<'a>(
+        &'a self,
+        what: &'static str,
+        path: &'a Path,
+    ) -> impl Fn(io::Error) -> PgServerError + 'a {
+        move |source| PgServerError::Io {
+            server: self.config().name.clone(),
+            what,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+fn partial(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}

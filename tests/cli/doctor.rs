@@ -1,0 +1,80 @@
+use crate::it::TestDatabase;
+use crate::support::Project;
+
+#[tokio::test]
+async fn what_is_well_is_said_and_ends_with_0() {
+    let database = TestDatabase::new().await;
+    let entry = database.entry("it", &[]);
+    let project = Project::new(&format!("databases:\n{entry}"));
+    let mut command = project.command(&["doctor"]);
+    let output = command.env("INFRA_DATABASES_IT_POOL_SIZE", "4").output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{out}");
+    for part in ["ok", "etc/infra.yaml", "INFRA_DATABASES_IT_POOL_SIZE = 4", "PostgreSQL "] {
+        assert!(out.contains(part), "no {part} in {out}");
+    }
+    // The run's own login.
+    assert!(out.contains("its user is a superuser"), "{out}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_what_to_do_and_ends_with_1() {
+    let database = TestDatabase::new().await;
+    let wanting =
+        database.entry("wanting", &["extensions: [pg_trgm]", "pool_size: 150", "max_overflow: 0"]);
+    let down = "  down:\n    url: postgres://a:b@127.0.0.1:1/c\n";
+    let project = Project::new(&format!("databases:\n{wanting}{down}"));
+    let done = project.run(&["doctor"]).failed(1, &[]);
+    done.says(&[
+        "lacks extension pg_trgm; `wharf db create wanting`",
+        "may open 150 connections, and the server takes",
+        "lower pool_size",
+        "Connection refused",
+    ]);
+    let json = project.run(&["doctor", "--json"]).failed(1, &[]).json();
+    let wrong = json.as_array().unwrap().iter().filter(|it| it["verdict"] == "wrong").count();
+    assert_eq!(wrong, 3, "{json}");
+    project.run(&["db", "create", "wanting"]).well();
+    let done = project.run(&["doctor"]).failed(1, &[]);
+    assert!(!done.out.contains("pg_trgm"), "{done:#?}");
+}
+
+#[tokio::test]
+async fn migrations_that_lie_in_the_project_and_are_not_applied_are_named() {
+    let database = TestDatabase::shop().await;
+    let entry = database.entry("it", &[]);
+    let project = Project::new(&format!("databases:\n{entry}"));
+    project.run(&["doctor"]).well().says(&["migrations are applied"]);
+    let src = project.path().join("migration/src");
+    std::fs::create_dir_all(&src).unwrap();
+    std::fs::write(src.join("lib.rs"), "").unwrap();
+    std::fs::write(src.join("m20990101_000001_of_tomorrow.rs"), "").unwrap();
+    let done = project.run(&["doctor"]).well();
+    done.says(&["1 of migration/src are not", "m20990101_000001_of_tomorrow"]);
+}
+
+#[test]
+fn a_file_that_is_wrong_is_the_first_thing_it_says() {
+    let project = Project::new("databases:\n  it:\n    pool_siz: 3\n");
+    project.run(&["doctor"]).failed(1, &[]).says(&["wrong", "file", "pool_siz"]);
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_there_is_told_where_a_server_is_asked_for() {
+    let project =
+        Project::new("pgserver: {version: 15, name: wharf-cli-doctor, runtime: native}\n");
+    let mut command = project.command(&["doctor", "--json"]);
+    let output = command.env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |about: &str| {
+        let found = json.as_array().unwrap().iter().find(|it| it["about"] == about);
+        found.unwrap_or_else(|| panic!("nothing of {about} in {json}"))
+    };
+    assert_eq!(of("engine")["verdict"], "warning");
+    assert!(of("engine")["said"].as_str().unwrap().contains("/nowhere.sock"), "{json}");
+    assert!(of("programs")["said"].as_str().unwrap().contains("PostgreSQL 15"), "{json}");
+    assert!(
+        of("server")["said"].as_str().unwrap().contains("`wharf server up` starts it"),
+        "{json}"
+    );
+}

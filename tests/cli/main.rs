@@ -1,0 +1,14 @@
+//! The program `wharf`, as a person and a script meet it.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)]
+#[path = "../it/support.rs"]
+mod it;
+mod support;
+
+mod config;
+mod databases;
+mod docker;
+mod doctor;
+mod server;
+mod top;

@@ -1,0 +1,166 @@
+//! The file's server by this machine's programs.
+
+use crate::support::{Project, name};
+
+fn yaml(name: &str, work_mem: &str) -> String {
+    format!(
+        "pgserver:\n  name: {name}\n  version: 15\n  runtime: native\n  pass: s3cret\n  \
+         postgres_conf: {{work_mem: {work_mem}}}\ndatabases:\n  shop:\n    pgserver: true\n    \
+         database: shop\n    create_db: true\n    extensions: [pg_trgm]\n"
+    )
+}
+
+#[test]
+fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
+    let project = Project::new(&yaml(&name("life"), "5MB"));
+    project.run(&["server", "status"]).failed(4, &[]).says(&["stopped; `wharf server up`"]);
+    project
+        .run(&["server", "wait", "--timeout", "0.1"])
+        .failed(4, &["`wharf server up` starts it"]);
+    project.run(&["server", "psql", "-c", "select 1"]).failed(4, &["`wharf server up` starts it"]);
+    project.run(&["ping"]).failed(4, &[]).says(&["which is not running here", "wharf server up"]);
+    let up = project.run(&["server", "up", "--json"]).well().json();
+    assert_eq!((&up["runtime"], &up["databases"][0]), (&"native".into(), &"shop".into()), "{up}");
+    assert!(!up.to_string().contains("s3cret"));
+    project.run(&["server", "up"]).well().says(&["PostgreSQL 15", "wharf psql shop"]);
+    project.run(&["server", "wait"]).well();
+    project.run(&["ping", "shop"]).well();
+    let create = "CREATE TABLE kept AS SELECT 1 AS n";
+    project.run(&["run", create, "shop", "--write"]).well();
+
+    let status = project.run(&["server", "status"]).well();
+    status.says(&["running (native)", "connections", " of 100", "shop: pg_trgm 1."]);
+    let json = project.run(&["server", "status", "--json"]).well().json();
+    assert_eq!(json["port"], up["port"]);
+    assert_eq!(json["connections"]["max"], 100);
+    assert_eq!(json["extensions"][0]["missing"].as_array().unwrap().len(), 0);
+    let databases = json["databases"].as_array().unwrap();
+    let shop = databases.iter().find(|it| it["name"] == "shop").unwrap();
+    assert!(shop["size_bytes"].as_u64().unwrap() > 1_000_000);
+
+    let log = project.run(&["server", "logs", "-n", "3"]).well();
+    assert_eq!(log.out.lines().count(), 3, "{log:#?}");
+    let psql = project.run(&["server", "psql", "-At", "shop", "-c", "SELECT n FROM kept"]);
+    assert_eq!(psql.well().out, "1\n");
+    let sum = project.run_with(&["server", "psql", "-At"], "SELECT 1 + 1");
+    assert_eq!(sum.well().out, "2\n");
+    assert_eq!(project.run(&["server", "exec", "sh", "-c", "exit 7"]).code, 7);
+    project.run(&["server", "exec", "pg_isready"]).well().says(&["accepting connections"]);
+    project.run(&["server", "exec", "no-such"]).failed(1, &["no-such could not be run"]);
+
+    project.run(&["server", "down"]).well().says(&["is stopped; its data stays"]);
+    project.run(&["server", "down"]).well().says(&["it does not run"]);
+    project.run(&["server", "up"]).well();
+    project.run(&["run", "SELECT n FROM kept", "shop"]).well().says(&["1"]);
+}
+
+#[test]
+fn what_the_file_changed_is_shown_and_applied_after_a_yes() {
+    let name = name("change");
+    let project = Project::new(&yaml(&name, "5MB"));
+    project.run(&["server", "up"]).well();
+    project.write(&yaml(&name, "6MB"));
+    let shows = |expected: &str| {
+        project.run(&["run", "SHOW work_mem", "shop"]).well().says(&[expected]);
+    };
+    // Nobody to ask: it stays, and says so.
+    let up = project.run(&["server", "up"]).well();
+    assert!(up.err.contains("work_mem (5MB -> 6MB)"), "{up:#?}");
+    assert!(up.err.contains("`wharf server restart` has them take effect"), "{up:#?}");
+    shows("5MB");
+    project.run(&["server", "status"]).well().says(&["work_mem (5MB -> 6MB)"]);
+    let mut terminal = project.terminal(&["server", "up"]);
+    terminal.shows(&["Sessions are ended, data is kept. [y/N]"]);
+    terminal.press("n\r");
+    assert_eq!(terminal.ends(), 0);
+    shows("5MB");
+    let mut terminal = project.terminal(&["server", "up"]);
+    terminal.shows(&["[y/N]"]);
+    terminal.press("y\r");
+    assert_eq!(terminal.ends(), 0);
+    shows("6MB");
+    project.write(&yaml(&name, "7MB"));
+    project.run(&["server", "up", "--yes"]).well();
+    shows("7MB");
+    project.write(&yaml(&name, "8MB"));
+    project.run(&["server", "restart"]).well();
+    shows("8MB");
+}
+
+#[test]
+fn a_database_goes_into_a_file_and_back_after_a_question() {
+    let project = Project::new(&yaml(&name("backup"), "5MB"));
+    project.run(&["server", "backup", "shop", "shop.dump"]).failed(4, &["does not run"]);
+    project.run(&["server", "up"]).well();
+    let create = "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n";
+    project.run(&["run", create, "shop", "--write"]).well();
+    let backup = project.run(&["server", "backup", "shop", "shop.dump"]).well();
+    backup.says(&["database shop is in shop.dump", "1 tables"]);
+    project
+        .run(&["server", "backup", "shop", "shop.dump"])
+        .failed(5, &["is there already", "--yes"]);
+    project.run(&["run", "DELETE FROM kept", "shop", "--write"]).well();
+    project.run(&["server", "restore", "shop", "shop.dump"]).failed(5, &["has 1 tables", "--yes"]);
+    let count = |expected: &str| {
+        let count = project.run(&["run", "SELECT count(*) FROM kept", "shop", "--csv"]).well();
+        assert_eq!(count.out, format!("count\n{expected}\n"));
+    };
+    count("0");
+    let json =
+        project.run(&["server", "restore", "shop", "shop.dump", "--yes", "--json"]).well().json();
+    assert_eq!(json["tables"][0], "public.kept");
+    count("1000");
+    project
+        .run(&["server", "restore", "shop", "etc/infra.yaml", "--yes"])
+        .failed(1, &["etc/infra.yaml is not a backup"]);
+    project.run(&["server", "backup", "shp", "x.dump"]).failed(3, &["shp"]);
+}
+
+#[test]
+fn clean_removes_everything_after_a_question() {
+    let project = Project::new(&yaml(&name("clean"), "5MB"));
+    project.run(&["server", "clean"]).well().says(&["there is nothing of it"]);
+    project.run(&["server", "up"]).well();
+    project
+        .run(&["server", "clean"])
+        .failed(5, &["folder /", "Remove all of that for good?", "--yes"]);
+    project.run(&["ping"]).well();
+    project.run(&["server", "clean", "--yes"]).well().says(&["removed: folder /"]);
+    project.run(&["server", "status"]).failed(4, &[]);
+    project.run(&["server", "clean", "--yes"]).well().says(&["there is nothing of it"]);
+}
+
+#[test]
+fn a_file_without_a_server_says_so() {
+    let project = Project::new("databases:\n  shop:\n    url: postgres://a:b@127.0.0.1:1/c\n");
+    for command in ["up", "down", "status", "clean", "logs"] {
+        project.run(&["server", command]).failed(3, &["no section `pgserver:`"]);
+    }
+}
+
+#[test]
+fn psql_is_at_home_on_a_terminal() {
+    let project = Project::new(&yaml(&name("psql"), "5MB"));
+    project.run(&["server", "up"]).well();
+    for args in [&["server", "psql", "shop"][..], &["psql", "shop"]] {
+        let mut terminal = project.terminal(args);
+        terminal.shows(&["shop=# "]);
+        terminal.press("SELECT 6 * 7 AS answer;\r");
+        terminal.shows(&["answer", "42"]);
+        // Ctrl-C is for psql's statement, not for wharf.
+        terminal.press("SELECT pg_sleep(600);\r");
+        terminal.shows(&["pg_sleep(600);"]);
+        wait_for_sleep(&project);
+        terminal.press("\u{3}");
+        terminal.shows(&["canceling statement due to user request"]);
+        terminal.press("\\q\r");
+        assert_eq!(terminal.ends(), 0);
+    }
+}
+
+fn wait_for_sleep(project: &Project) {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
+    crate::support::wait_until("the statement runs", || {
+        project.run(&["run", sql, "shop", "--csv"]).well().out == "count\n1\n"
+    });
+}

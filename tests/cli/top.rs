@@ -1,0 +1,179 @@
+//! The screen of `wharf top`, on a terminal.
+
+use sea_orm::ConnectionTrait as _;
+
+use crate::it::TestDatabase;
+use crate::support::{Project, signal};
+
+fn project(database: &TestDatabase) -> Project {
+    Project::new(&format!(
+        "databases:\n{}  down:\n    url: postgres://a:b@127.0.0.1:1/c\n",
+        database.entry("it", &[])
+    ))
+}
+
+/// Sleeps on the server until it is cancelled or its connection ends; what it met.
+async fn sleep(pg: wharf::Pg) -> String {
+    let slept = pg.execute_unprepared("SELECT 'slept by a test', pg_sleep(300)").await;
+    slept.unwrap_err().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_runs_what_is_shown_and_can_be_cancelled_after_a_question() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let sleeper = tokio::spawn(sleep(database.pg().await));
+    let mut terminal = project.terminal(&["top", "it", "--interval", "0.2"]);
+    let running = ["SELECT 'slept by a test'", "active", &database.name[..10]];
+    let screen = terminal.shows(&running);
+    assert!(terminal.is_full_screen());
+    for part in [
+        "wharf top  it",
+        "postgres@127.0.0.1:",
+        "PostgreSQL ",
+        "primary",
+        "connections ",
+        " of 100",
+    ] {
+        assert!(screen.contains(part), "no {part:?} in\n{screen}");
+    }
+    assert!(!screen.contains(":it@"), "{screen}");
+
+    terminal.press("c");
+    terminal.shows(&["Cancel the statement of process", "slept by a test", "[y/N]"]);
+    terminal.press("n");
+    terminal.shows(&["nothing was done"]);
+    assert!(!sleeper.is_finished());
+    terminal.press("c");
+    terminal.shows(&["[y/N]"]);
+    terminal.press("y");
+    terminal.shows(&["was told to give up its statement"]);
+    assert!(sleeper.await.unwrap().contains("canceling statement due to user request"));
+    terminal.shows_no("slept by a test");
+
+    let sleeper = tokio::spawn(sleep(database.pg().await));
+    terminal.shows(&running);
+    terminal.press("t");
+    terminal.shows(&["End the connection of process"]);
+    terminal.press("y");
+    terminal.shows(&["was told to end"]);
+    assert!(sleeper.await.unwrap().contains("terminating connection"));
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    assert!(!terminal.is_full_screen(), "the terminal is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_whom_is_shown() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let pg = database.pg().await;
+    pg.execute_unprepared("CREATE TABLE held (n int)").await.unwrap();
+    let holder = pg.begin().await.unwrap();
+    holder.execute_unprepared("LOCK TABLE held").await.unwrap();
+    let waiter = tokio::spawn({
+        let pg = pg.clone();
+        async move { pg.execute_unprepared("INSERT INTO held VALUES (1)").await }
+    });
+    let mut terminal = project.terminal(&["top", "it", "--interval", "0.2"]);
+    terminal.shows(&["INSERT INTO held", "lock of ", "idle in tx"]);
+    terminal.press("2");
+    terminal.shows(&[
+        "who is",
+        "idle in transaction",
+        "RowExclusiveLock",
+        "held",
+        "INSERT INTO held",
+    ]);
+    // Of a lock, the one who holds it is signalled.
+    terminal.press("t");
+    terminal.shows(&["End the connection of process", "LOCK TABLE held"]);
+    terminal.press("y");
+    terminal.shows(&["nobody waits for a lock"]);
+    waiter.await.unwrap().unwrap();
+    drop(holder);
+    // Ctrl-C, as everywhere.
+    terminal.press("\u{3}");
+    assert_eq!(terminal.ends(), 0);
+    pg.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_and_what_is_not_there_are_told_of() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let mut terminal = project.terminal(&["top", "it", "down", "--interval", "0.2"]);
+    terminal.shows(&["nobody runs anything"]);
+    terminal.press("4");
+    terminal.shows(&["from cache", "deadlocks", &database.name[..16]]);
+    terminal.shows(&["commits ", "/s"]);
+    terminal.press("3");
+    terminal.shows(&["pg_stat_statements is not in this database", "shared_preload_libraries"]);
+    terminal.press("\t");
+    terminal.shows(&["wharf top  down", "Connection refused"]);
+    terminal.press("\t");
+    terminal.shows(&["wharf top  it", "PostgreSQL "]);
+    terminal.press("p");
+    terminal.shows(&["paused"]);
+    // Whoever ends it leaves the terminal as it was.
+    signal("-TERM", terminal.pid());
+    assert_eq!(terminal.ends(), 0);
+    assert!(!terminal.is_full_screen());
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_said_and_met_again() {
+    use crate::support::name;
+    let name = name("top");
+    let yaml = format!(
+        "pgserver:\n  name: {name}\n  version: 15\n  runtime: native\ndatabases:\n  shop:\n    \
+         pgserver: true\n    database: postgres\n"
+    );
+    let project = Project::new(&yaml);
+    project.run(&["server", "up"]).well();
+    let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
+    terminal.shows(&["nobody runs anything"]);
+    project.run(&["server", "down"]).well();
+    terminal.shows(&["this is old: "]);
+    project.run(&["server", "up"]).well();
+    terminal.shows_no("this is old");
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_look_is_printed_for_scripts() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    project.run(&["top", "it"]).failed(1, &["this is none; --once prints one look"]);
+    let sleeper = tokio::spawn(sleep(database.pg().await));
+    crate::support::wait_until("it runs", || {
+        project.run(&["top", "it", "--once"]).well().out.contains("slept by a test")
+    });
+    let json = project.run(&["top", "it", "--json"]).well().json();
+    let mine = json["it"]["activity"].as_array().unwrap().iter();
+    let mut mine = mine.filter(|it| it["query"].as_str().unwrap().contains("slept by a test"));
+    assert_eq!(mine.next().unwrap()["state"], "active", "{json}");
+    let all = project.run(&["top", "--json"]).failed(4, &[]).json();
+    assert!(all["down"]["error"].as_str().unwrap().contains("Connection refused"), "{all}");
+    sleeper.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_login_may_not_see_is_said() {
+    let database = TestDatabase::new().await;
+    let admin = database.pg().await;
+    let role = format!("{}_blind", database.name);
+    admin.execute_unprepared(&format!("CREATE ROLE {role} LOGIN PASSWORD 'b'")).await.unwrap();
+    let url = database.url().replace("postgres:it@", &format!("{role}:b@"));
+    let project = Project::new(&format!("databases:\n  it:\n    url: {url}\n"));
+    let sleeper = tokio::spawn(sleep(admin.clone()));
+    let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
+    let screen = terminal.shows(&["does not see what others run; GRANT pg_monitor", "hidden"]);
+    assert!(!screen.contains("slept by a test"), "{screen}");
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    sleeper.abort();
+    let _ = sleeper.await;
+    admin.execute_unprepared(&format!("DROP ROLE {role}")).await.unwrap();
+}

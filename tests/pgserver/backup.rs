@@ -1,0 +1,81 @@
+//! A database into a file, and back.
+
+use std::path::Path;
+
+use wharf::config::Runtime;
+use wharf::pgserver::{Endpoint, PgServer};
+
+use crate::docker::{Server, engine};
+use crate::support::{Dir, config, run, server};
+
+async fn there_and_back(pg: &PgServer, at: &Endpoint, dir: &Path) {
+    run(
+        at,
+        "CREATE TABLE kept AS SELECT n, repeat('x', 500) AS t FROM generate_series(1, 20000) n",
+    )
+    .await;
+    let file = dir.join("postgres.dump");
+    let mut told = 0;
+    let contents = pg.backup("postgres", &file, |bytes| told = bytes).await.unwrap();
+    assert_eq!(contents.tables, ["public.kept"]);
+    assert_eq!((contents.size, told), (file.metadata().unwrap().len(), told));
+    assert_eq!(told, contents.size);
+    assert!(!dir.join("postgres.dump.partial").exists());
+
+    // In place of what is there, and beside what the backup does not have.
+    run(at, "DELETE FROM kept WHERE n > 5; CREATE TABLE other (n int)").await;
+    let read = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = read.clone();
+    let told = move |bytes| count.store(bytes, std::sync::atomic::Ordering::Relaxed);
+    pg.restore("postgres", &file, told).await.unwrap();
+    assert_eq!(run(at, "SELECT sum(n)::text FROM kept").await.unwrap(), "200010000");
+    assert_eq!(run(at, "SELECT count(*)::text FROM other").await.unwrap(), "0");
+    assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), contents.size);
+
+    // Into a database that is not there yet.
+    pg.restore("made \"for\" it", &file, |_| {}).await.unwrap();
+    let made = "SELECT pg_size_pretty(pg_database_size('made \"for\" it'))";
+    assert!(run(at, made).await.is_some());
+
+    // Half a file is noticed, and nothing of it stays.
+    let whole = std::fs::read(&file).unwrap();
+    let half = dir.join("half.dump");
+    std::fs::write(&half, &whole[..whole.len() / 2]).unwrap();
+    run(at, "DELETE FROM kept WHERE n > 5").await;
+    let error = pg.restore("postgres", &half, |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("restoring") && error.contains("half.dump"), "{error}");
+    assert_eq!(run(at, "SELECT count(*)::text FROM kept").await.unwrap(), "5");
+
+    // What is none is refused before anything is touched.
+    let none = dir.join("none.dump");
+    std::fs::write(&none, "SELECT 1;").unwrap();
+    let error = pg.restore("postgres", &none, |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("none.dump is not a backup that can be read"), "{error}");
+    let error = pg.restore("postgres", dir.join("absent"), |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("cannot read") && error.contains("absent"), "{error}");
+    let error = pg.backup("nowhere", dir.join("no.dump"), |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("database \"nowhere\" does not exist"), "{error}");
+    assert!(!dir.join("no.dump").exists() && !dir.join("no.dump.partial").exists());
+}
+
+#[tokio::test]
+async fn a_native_servers_database_goes_into_a_file_and_back() {
+    let dir = Dir::new("backup-native");
+    let pg = server(&dir, config(Runtime::Native));
+    let at = pg.start().await.unwrap();
+    there_and_back(&pg, &at, dir.path()).await;
+    pg.stop().await.unwrap();
+    let error = pg.backup("postgres", dir.path().join("x"), |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("it does not run"), "{error}");
+}
+
+#[tokio::test]
+async fn a_containers_database_goes_into_a_file_and_back() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("backup");
+    let pg = server.pg(server.config());
+    let at = pg.start().await.unwrap();
+    there_and_back(&pg, &at, server.dir.path()).await;
+}
