@@ -36,9 +36,9 @@ pub(super) async fn restore(
     let (server, database) = on_server(context, name).await?;
     let contents = server.contents(from).await?;
     context.ask(&format!(
-        "{} has {} tables. Whatever of that is in database `{database}` now is dropped first. Go on?",
+        "{} has {}. Whatever of that is in database `{database}` now is dropped first. Go on?",
         shown(from),
-        contents.tables.len()
+        out::count(contents.tables.len(), "table")
     ))?;
     let work = Work::begin("restoring");
     let contents = server.restore(&database, from, work.bytes(Some(contents.size))).await?;
@@ -67,9 +67,8 @@ fn say(contents: &Contents, what: &str, json: bool) -> Result<(), Failure> {
         }));
     }
     out::line(format_args!(
-        "{what}: {} entries, {} tables, {}",
-        contents.entries,
-        contents.tables.len(),
+        "{what}: {}, {}",
+        out::count(contents.tables.len(), "table"),
         out::size(contents.size)
     ))
 }

@@ -61,11 +61,7 @@ fn show(context: &Context, path: Option<String>, json: bool) -> Result<(), Failu
 
 fn check(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
-    let databases = match config.databases.len() {
-        0 => "no database".to_owned(),
-        1 => "1 database".to_owned(),
-        many => format!("{many} databases"),
-    };
+    let databases = out::count(config.databases.len(), "database");
     let server = if config.pgserver.is_some() { ", and a server to develop against" } else { "" };
     out::line(format_args!("{} is right: {databases}{server}", shown(&context.file()?)))
 }

@@ -61,8 +61,8 @@ pub(super) async fn run(context: &Context, json: bool) -> Result<(), Failure> {
     let config = match context.config() {
         Ok(config) => {
             let file = shown(&context.file()?);
-            let databases = config.databases.len();
-            findings.add("file", Verdict::Well, format!("{file}, {databases} databases"));
+            let databases = out::count(config.databases.len(), "database");
+            findings.add("file", Verdict::Well, format!("{file}: {databases}"));
             Some(config)
         }
         Err(failure) => {
@@ -377,7 +377,7 @@ async fn migrations(pg: &Pg) -> Result<(Verdict, String), DbErr> {
         rows.iter().map(|row| row.try_get_by(0)).collect::<Result<_, _>>()?;
     let here = in_project(Path::new("migration/src"));
     let pending: Vec<&String> = here.iter().filter(|name| !applied.contains(name)).collect();
-    let said = format!("{} migrations are applied", applied.len());
+    let said = format!("{} applied", out::count(applied.len(), "migration"));
     Ok(match pending.as_slice() {
         [] => (Verdict::Well, said),
         [first, ..] => (

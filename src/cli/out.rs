@@ -124,6 +124,14 @@ pub(super) fn ago(span: Duration) -> String {
     }
 }
 
+/// `1 table`, `2 tables`.
+pub(super) fn count(many: usize, what: &str) -> String {
+    match many {
+        1 => format!("1 {what}"),
+        many => format!("{many} {what}s"),
+    }
+}
+
 /// `8.2 MB`.
 pub(super) fn size(bytes: u64) -> String {
     indicatif::DecimalBytes(bytes).to_string()

@@ -252,7 +252,7 @@ fn say_status(
     let databases: Vec<String> = report
         .databases
         .iter()
-        .map(|it| format!("{} {}, {} connected", it.name, out::size(it.size), it.connections))
+        .map(|it| format!("{}: {}, {} connected", it.name, out::size(it.size), it.connections))
         .collect();
     pairs.push(("databases", databases.join("\n")));
     let mut lines: Vec<String> = Vec::new();

@@ -17,7 +17,7 @@
 //!     url: postgresql://${pgserver.user}:${pgserver.pass}@127.0.0.1:${pgserver.port}/shop
 //!     readonly: true
 //!   local:                                    # on the server of `pgserver:`, wherever that listens
-//!     pgserver: true
+//!     pgserver: true                          # or `replica`: on its standby
 //!     database: shop
 //!
 //! monitor:                                    # for every database; an entry may have its own

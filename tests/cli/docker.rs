@@ -12,10 +12,15 @@ fn engine() -> bool {
     if !there {
         let required = std::env::var("WHARF_TEST_DOCKER").is_ok_and(|value| value == "require");
         assert!(!required, "WHARF_TEST_DOCKER=require, and no Docker engine answers");
-        // Past the harness, which keeps what a test prints to itself.
-        writeln!(std::io::stderr(), "NOT RUN: no Docker engine answers on this machine").unwrap();
+        say("NOT RUN: no Docker engine answers on this machine");
     }
     there
+}
+
+/// Past the harness, which keeps what a test prints to itself.
+fn say(what: &str) {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{what}").unwrap();
 }
 
 fn docker(args: &[&str]) -> bool {
@@ -57,7 +62,7 @@ fn from_up_to_clean() {
     assert_eq!((told.code, told.out.as_str()), (3, "1\n"), "{told:#?}");
     assert_eq!(project.run(&["server", "exec", "sh", "-c", "exit 7"]).code, 7);
     project.run(&["server", "exec", "cat", "/etc/hostname"]).well();
-    project.run(&["server", "backup", "shop", "shop.dump"]).well().says(&["1 tables"]);
+    project.run(&["server", "backup", "shop", "shop.dump"]).well().says(&["1 table,"]);
     project.run(&["run", "DELETE FROM kept", "shop", "--write"]).well();
     project.run(&["server", "restore", "shop", "shop.dump", "--yes"]).well();
     assert_eq!(project.run(&psql).well().out, "1000\n");
@@ -181,7 +186,7 @@ fn from_up_to_a_query_takes_less_than_five_seconds_with_the_image_there() {
     project.run(&["server", "up"]).well();
     project.run(&["run", "SELECT 1", "shop"]).well();
     let took = begun.elapsed();
-    writeln!(std::io::stderr(), "from `wharf server up` to a query: {took:.1?}").unwrap();
+    say(&format!("from `wharf server up` to a query: {took:.1?}"));
     // Other tests start servers on these cores meanwhile: by itself it is 3 s.
     assert!(took < Duration::from_secs(30), "{took:?}");
 }

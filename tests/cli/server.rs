@@ -95,12 +95,12 @@ fn a_database_goes_into_a_file_and_back_after_a_question() {
     let create = "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n";
     project.run(&["run", create, "shop", "--write"]).well();
     let backup = project.run(&["server", "backup", "shop", "shop.dump"]).well();
-    backup.says(&["database shop is in shop.dump", "1 tables"]);
+    backup.says(&["database shop is in shop.dump", "1 table,"]);
     project
         .run(&["server", "backup", "shop", "shop.dump"])
         .failed(5, &["is there already", "--yes"]);
     project.run(&["run", "DELETE FROM kept", "shop", "--write"]).well();
-    project.run(&["server", "restore", "shop", "shop.dump"]).failed(5, &["has 1 tables", "--yes"]);
+    project.run(&["server", "restore", "shop", "shop.dump"]).failed(5, &["has 1 table.", "--yes"]);
     let count = |expected: &str| {
         let count = project.run(&["run", "SELECT count(*) FROM kept", "shop", "--csv"]).well();
         assert_eq!(count.out, format!("count\n{expected}\n"));
@@ -163,4 +163,18 @@ fn wait_for_sleep(project: &Project) {
     crate::support::wait_until("the statement runs", || {
         project.run(&["run", sql, "shop", "--csv"]).well().out == "count\n1\n"
     });
+}
+
+#[test]
+fn one_inside_the_process_lives_until_ctrl_c() {
+    use std::io::{BufRead as _, BufReader};
+    let yaml =
+        format!("pgserver: {{name: {}, version: 17, runtime: embedded}}\n", name("embedded"));
+    let project = Project::new(&yaml);
+    let mut child = project.spawn(&["server", "up"], std::process::Stdio::null());
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("ends with it: Ctrl-C")));
+    project.run(&["server", "down"]).failed(1, &["runs in process", &child.id().to_string()]);
+    crate::support::signal("-INT", child.id());
+    assert!(child.wait().unwrap().success());
 }

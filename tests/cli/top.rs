@@ -122,17 +122,22 @@ async fn databases_and_what_is_not_there_are_told_of() {
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_is_said_and_met_again() {
+async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_again() {
     use crate::support::name;
     let name = name("top");
     let yaml = format!(
-        "pgserver:\n  name: {name}\n  version: 15\n  runtime: native\ndatabases:\n  shop:\n    \
-         pgserver: true\n    database: postgres\n"
+        "pgserver:\n  name: {name}\n  version: 15\n  runtime: native\n  postgres_conf: \
+         {{shared_preload_libraries: pg_stat_statements}}\ndatabases:\n  shop:\n    pgserver: true\n    \
+         database: postgres\n    extensions: [pg_stat_statements]\n"
     );
     let project = Project::new(&yaml);
     project.run(&["server", "up"]).well();
     let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
     terminal.shows(&["nobody runs anything"]);
+    terminal.press("3");
+    project.run(&["run", "SELECT 'counted' FROM generate_series(1, 9)", "shop"]).well();
+    terminal.shows(&["SELECT $1 FROM generate_series($2, $3)", "calls", "mean"]);
+    terminal.press("1");
     project.run(&["server", "down"]).well();
     terminal.shows(&["this is old: "]);
     project.run(&["server", "up"]).well();

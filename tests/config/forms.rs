@@ -98,6 +98,24 @@ fn an_entry_is_on_the_files_own_server() {
 }
 
 #[test]
+fn an_entry_that_only_reads_is_on_the_standby_of_the_files_own_server() {
+    let server = "pgserver: {version: 17, replica: {enabled: true, port: 5433}}\n";
+    let entry = "databases: {main: {pgserver: replica, database: shop, readonly: true}}";
+    let config = load(&format!("{server}{entry}"));
+    assert_eq!(main_of(&config).address, Address::PgServerReplica);
+    let effective = config.effective();
+    assert_eq!(effective.get("databases.main.pgserver").unwrap().value, "replica");
+
+    says(&refusal(&format!("pgserver: {{version: 17}}\n{entry}")), &["replica: {enabled: true}"]);
+    let writes = "databases: {main: {pgserver: replica, database: shop}}";
+    says(&refusal(&format!("{server}{writes}")), &["`databases.main.pgserver`", "readonly: true"]);
+    let both = "databases: {main: {pgserver: replica, host: h, database: shop, readonly: true}}";
+    says(&refusal(&format!("{server}{both}")), &["`pgserver`", "`host`"]);
+    let what = "databases: {main: {pgserver: standby, database: shop, readonly: true}}";
+    says(&refusal(&format!("{server}{what}")), &["true, false or replica"]);
+}
+
+#[test]
 fn another_user_does_not_get_the_superusers_password() {
     let config = load(
         "pgserver: {version: 17, pass: pw}\ndatabases: {main: {pgserver: true, database: shop, user: app}}",

@@ -7,6 +7,7 @@ mod docker;
 mod embedded;
 mod life;
 mod native;
+mod registry;
 mod standby;
 mod support;
 mod temporary;

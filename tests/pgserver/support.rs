@@ -193,20 +193,29 @@ async fn part() {
 /// process whether anybody listens at a place.
 static LOG: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
-/// The log lines of this thread from now on.
-pub struct Log(usize);
+/// The log lines of this thread, or of all of them, from now on.
+pub struct Log {
+    from: usize,
+    thread: Option<ThreadId>,
+}
 
 impl Log {
     pub fn listen() -> Log {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
-        Log(LOG.lock().unwrap().len())
+        let thread = Some(std::thread::current().id());
+        Log { from: LOG.lock().unwrap().len(), thread }
+    }
+
+    /// For a runtime of several threads.
+    pub fn everywhere() -> Log {
+        Log { thread: None, ..Log::listen() }
     }
 
     pub fn lines(&self) -> Vec<String> {
         let log = LOG.lock().unwrap();
-        let here =
-            log[self.0..].iter().filter(|(thread, _)| *thread == std::thread::current().id());
+        let here = log[self.from..].iter();
+        let here = here.filter(|(thread, _)| self.thread.is_none_or(|mine| mine == *thread));
         here.map(|(_, line)| line.clone()).collect()
     }
 }

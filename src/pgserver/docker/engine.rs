@@ -1,5 +1,6 @@
 //! The Docker engine: where it is, and a limit to every call, for docker-api sets none.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,9 @@ const CALL: Duration = Duration::from_secs(60);
 const PING: Duration = Duration::from_secs(3);
 /// Longest silence of a pull.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
+
+/// How often the log says how far a pull is.
+const PULL_TOLD: Duration = Duration::from_secs(2);
 
 /// An engine that has answered.
 #[derive(Clone, Debug)]
@@ -103,6 +107,8 @@ impl Engine {
         let images = self.docker.images();
         let mut chunks = images.pull(&opts);
         let mut told = std::time::Instant::now();
+        // Bytes that have come of each layer, and that it has.
+        let mut layers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         tracing::info!("pulling the image {image}");
         loop {
             let next = tokio::time::timeout(PULL_SILENCE, chunks.next());
@@ -114,11 +120,23 @@ impl Engine {
                 }
                 Some(Ok(docker_api::models::ImageBuildChunk::PullStatus {
                     status,
-                    progress,
+                    id: Some(layer),
+                    progress_detail,
                     ..
-                })) if told.elapsed() > Duration::from_secs(5) => {
-                    told = std::time::Instant::now();
-                    tracing::info!("pulling {image}: {status} {}", progress.unwrap_or_default());
+                })) if status == "Downloading" => {
+                    let detail =
+                        progress_detail.and_then(|detail| Some((detail.current?, detail.total?)));
+                    if let Some((current, total)) = detail {
+                        layers.insert(layer, (current, total));
+                    }
+                    if told.elapsed() > PULL_TOLD {
+                        told = std::time::Instant::now();
+                        let (done, all) =
+                            layers.values().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+                        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+                        let (done, all) = (megabytes(done), megabytes(all));
+                        tracing::info!("pulling {image}: {done:.1} of {all:.1} MB");
+                    }
                 }
                 Some(Ok(_)) => {}
             }
