@@ -395,11 +395,11 @@ async fn clean(context: &Context) -> Result<(), Failure> {
     if holdings.is_empty() {
         return out::line("there is nothing of it");
     }
-    out::note(format_args!("of pgserver `{}` there is:", server.config().name));
-    for holding in &holdings {
-        out::note(format_args!("  {holding}"));
-    }
-    context.ask("Remove all of that for good?")?;
+    context.ask(&format!(
+        "Of pgserver `{}` there is: {}. Remove all of that for good?",
+        server.config().name,
+        holdings.join("; ")
+    ))?;
     let work = Work::begin("removing it");
     server.remove().await?;
     drop(work);
