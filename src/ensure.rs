@@ -1,64 +1,105 @@
-//! What has to be there before a database can be used: itself, and its extensions.
+//! What many processes make at their first use, made once.
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
-use crate::{
-    config::{Address, DatabaseConfig},
-    error::Error,
-    pg::Pg,
-    pgserver::Endpoint,
-    sql,
-};
+use crate::{error::Error, pg::Pg, session::Session};
 
-/// The database that every PostgreSQL server has, to be connected to while another is made.
-const MAINTENANCE: &str = "postgres";
+/// The key is hashed by the server, so that everybody who uses it has the same number.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text";
 
-/// Makes the database of `entry`, if it says `create_db`, and its extensions, as the superuser of
-/// the server at `endpoint`. What is there already is left as it is.
-pub(crate) async fn database(
-    pg: Pg,
-    entry: &DatabaseConfig,
-    endpoint: &Endpoint,
-) -> Result<(), Error> {
-    if entry.create_db {
-        let create = format!("CREATE DATABASE {}", sql::quote_ident(&entry.database));
-        let made = run(pg.name(), entry, endpoint, MAINTENANCE, &create).await;
-        // 42P04: it is there. 23505: somebody else made it at this moment.
-        settle(made, &["42P04", "23505"])?;
+const TABLE: &str = "
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'f'))";
+
+const INDEX: &str = "
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 JOIN pg_index i ON i.indexrelid = c.oid
+                WHERE n.nspname = $1 AND c.relname = $2 AND i.indisvalid)";
+
+impl Pg {
+    /// Runs `work` in a session in which nobody else, in this process or another, runs work under the
+    /// same key: an advisory lock of the transaction, on this database.
+    ///
+    /// `CREATE … IF NOT EXISTS` by itself does not do for two that come at once: both see that it is
+    /// not there, and the slower one fails with 23505 or 42P07. Inside of this it does.
+    ///
+    /// ```no_run
+    /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
+    /// use sea_orm::ConnectionTrait;
+    /// pg.ensure_object("table audit.event", async |s| {
+    ///     s.execute_unprepared("CREATE SCHEMA IF NOT EXISTS audit").await?;
+    ///     s.execute_unprepared("CREATE TABLE IF NOT EXISTS audit.event (id bigint)").await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Costs one round trip more than a session. The lock is waited for as long as `lock_timeout`
+    /// allows (55P03), and goes with the session, whatever ends it. Dropping the future undoes the
+    /// work.
+    ///
+    /// # Errors
+    /// What `work` gives; else as [`SessionBuilder::run`](crate::SessionBuilder::run).
+    #[track_caller]
+    pub fn ensure_object<T, E, F>(&self, key: &str, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: AsyncFnOnce(&Session) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let session = self.session();
+        async move {
+            session
+                .run(async |s: &Session| {
+                    lock(s, key).await?;
+                    work(s).await
+                })
+                .await
+        }
     }
-    for extension in &entry.extensions {
-        let create = format!("CREATE EXTENSION IF NOT EXISTS {}", sql::quote_ident(extension));
-        let made = run(pg.name(), entry, endpoint, &entry.database, &create).await;
-        // 23505, 42710: two at once; IF NOT EXISTS does not close that gap.
-        settle(made, &["23505", "42710"])?;
-    }
+}
+
+async fn lock(session: &Session, key: &str) -> Result<(), Error> {
+    let lock = Statement::from_sql_and_values(DbBackend::Postgres, LOCK, [key.into()]);
+    session.query_one_raw(lock).await?;
     Ok(())
 }
 
-async fn run(
-    name: &str,
-    entry: &DatabaseConfig,
-    endpoint: &Endpoint,
-    database: &str,
-    sql: &str,
-) -> Result<(), Error> {
-    let mut admin = entry.clone();
-    admin.address = Address::Host { host: endpoint.host.clone(), port: endpoint.port };
-    admin.user.clone_from(&endpoint.user);
-    admin.password.clone_from(&endpoint.password);
-    admin.database = database.to_owned();
-    (admin.readonly, admin.read_role, admin.schema) = (false, None, None);
-    let admin = Pg::from_config(name, admin);
-    let done = admin.execute_unprepared(sql).await.map(|_| ());
-    admin.close().await?;
-    Ok(done?)
+/// Whether a schema has a table of this name (an ordinary, a partitioned or a foreign one), whatever
+/// the search path shows. One round trip.
+///
+/// # Errors
+/// What the server says.
+pub async fn table_exists(
+    db: &impl ConnectionTrait,
+    schema: &str,
+    table: &str,
+) -> Result<bool, DbErr> {
+    exists(db, TABLE, schema, table).await
 }
 
-fn settle(done: Result<(), Error>, there_already: &[&str]) -> Result<(), Error> {
-    match done {
-        Err(error) if error.sqlstate().is_some_and(|s| there_already.contains(&s.as_str())) => {
-            Ok(())
-        }
-        done => done,
+/// Whether a schema has an index of this name that can be used; one that a broken-off CREATE INDEX
+/// CONCURRENTLY has left cannot. One round trip.
+///
+/// # Errors
+/// What the server says.
+pub async fn index_exists(
+    db: &impl ConnectionTrait,
+    schema: &str,
+    index: &str,
+) -> Result<bool, DbErr> {
+    exists(db, INDEX, schema, index).await
+}
+
+async fn exists(
+    db: &impl ConnectionTrait,
+    sql: &str,
+    schema: &str,
+    name: &str,
+) -> Result<bool, DbErr> {
+    let values = [schema.into(), name.into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+    match db.query_one_raw(statement).await? {
+        Some(row) => row.try_get_by_index(0),
+        None => Ok(false),
     }
 }

@@ -26,6 +26,7 @@
 //! - [`Manager`]: every database of a file, by name.
 //! - [`Pg`]: one database; `&Pg` is what SeaORM takes as a connection.
 //! - [`Session`]: a unit of work; `&Session` is what SeaORM takes as a transaction.
+//! - [`Pg::scoped`]: a schema a tenant; [`ensure`]: what many make at once, made once.
 //! - [`monitor`]: what is slow, what waits, what runs again and again.
 //! - [`config`]: the file, key by key.
 #![cfg_attr(feature = "pgserver", doc = "- [`pgserver`]: the server to develop against.")]
@@ -55,8 +56,7 @@ mod author;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
-#[cfg(feature = "pgserver")]
-mod ensure;
+pub mod ensure;
 mod error;
 mod manager;
 pub mod monitor;
@@ -64,6 +64,9 @@ mod pg;
 #[cfg(feature = "pgserver")]
 pub mod pgserver;
 mod pool;
+#[cfg(feature = "pgserver")]
+mod provision;
+mod schema;
 mod session;
 mod sql;
 mod traits;

@@ -24,8 +24,8 @@ use crate::{
 };
 #[cfg(feature = "pgserver")]
 use crate::{
-    ensure,
     pgserver::{Endpoint, PgServer},
+    provision,
 };
 
 /// Every database of one file, by the key that it has there.
@@ -321,7 +321,7 @@ impl Manager {
         let described = self.inner.config.pgserver.as_ref();
         for (name, entry) in &self.inner.config.databases {
             if described.is_some_and(|server| is_on(entry, server)) {
-                ensure::database(self.db(name)?, entry, endpoint).await?;
+                provision::database(self.db(name)?, entry, endpoint).await?;
             }
         }
         Ok(())

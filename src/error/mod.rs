@@ -165,6 +165,16 @@ pub enum Error {
         /// How it was lost.
         source: Arc<sqlx::Error>,
     },
+    /// A schema was named by what cannot be the name of one.
+    #[error("database `{database}`: {schema:?} cannot be the name of a schema here: {reason}")]
+    Schema {
+        /// Key of the database in the file.
+        database: String,
+        /// The name.
+        schema: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
     Internal {

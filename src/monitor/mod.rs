@@ -159,6 +159,10 @@ impl Monitor {
         }
     }
 
+    pub(crate) fn config(&self) -> &MonitorConfig {
+        &self.config
+    }
+
     pub(crate) fn is_enabled(&self) -> bool {
         self.config.enabled
     }

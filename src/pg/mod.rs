@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     monitor::Monitor,
     pool::{self, ConnectTo, Lent, MetricCallback, Pool, PoolStats, Purpose},
+    schema::Scope,
     session::{Session, SessionBuilder},
 };
 
@@ -81,6 +82,7 @@ pub struct Pg {
     database: Arc<Database>,
     read_only: bool,
     metric: Option<MetricCallback>,
+    scope: Option<Scope>,
 }
 
 /// What the clones and views of one database share.
@@ -154,7 +156,7 @@ impl Pg {
             closed: AtomicBool::new(false),
             size: Mutex::default(),
         });
-        Pg { database, read_only, metric: None }
+        Pg { database, read_only, metric: None, scope: None }
     }
 
     /// Its key in the file.
@@ -330,6 +332,14 @@ impl Pg {
         self.database.closed.store(true, Ordering::Release);
         let drained = join_all(self.pools().map(|pool| pool.drain(limit))).await;
         drained.into_iter().collect()
+    }
+
+    pub(crate) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
+    }
+
+    pub(crate) fn in_scope(&self, scope: Option<Scope>) -> Pg {
+        Pg { scope, ..self.clone() }
     }
 
     pub(crate) fn shared_name(&self) -> Arc<str> {

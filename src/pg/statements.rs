@@ -17,17 +17,18 @@ use crate::{
 /// How a statement goes to the server.
 enum Way {
     Direct(Lent),
-    /// In a read-only transaction of its own, which is rolled back.
-    Sealed(Session),
+    /// In a transaction of its own: sealed, and rolled back, where nothing may be written; else kept.
+    Alone(Session),
 }
 
 impl Pg {
     async fn way(&self, sql: &str, raw: bool, purpose: Purpose) -> Result<Way, Error> {
-        if self.is_read_only() && (raw || !sql::only_reads(sql)) {
-            // What the caller wrote could talk its connection out of being read-only, for itself
-            // or for the next; in a sealed transaction that is rolled back it cannot.
-            let session = SessionBuilder::new(self.clone(), purpose).await?;
-            return Ok(Way::Sealed(session));
+        // What the caller wrote could talk a read-only connection out of being that, for itself or
+        // for the next; in a sealed transaction that is rolled back it cannot. And a schema's view
+        // is a setting of one transaction.
+        let sealed = self.is_read_only() && (raw || !sql::only_reads(sql));
+        if sealed || self.scope().is_some() {
+            return Ok(Way::Alone(SessionBuilder::new(self.clone(), purpose).await?));
         }
         let mut lent = self.lend(self.is_read_only(), purpose).await?;
         if raw {
@@ -40,12 +41,12 @@ impl Pg {
         let statement = author.write();
         match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.execute(statement, author).await,
-            Way::Sealed(session) => {
-                let sealed = async {
+            Way::Alone(session) => {
+                let alone = async {
                     let result = session.run(author).await;
-                    session.undo_and(result).await
+                    session.finish_with(result).await
                 };
-                Box::pin(sealed).await
+                Box::pin(alone).await
             }
         }
     }
@@ -54,12 +55,12 @@ impl Pg {
         let statement = author.write();
         match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.query_one(statement, author).await,
-            Way::Sealed(session) => {
-                let sealed = async {
+            Way::Alone(session) => {
+                let alone = async {
                     let row = session.one(author).await;
-                    session.undo_and(row).await
+                    session.finish_with(row).await
                 };
-                Box::pin(sealed).await
+                Box::pin(alone).await
             }
         }
     }
@@ -68,12 +69,12 @@ impl Pg {
         let statement = author.write();
         match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.query_all(statement, author).await,
-            Way::Sealed(session) => {
-                let sealed = async {
+            Way::Alone(session) => {
+                let alone = async {
                     let rows = session.all(author).await;
-                    session.undo_and(rows).await
+                    session.finish_with(rows).await
                 };
-                Box::pin(sealed).await
+                Box::pin(alone).await
             }
         }
     }
@@ -81,12 +82,12 @@ impl Pg {
     async fn unprepared(&self, sql: &str) -> Result<PgQueryResult, DbErr> {
         match self.way(sql, true, Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.execute_unprepared(sql).await,
-            Way::Sealed(session) => {
-                let sealed = async {
+            Way::Alone(session) => {
+                let alone = async {
                     let result = session.unprepared(sql).await;
-                    session.undo_and(result).await
+                    session.finish_with(result).await
                 };
-                Box::pin(sealed).await
+                Box::pin(alone).await
             }
         }
     }
@@ -98,7 +99,10 @@ impl Pg {
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
         match self.way(&statement.sql, raw, Purpose::Hold("a stream", None)).await? {
             Way::Direct(lent) => Ok(pool::rows(Box::new(lent), statement)),
-            Way::Sealed(session) => session.into_rows(statement, raw).await,
+            Way::Alone(session) if session.is_read_only() => {
+                session.into_rows(statement, raw).await
+            }
+            Way::Alone(session) => session.into_kept_rows(statement, raw).await,
         }
     }
 

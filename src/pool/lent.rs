@@ -83,6 +83,11 @@ impl Lent {
         self.waited = Some((waited, now));
     }
 
+    /// What the entry says of the search path.
+    pub(crate) fn search_path(&self) -> Option<&str> {
+        self.pool.connector.to.config.schema.as_deref()
+    }
+
     /// Takes the connection out of it, whatever it is in.
     pub(super) fn take(&mut self) -> Option<Open> {
         self.open.take()

@@ -146,8 +146,9 @@ impl SessionBuilder {
 
     async fn begin(self) -> Result<Session, Error> {
         let read_only = self.pg.resolves_read_only(self.access)?;
-        let sql = self.sql(read_only);
-        match self.begin_on(self.pg.lend(read_only, self.purpose).await?, &sql, read_only).await {
+        let lent = self.pg.lend(read_only, self.purpose).await?;
+        let sql = self.sql(read_only, lent.search_path());
+        match self.begin_on(lent, &sql, read_only).await {
             // A connection that was lent unasked and is lost: nothing has been done in it yet, and
             // from here on the pool asks before it lends.
             Err((_, true)) => {
@@ -175,7 +176,8 @@ impl SessionBuilder {
         }
     }
 
-    fn sql(&self, read_only: bool) -> String {
+    /// `shared` is the search path that the entry has for everybody.
+    fn sql(&self, read_only: bool, shared: Option<&str>) -> String {
         let mut sql = String::from("BEGIN");
         if let Some(level) = self.isolation {
             // Writing to a String cannot fail.
@@ -191,10 +193,13 @@ impl SessionBuilder {
             sql.push_str(" DEFERRABLE");
         }
         // set_config takes a list as one text, which SET does not; true: for this transaction.
-        let set = |(name, value): &(String, String)| {
+        let set = |name: &str, value: &str| {
             format!("set_config({}, {}, true)", quote_literal(name), quote_literal(value))
         };
-        let settings: Vec<_> = self.settings.iter().map(set).collect();
+        let scope = self.pg.scope().map(|scope| set("search_path", &scope.path(shared)));
+        let settings = self.settings.iter().map(|(name, value)| set(name, value));
+        // The caller's own has the last word.
+        let settings: Vec<String> = scope.into_iter().chain(settings).collect();
         if !settings.is_empty() {
             let _ = write!(sql, "; SELECT {}", settings.join(", "));
         } else if read_only {

@@ -1,7 +1,8 @@
 //! Statements in a session, and sessions inside it.
 
+use async_stream::try_stream;
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sea_orm::{
     AccessMode, DbBackend, DbErr, QueryResult, Statement, TransactionOptions, TransactionSession,
 };
@@ -73,11 +74,33 @@ impl Session {
         Ok(pool::rows(lent, statement))
     }
 
-    /// Rolls back, and gives what was learned before.
-    pub(crate) async fn undo_and<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
-        let undone = self.rollback().await;
+    /// The same, and when they have all been read its transaction is committed; if they are dropped
+    /// before that, or fail, it is rolled back.
+    pub(crate) async fn into_kept_rows(
+        self,
+        statement: Statement,
+        raw: bool,
+    ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
+        let kept = try_stream! {
+            let mut rows = self.rows(statement, raw).await?;
+            while let Some(row) = rows.try_next().await? {
+                yield row;
+            }
+            drop(rows);
+            self.commit().await?;
+        };
+        Ok(kept.boxed())
+    }
+
+    /// Commits after one statement that went well, and gives what it gave; rolls back after one that
+    /// failed, and where nothing may be written.
+    pub(crate) async fn finish_with<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        let ended = match result.is_ok() && !self.is_read_only() {
+            true => self.commit().await,
+            false => self.rollback().await,
+        };
         let value = result?;
-        undone?;
+        ended?;
         Ok(value)
     }
 

@@ -7,7 +7,6 @@ pub(crate) use tokens::{Token, Tokens};
 /// `name` as an SQL identifier, whatever it holds.
 ///
 /// A NUL cannot be part of any identifier; PostgreSQL refuses the statement that holds one.
-#[cfg(any(test, feature = "pgserver"))]
 pub(crate) fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

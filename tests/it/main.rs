@@ -11,6 +11,7 @@ mod support;
 
 mod dropped;
 mod embedded;
+mod ensure;
 mod failures;
 mod give_back;
 mod logins;
@@ -25,6 +26,7 @@ mod read_only;
 mod repeats;
 mod retry;
 mod round_trips;
+mod schema;
 mod session;
 mod slow;
 mod spans;

@@ -1,0 +1,188 @@
+//! Schemas: a tenant in each, in one database.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use sea_orm::ConnectionTrait as _;
+
+use crate::{error::Error, pg::Pg, sql};
+
+/// PostgreSQL cuts longer names short, and two of them might become one.
+const NAME_MAX: usize = 63;
+
+/// The first part of the search path of a scoped view: a name that has been looked at, quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    name: Arc<str>,
+}
+
+impl Scope {
+    fn new(database: &str, name: &str) -> Result<Scope, Error> {
+        let refuse = |reason: &str| {
+            Err(Error::Schema {
+                database: database.to_owned(),
+                schema: name.to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        if name.is_empty() {
+            return refuse("it is empty");
+        }
+        if name.len() > NAME_MAX {
+            return refuse("it has more than 63 bytes, and PostgreSQL would cut it short");
+        }
+        if name.contains('\0') {
+            return refuse("it holds a NUL, which no name can");
+        }
+        // Quoted or not, the search path takes it for the schema of whoever is logged in.
+        if name == "$user" {
+            return refuse("in a search path it means whoever is logged in");
+        }
+        if name.starts_with("pg_") || name == "information_schema" {
+            return refuse("names like this are PostgreSQL's own");
+        }
+        Ok(Scope { name: name.into() })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The search path in it, with what the entry has for everybody behind it.
+    pub(crate) fn path(&self, shared: Option<&str>) -> String {
+        let own = sql::quote_ident(&self.name);
+        match shared.filter(|shared| !shared.trim().is_empty()) {
+            Some(shared) => format!("{own}, {shared}"),
+            None => own,
+        }
+    }
+}
+
+impl Pg {
+    /// The same database seen from one schema: a tenant's, say. Everything unqualified is looked up,
+    /// and made, there; behind it in the search path is what the entry's `schema:` says, for what
+    /// tenants share (an extension's types), and nothing else: not `public`, unless that says so.
+    ///
+    /// ```no_run
+    /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {
+    /// use sea_orm::ConnectionTrait;
+    /// let tenant = pg.scoped("tenant_a")?;
+    /// tenant.session().run(async |s| {
+    ///     s.execute_unprepared("INSERT INTO invoice (cents) VALUES (900)").await
+    /// }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// A view is a name and a reference count; thousands of them share the connections of `self`. It
+    /// works by `SET LOCAL` in a transaction, which ends with it whatever happens: an error, a panic,
+    /// a dropped future, a raw `SET` (which is undone before the next one has the connection).
+    ///
+    /// A session costs no round trip more than on `self`: the setting goes with BEGIN. A single
+    /// statement is such a session too, so it costs two more; several belong into one session. What
+    /// cannot run in a transaction (VACUUM, CREATE INDEX CONCURRENTLY) needs a
+    /// [dedicated](Pg::dedicated) pool.
+    ///
+    /// This keeps honest code of one tenant from another's rows. It is no boundary against SQL that
+    /// was let in, which can name any schema that its login may use.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] for a name that PostgreSQL would take for another: one that is empty, of more
+    /// than 63 bytes, holds a NUL, or is PostgreSQL's own. Any other name works, whatever it holds.
+    /// Whether it is there is not looked at: see [`ensure_schema`](Pg::ensure_schema).
+    pub fn scoped(&self, schema: &str) -> Result<Pg, Error> {
+        let scope = Scope::new(self.name(), schema)?;
+        Ok(self.in_scope(Some(scope)))
+    }
+
+    /// The same as [`scoped`](Pg::scoped), with connections of its own: as many as the entry says, for
+    /// this schema alone. Statements cost one round trip again, and what cannot run in a transaction
+    /// can run; a server has room for a few of these, not for thousands.
+    ///
+    /// Its name, in errors and metrics, is `NAME.SCHEMA`. Close it as any other.
+    ///
+    /// # Errors
+    /// As [`scoped`](Pg::scoped).
+    pub fn dedicated(&self, schema: &str) -> Result<Pg, Error> {
+        let scope = Scope::new(self.name(), schema)?;
+        let whole = self.in_scope(None);
+        let name = format!("{}.{schema}", self.name());
+        let monitor = self.monitor().config().clone();
+        let locate = move || -> BoxFuture<'static, _> {
+            let (whole, scope) = (whole.clone(), scope.clone());
+            async move {
+                let mut config = (*whole.connect_to(false).await?.config).clone();
+                config.schema = Some(scope.path(config.schema.as_deref()));
+                Ok(config)
+            }
+            .boxed()
+        };
+        let dedicated = Pg::located(&name, self.is_read_only(), monitor, Box::new(locate));
+        Ok(dedicated)
+    }
+
+    /// The schema of a [scoped](Pg::scoped) view.
+    pub fn schema(&self) -> Option<&str> {
+        self.scope().map(Scope::name)
+    }
+
+    /// Makes a schema, if it is not there; whether it was made. However many do it at once: see
+    /// [`ensure_object`](Pg::ensure_object).
+    ///
+    /// # Errors
+    /// As [`scoped`](Pg::scoped), and what the server says.
+    pub async fn ensure_schema(&self, schema: &str) -> Result<bool, Error> {
+        let scope = Scope::new(self.name(), schema)?;
+        let key = format!("wharf schema {}", scope.name());
+        self.ensure_object(&key, async |s| {
+            let there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+            let there = sea_orm::Statement::from_sql_and_values(
+                sea_orm::DbBackend::Postgres,
+                there,
+                [scope.name().into()],
+            );
+            let there = s.query_one_raw(there).await?;
+            if there.map(|row| row.try_get_by_index::<bool>(0)).transpose()? == Some(true) {
+                return Ok(false);
+            }
+            let create = format!("CREATE SCHEMA {}", sql::quote_ident(scope.name()));
+            s.execute_unprepared(&create).await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Drops a schema **with everything in it**; fine if it is not there.
+    ///
+    /// # Errors
+    /// As [`scoped`](Pg::scoped), and what the server says: it waits for those who use what is in it
+    /// as long as `lock_timeout` allows.
+    pub async fn drop_schema(&self, schema: &str) -> Result<(), Error> {
+        let scope = Scope::new(self.name(), schema)?;
+        let drop = format!("DROP SCHEMA IF EXISTS {} CASCADE", sql::quote_ident(scope.name()));
+        self.in_scope(None).execute_unprepared(&drop).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scope;
+
+    #[test]
+    fn a_name_that_postgresql_would_take_for_another_is_refused() {
+        let long = "x".repeat(64);
+        for name in ["", "$user", "pg_temp", "pg_catalog", "information_schema", "a\0b", &long] {
+            assert!(Scope::new("shop", name).is_err(), "{name:?}");
+        }
+        for name in ["tenant_a", "a\"b", "a, b", "'; DROP", "ä ö", "PUBLIC", &"x".repeat(63)] {
+            assert!(Scope::new("shop", name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_tenants_share_stands_behind_their_own() {
+        let scope = Scope::new("shop", "a\"b, c").unwrap();
+        assert_eq!(scope.path(None), "\"a\"\"b, c\"");
+        assert_eq!(scope.path(Some("extensions, public")), "\"a\"\"b, c\", extensions, public");
+    }
+}
