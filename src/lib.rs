@@ -48,6 +48,7 @@
 //! | `pgserver` | no | start the file's server with this machine's PostgreSQL programs |
 //! | `docker` | no | or in a container, by a Docker engine |
 //! | `embedded` | no | or inside this process: some 500 crates more, for development only |
+//! | `migrate` | no | SeaORM migrations, one process at a time |
 //! | `cli` | no | the program `wharf`: `cargo install --features cli` |
 //!
 //! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.
@@ -59,12 +60,14 @@ pub mod config;
 pub mod ensure;
 mod error;
 mod manager;
+#[cfg(feature = "migrate")]
+pub mod migrate;
 pub mod monitor;
 mod pg;
 #[cfg(feature = "pgserver")]
 pub mod pgserver;
 mod pool;
-#[cfg(feature = "pgserver")]
+#[cfg(any(feature = "migrate", feature = "pgserver"))]
 mod provision;
 mod schema;
 mod session;

@@ -1,20 +1,25 @@
-//! What has to be there before a database can be used: itself, and its extensions.
+//! What has to be there before a database can be used: itself, its schema, its extensions.
 
 use sea_orm::ConnectionTrait;
 
+#[cfg(feature = "pgserver")]
+use crate::pgserver::Endpoint;
 use crate::{
     config::{Address, DatabaseConfig},
     error::Error,
     pg::Pg,
-    pgserver::Endpoint,
     sql,
 };
 
 /// The database that every PostgreSQL server has, to be connected to while another is made.
 const MAINTENANCE: &str = "postgres";
 
+/// SQLSTATEs of a database that is there, or that somebody else made at this moment.
+const THERE: [&str; 2] = ["42P04", "23505"];
+
 /// Makes the database of `entry`, if it says `create_db`, and its extensions, as the superuser of
 /// the server at `endpoint`. What is there already is left as it is.
+#[cfg(feature = "pgserver")]
 pub(crate) async fn database(
     pg: Pg,
     entry: &DatabaseConfig,
@@ -23,8 +28,7 @@ pub(crate) async fn database(
     if entry.create_db {
         let create = format!("CREATE DATABASE {}", sql::quote_ident(&entry.database));
         let made = run(pg.name(), entry, endpoint, MAINTENANCE, &create).await;
-        // 42P04: it is there. 23505: somebody else made it at this moment.
-        settle(made, &["42P04", "23505"])?;
+        settle(made, &THERE)?;
     }
     for extension in &entry.extensions {
         let create = format!("CREATE EXTENSION IF NOT EXISTS {}", sql::quote_ident(extension));
@@ -35,6 +39,7 @@ pub(crate) async fn database(
     Ok(())
 }
 
+#[cfg(feature = "pgserver")]
 async fn run(
     name: &str,
     entry: &DatabaseConfig,
@@ -60,5 +65,103 @@ fn settle(done: Result<(), Error>, there_already: &[&str]) -> Result<(), Error> 
             Ok(())
         }
         done => done,
+    }
+}
+
+/// How often a database is tried to be made while others are making some, too.
+#[cfg(feature = "migrate")]
+const ATTEMPTS: u32 = 20;
+
+/// Makes the database that `to` leads to, if its entry says so and it is not there. As the login that
+/// the entry names: one that may not is told by the server.
+#[cfg(feature = "migrate")]
+pub(crate) async fn database_of(pg: &Pg, to: &crate::pool::ConnectTo) -> Result<(), Error> {
+    use crate::error::ConnectErrorKind;
+    let mut entry = (*to.config).clone();
+    entry.address = Address::Host { host: to.host.clone(), port: to.port };
+    (entry.pool_size, entry.max_overflow, entry.min_connections) = (1, 0, 0);
+    entry.schema = None;
+    let there = Pg::from_config(pg.name(), entry.clone());
+    let reached = there.ping().await.map_err(Error::from);
+    there.close().await?;
+    match reached {
+        Err(Error::Connect(error))
+            if entry.create_db && error.kind == ConnectErrorKind::NoSuchDatabase => {}
+        other => return other,
+    }
+    let create = format!("CREATE DATABASE {}", sql::quote_ident(&entry.database));
+    entry.database = MAINTENANCE.to_owned();
+    let admin = Pg::from_config(pg.name(), entry);
+    let mut attempt = 1;
+    let made = loop {
+        let made = admin.execute_unprepared(&create).await.map(|_| ()).map_err(Error::from);
+        match &made {
+            // Another is being made from the same template.
+            Err(error) if error.sqlstate().as_deref() == Some("55006") && attempt < ATTEMPTS => {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                attempt += 1;
+            }
+            _ => break made,
+        }
+    };
+    admin.close().await?;
+    settle(made, &THERE)
+}
+
+/// Makes the schema that comes first in the search path, and the extensions of the entry; those, where
+/// a view is migrated, in the schema that all of them share. To be called by one at a time.
+#[cfg(feature = "migrate")]
+pub(crate) async fn schema_and_extensions(
+    db: &sea_orm::DatabaseConnection,
+    entry: &DatabaseConfig,
+    shared: Option<&str>,
+    scope: Option<&crate::schema::Scope>,
+) -> Result<(), Error> {
+    let first = match scope {
+        Some(scope) => Some(scope.name().to_owned()),
+        None => shared.and_then(first_of),
+    };
+    if let Some(first) = first {
+        let create = format!("CREATE SCHEMA IF NOT EXISTS {}", sql::quote_ident(&first));
+        db.execute_unprepared(&create).await?;
+    }
+    for extension in &entry.extensions {
+        let create = format!("CREATE EXTENSION IF NOT EXISTS {}", sql::quote_ident(extension));
+        let create = match scope {
+            None => create,
+            Some(_) => {
+                let path = shared.unwrap_or("public");
+                format!("BEGIN; SET LOCAL search_path = {path}; {create}; COMMIT")
+            }
+        };
+        db.execute_unprepared(&create).await?;
+    }
+    Ok(())
+}
+
+/// The first schema of a search path, if it is one that can be made.
+#[cfg(feature = "migrate")]
+fn first_of(path: &str) -> Option<String> {
+    let path = path.trim();
+    let first = match path.strip_prefix('"') {
+        // Up to a quote that is not doubled.
+        Some(quoted) => {
+            let quoted = quoted.replace("\"\"", "\0");
+            quoted.split('"').next()?.replace('\0', "\"")
+        }
+        None => path.split(',').next()?.trim().to_lowercase(),
+    };
+    (!first.is_empty() && first != "$user" && !first.starts_with("pg_")).then_some(first)
+}
+
+#[cfg(all(test, feature = "migrate"))]
+mod tests {
+    #[test]
+    fn the_first_schema_of_a_search_path_is_the_one_that_is_made() {
+        let first = super::first_of;
+        assert_eq!(first("App, public").as_deref(), Some("app"));
+        assert_eq!(first("\"A \"\"b, c\", public").as_deref(), Some("A \"b, c"));
+        assert_eq!(first("\"$user\", public"), None);
+        assert_eq!(first(" "), None);
     }
 }

@@ -165,6 +165,10 @@ pub enum Error {
         /// How it was lost.
         source: Arc<sqlx::Error>,
     },
+    /// Migrations came to nothing.
+    #[cfg(feature = "migrate")]
+    #[error(transparent)]
+    Migrate(#[from] crate::migrate::MigrateError),
     /// A schema was named by what cannot be the name of one.
     #[error("database `{database}`: {schema:?} cannot be the name of a schema here: {reason}")]
     Schema {

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use super::{ConnectTo, slot};
 use crate::{
@@ -19,6 +22,26 @@ pub(crate) struct SeaOrm {
 impl SeaOrm {
     /// Connects to nothing yet. The login is the one of now.
     pub(crate) async fn new(to: &ConnectTo) -> Result<SeaOrm, Error> {
+        SeaOrm::with(to, |options| options).await
+    }
+
+    /// The same, and the driver tells `tracing` of each statement: as errors, the one level that no
+    /// build leaves out. To be used where nobody but its user listens.
+    #[cfg(feature = "migrate")]
+    pub(crate) async fn that_logs(to: &ConnectTo) -> Result<SeaOrm, Error> {
+        use log::LevelFilter::Error as Always;
+        use sqlx::ConnectOptions as _;
+        // Where logging was disabled, every statement counts as slow.
+        let loud = |options: PgConnectOptions| {
+            options.log_statements(Always).log_slow_statements(Always, Duration::MAX)
+        };
+        SeaOrm::with(to, loud).await
+    }
+
+    async fn with(
+        to: &ConnectTo,
+        more: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+    ) -> Result<SeaOrm, Error> {
         let config = &to.config;
         let login = to
             .login()
@@ -31,7 +54,7 @@ impl SeaOrm {
             .acquire_timeout(config.pool_timeout)
             .max_lifetime((config.pool_recycle != Duration::MAX).then_some(config.pool_recycle))
             .test_before_acquire(config.pool_pre_ping)
-            .connect_lazy_with(to.driver_options(&login));
+            .connect_lazy_with(more(to.driver_options(&login)));
         if let Some(slot) = slot {
             slot.give_to_sea_orm(&to.name, &pool)?;
         }

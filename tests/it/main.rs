@@ -17,6 +17,7 @@ mod give_back;
 mod logins;
 mod manager;
 mod metrics;
+mod migrate;
 
 mod orm;
 mod outage;

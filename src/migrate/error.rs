@@ -1,0 +1,66 @@
+//! Why migrations came to nothing.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Why migrations came to nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// Another process migrates, and did not come to an end.
+    #[error(
+        "database `{database}`: another process has been migrating it for the {waited:.0?} that were \
+         waited{}; see what it waits for (`wharf top`), or wait longer",
+        .holder.as_ref().map(|holder| format!(": {holder}")).unwrap_or_default()
+    )]
+    Locked {
+        /// Key of the database in the file.
+        database: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// Who it is, as far as the server tells.
+        holder: Option<String>,
+    },
+    /// A migration failed. Those before it are applied.
+    #[error(
+        "database `{database}`: migration {migration} failed after {after:.1?}{}: {source}; {}",
+        if *.attempts > 1 { format!(", at the {attempts}th attempt") } else { String::new() },
+        left(*.in_transaction)
+    )]
+    Failed {
+        /// Key of the database in the file.
+        database: String,
+        /// Its name.
+        migration: String,
+        /// How long it was tried.
+        after: Duration,
+        /// How often.
+        attempts: u32,
+        /// Whether it ran in a transaction, so that nothing of it stays.
+        in_transaction: bool,
+        /// What the server said.
+        source: Box<Error>,
+    },
+    /// Migrations are applied that are not known here.
+    #[error(
+        "database `{database}` has migrations that are not known here: {}; this is an older build than \
+         the one that migrated it, or their files were removed", .missing.join(", ")
+    )]
+    Missing {
+        /// Key of the database in the file.
+        database: String,
+        /// Their names.
+        missing: Vec<String>,
+    },
+}
+
+fn left(in_transaction: bool) -> &'static str {
+    match in_transaction {
+        true => "nothing of it stays, and those before it are applied",
+        false => {
+            "it ran outside of a transaction, so a part of it may stay: see what is there before it is \
+             run again (its status says that it was broken off)"
+        }
+    }
+}

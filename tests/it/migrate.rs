@@ -1,0 +1,421 @@
+//! Migrations, safely when many processes run them at once.
+
+// async_trait takes `SchemaManager<'_>` for another signature than the trait's own `SchemaManager`.
+#![allow(elided_lifetimes_in_paths)]
+
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait;
+use sea_orm_migration::prelude::DbErr;
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
+use wharf::migrate::{MigrateError, MigrationState, Unsafe};
+use wharf::{Error, Pg};
+
+use crate::support::{TestDatabase, config, number};
+
+/// A migration that is a text.
+struct Text {
+    name: &'static str,
+    up: &'static str,
+    down: &'static str,
+    in_transaction: bool,
+}
+
+impl MigrationName for Text {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Text {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for statement in self.up.split(";;") {
+            manager.get_connection().execute_unprepared(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(self.down).await.map(|_| ())
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        (!self.in_transaction).then_some(false)
+    }
+}
+
+macro_rules! migrator {
+    ($name:ident: $($migration:expr),* $(,)?) => {
+        struct $name;
+        impl MigratorTrait for $name {
+            fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+                vec![$(Box::new($migration)),*]
+            }
+        }
+    };
+}
+
+const fn text(name: &'static str, up: &'static str, down: &'static str) -> Text {
+    Text { name, up, down, in_transaction: true }
+}
+
+const ONE: Text = text("m1_one", "CREATE TABLE one (n int)", "DROP TABLE one");
+const TWO: Text = text("m2_two", "CREATE TABLE two (n int)", "DROP TABLE two");
+const THREE: Text = text("m3_three", "CREATE TABLE three (n int)", "DROP TABLE three");
+
+migrator!(Three: ONE, TWO, THREE);
+migrator!(Two: ONE, TWO);
+
+async fn there(pg: &impl ConnectionTrait) -> Vec<String> {
+    let sql = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace =
+               current_schema()::regnamespace AND relname <> 'seaql_migrations' ORDER BY relname";
+    let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    let rows = pg.query_all_raw(statement).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+async fn states<M: MigratorTrait + 'static>(pg: &Pg) -> Vec<String> {
+    let status = pg.migrate::<M>().status().await.unwrap();
+    let state = |state: &MigrationState| match state {
+        MigrationState::Applied { .. } => "applied",
+        MigrationState::Pending => "pending",
+        MigrationState::BrokenOff { .. } => "broken off",
+        _ => "missing",
+    };
+    status.iter().map(|it| format!("{} {}", it.name, state(&it.state))).collect()
+}
+
+#[tokio::test]
+async fn it_goes_up_and_down_by_steps_and_says_where_it_is() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    assert_eq!(
+        states::<Three>(&pg).await,
+        ["m1_one pending", "m2_two pending", "m3_three pending"]
+    );
+    assert!(there(&pg).await.is_empty(), "status changes nothing");
+    let done = pg.migrate::<Three>().up(2).await.unwrap();
+    assert_eq!(done.migrations, ["m1_one", "m2_two"]);
+    assert_eq!(
+        states::<Three>(&pg).await,
+        ["m1_one applied", "m2_two applied", "m3_three pending"]
+    );
+    assert_eq!(pg.migrate::<Three>().await.unwrap().migrations, ["m3_three"]);
+    assert!(pg.migrate::<Three>().await.unwrap().migrations.is_empty());
+    assert_eq!(there(&pg).await, ["one", "three", "two"]);
+    assert_eq!(pg.migrate::<Three>().down(2).await.unwrap().migrations, ["m3_three", "m2_two"]);
+    assert_eq!(there(&pg).await, ["one"]);
+    pg.execute_unprepared("INSERT INTO one VALUES (1)").await.unwrap();
+    let refreshed = pg.migrate::<Three>().refresh().await.unwrap();
+    assert_eq!(refreshed.migrations, ["m1_one", "m1_one", "m2_two", "m3_three"]);
+    assert_eq!(number(&pg, "SELECT count(*) FROM one").await, 0);
+    // Fresh takes what no migration made, and what belongs to an extension not.
+    pg.execute_unprepared(
+        "CREATE EXTENSION pg_trgm; CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE by_hand (m mood, id serial);
+         CREATE VIEW seen AS SELECT * FROM by_hand; CREATE FUNCTION f() RETURNS int RETURN 1",
+    )
+    .await
+    .unwrap();
+    assert_eq!(pg.migrate::<Three>().fresh().await.unwrap().migrations.len(), 3);
+    assert_eq!(there(&pg).await, ["one", "three", "two"]);
+    let left = "SELECT count(*) FROM pg_type WHERE typname = 'mood'";
+    assert_eq!(number(&pg, left).await, 0);
+    let kept = "SELECT count(*) FROM pg_proc WHERE proname = 'similarity'";
+    assert_eq!(number(&pg, kept).await, 1);
+    // An older build than the one that migrated it.
+    assert_eq!(states::<Two>(&pg).await, ["m1_one applied", "m2_two applied", "m3_three missing"]);
+    let error = pg.migrate::<Two>().await.unwrap_err();
+    assert!(matches!(error, Error::Migrate(MigrateError::Missing { .. })), "{error}");
+    let error = pg.read_only().migrate::<Three>().await.unwrap_err();
+    assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
+}
+
+migrator!(HalfWay:
+    ONE,
+    text("m2_half", "CREATE TABLE half (n int);; SELECT nonsense", ""),
+    THREE,
+);
+
+#[tokio::test]
+async fn one_that_fails_is_named_and_leaves_nothing_and_those_before_it_stay() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let error = pg.migrate::<HalfWay>().await.unwrap_err().to_string();
+    for part in
+        ["migration m2_half failed", "column \"nonsense\" does not exist", "nothing of it stays"]
+    {
+        assert!(error.contains(part), "no {part:?} in {error}");
+    }
+    assert_eq!(there(&pg).await, ["one"]);
+    assert_eq!(
+        states::<HalfWay>(&pg).await,
+        ["m1_one applied", "m2_half pending", "m3_three pending"]
+    );
+}
+
+const UNIQUE: &str = "CREATE UNIQUE INDEX CONCURRENTLY one_n ON one (n)";
+migrator!(Concurrently: ONE, Text { name: "m2_index", up: UNIQUE, down: "", in_transaction: false });
+
+#[tokio::test]
+async fn an_index_is_built_outside_of_a_transaction_and_a_broken_one_does_not_stay() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.migrate::<Concurrently>().up(1).await.unwrap();
+    pg.execute_unprepared("INSERT INTO one VALUES (1), (1)").await.unwrap();
+    let error = pg.migrate::<Concurrently>().await.unwrap_err().to_string();
+    for part in ["m2_index failed", "could not create unique index", "a part of it may stay"] {
+        assert!(error.contains(part), "no {part:?} in {error}");
+    }
+    let indexes = "SELECT count(*) FROM pg_class WHERE relname = 'one_n'";
+    assert_eq!(number(&pg, indexes).await, 0);
+    let status = pg.migrate::<Concurrently>().status().await.unwrap();
+    let MigrationState::BrokenOff { error: Some(error), .. } = &status[1].state else {
+        panic!("{status:?}")
+    };
+    assert!(error.contains("could not create unique index"), "{error}");
+    pg.execute_unprepared("DELETE FROM one").await.unwrap();
+    // Others that wait meanwhile do not keep the index from being built.
+    let (one, two) = tokio::join!(pg.migrate::<Concurrently>(), pg.migrate::<Concurrently>());
+    assert_eq!(one.unwrap().migrations.len() + two.unwrap().migrations.len(), 1);
+    assert_eq!(number(&pg, indexes).await, 1);
+    assert_eq!(states::<Concurrently>(&pg).await, ["m1_one applied", "m2_index applied"]);
+}
+
+migrator!(Altering: ONE, text("m2_alter", "ALTER TABLE one ADD COLUMN m int", ""));
+
+#[tokio::test]
+async fn one_that_does_not_get_its_locks_is_tried_again_and_holds_nobody_up_for_long() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.migrate::<Altering>().up(1).await.unwrap();
+    let reader = pg.session().await.unwrap();
+    reader.execute_unprepared("SELECT * FROM one").await.unwrap();
+    let limit = Duration::from_millis(100);
+    let migrating = tokio::spawn({
+        let pg = pg.clone();
+        async move { pg.migrate::<Altering>().lock_timeout(limit).await }
+    });
+    // It has failed once when its place in the line is free again.
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    crate::support::until("it waits", async || number(&pg, waits).await > 0).await;
+    crate::support::until("it gives up", async || number(&pg, waits).await == 0).await;
+    reader.commit().await.unwrap();
+    assert_eq!(migrating.await.unwrap().unwrap().migrations, ["m2_alter"]);
+
+    pg.migrate::<Altering>().down(0).await.unwrap();
+    pg.execute_unprepared("DELETE FROM seaql_migrations WHERE version = 'm2_alter'").await.unwrap();
+    let reader = pg.session().await.unwrap();
+    reader.execute_unprepared("SELECT * FROM one").await.unwrap();
+    let error = pg.migrate::<Altering>().lock_timeout(Duration::from_millis(10)).await.unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("at the 5th attempt") && error.contains("lock timeout"), "{error}");
+}
+
+#[tokio::test]
+async fn another_that_migrates_is_waited_for_within_a_bound_and_named() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let (inside, go_on) =
+        (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let first = tokio::spawn({
+        let (pg, inside, go_on) = (pg.clone(), inside.clone(), go_on.clone());
+        async move {
+            let hook = async move |_| {
+                inside.notify_one();
+                go_on.notified().await;
+                Ok(())
+            };
+            pg.migrate::<Three>().before(hook).await
+        }
+    });
+    inside.notified().await;
+    let error = pg.migrate::<Three>().wait(Duration::from_millis(300)).await.unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, Error::Migrate(MigrateError::Locked { .. })), "{said}");
+    assert!(said.contains("process ") && said.contains(" migrate"), "{said}");
+    let second = tokio::spawn({
+        let pg = pg.clone();
+        async move { pg.migrate::<Three>().await }
+    });
+    go_on.notify_one();
+    assert_eq!(first.await.unwrap().unwrap().migrations.len(), 3);
+    assert!(second.await.unwrap().unwrap().migrations.is_empty());
+}
+
+#[tokio::test]
+async fn hooks_run_before_and_after_under_the_lock() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let hook = |what: &'static str| {
+        let order = order.clone();
+        async move |db: sea_orm::DatabaseConnection| {
+            let tables = there(&db).await.len();
+            order.lock().unwrap().push((what, tables));
+            Ok(())
+        }
+    };
+    let all = pg.migrate::<Three>();
+    all.before(hook("first")).before(hook("second")).after(hook("last")).await.unwrap();
+    assert_eq!(*order.lock().unwrap(), [("first", 0), ("second", 0), ("last", 3)]);
+    let fails = async |_| Err(DbErr::Custom("on purpose".to_owned()));
+    let error = pg.migrate::<Three>().before(fails).await.unwrap_err().to_string();
+    assert!(error.contains("on purpose"), "{error}");
+}
+
+#[tokio::test]
+async fn the_schema_and_the_extensions_of_the_entry_are_made() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["schema: app, public", "extensions: [pg_trgm]"]);
+    pg.migrate::<Three>().await.unwrap();
+    let here = "SELECT count(*) FROM pg_tables WHERE schemaname = 'app' AND tablename = 'one'";
+    assert_eq!(number(&pg, here).await, 1);
+    assert_eq!(number(&pg, "SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'").await, 1);
+}
+
+#[tokio::test]
+async fn every_tenants_schema_is_brought_up_to_date_and_those_that_fail_are_told() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["extensions: [pg_trgm]"]);
+    pg.ensure_schema("b \"b\"").await.unwrap();
+    let odd = pg.scoped("b \"b\"").unwrap();
+    odd.execute_unprepared("CREATE TABLE two (other text)").await.unwrap();
+    let all = pg.migrate::<Three>().schemas(["a", "b \"b\"", "pg_no", "c"]).await;
+    let done: Vec<&str> = all.done.iter().map(|(schema, _)| schema.as_str()).collect();
+    assert_eq!(done, ["a", "c"]);
+    let said = all.to_string();
+    for part in ["2 schemas are up to date, 2 failed", "m2_two failed", "names like this are"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    assert_eq!(there(&pg.scoped("c").unwrap()).await, ["one", "three", "two"]);
+    assert_eq!(
+        states::<Three>(&odd).await,
+        ["m1_one applied", "m2_two pending", "m3_three pending"]
+    );
+    assert!(there(&pg).await.is_empty());
+    odd.execute_unprepared("DROP TABLE two").await.unwrap();
+    assert_eq!(odd.migrate::<Three>().await.unwrap().migrations, ["m2_two", "m3_three"]);
+    // In the schema that they share, not in the first tenant's.
+    let shared = "SELECT count(*) FROM pg_extension WHERE extnamespace = 'public'::regnamespace
+                  AND extname = 'pg_trgm'";
+    assert_eq!(number(&pg, shared).await, 1);
+    odd.migrate::<Three>().fresh().await.unwrap();
+    assert_eq!(there(&pg.scoped("a").unwrap()).await, ["one", "three", "two"]);
+}
+
+migrator!(Dangerous:
+    ONE,
+    text(
+        "m2_danger",
+        "CREATE INDEX big_n ON big (n);; ALTER TABLE big ALTER COLUMN n TYPE bigint;; \
+         ALTER TABLE one RENAME COLUMN n TO m;; CREATE TABLE new (n int);; CREATE INDEX new_n ON new (n)",
+        ""
+    ),
+    Text { name: "m3_index", up: "CREATE INDEX CONCURRENTLY one_m ON one (m)", down: "", in_transaction: false },
+);
+
+#[tokio::test]
+async fn a_dry_run_shows_the_sql_and_what_is_unsafe_in_it_and_changes_nothing() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let big =
+        "CREATE TABLE big AS SELECT n, repeat('x', 900) AS t FROM generate_series(1, 12000) n";
+    pg.execute_unprepared(big).await.unwrap();
+    let planned = pg.migrate::<Dangerous>().dry_run().await.unwrap();
+    assert_eq!(there(&pg).await, ["big"]);
+    assert_eq!(states::<Dangerous>(&pg).await[0], "m1_one pending");
+    let names: Vec<&str> = planned.migrations.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["m1_one", "m2_danger", "m3_index"]);
+    assert_eq!(planned.migrations[0].statements, ["CREATE TABLE one (n int)"], "{planned:#?}");
+    assert!(planned.migrations[0].findings.is_empty());
+    let found: Vec<Unsafe> = planned.migrations[1].findings.iter().map(|it| it.what).collect();
+    assert_eq!(found, [Unsafe::IndexBlocksWrites, Unsafe::TypeChange, Unsafe::Rename]);
+    assert!(planned.migrations[1].findings[0].size.unwrap() > 8_000_000);
+    let index = &planned.migrations[2];
+    assert_eq!(index.statements, ["CREATE INDEX CONCURRENTLY one_m ON one (m)"]);
+    assert!(index.error.as_ref().unwrap().contains("cannot run inside a transaction"), "{index:?}");
+    let shown = planned.to_string();
+    for part in [
+        "-- m1_one\nCREATE TABLE one (n int);\n",
+        "-- unsafe: nobody can write to big while the index is built; CREATE INDEX CONCURRENTLY",
+        "-- unsafe: the code that runs now still uses the old name in one",
+        "-- outside of a transaction\nCREATE INDEX CONCURRENTLY",
+    ] {
+        if part.starts_with("-- outside") {
+            assert!(shown.contains("-- outside of a transaction\n"), "{shown}");
+            continue;
+        }
+        assert!(shown.contains(part), "no {part:?} in {shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_is_dropped_half_way_leaves_nothing_and_no_lock() {
+    migrator!(Sleeping: ONE, text("m2_sleep", "CREATE TABLE half (n int);; SELECT pg_sleep(300)", ""));
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let migrating = tokio::spawn({
+        let pg = pg.clone();
+        async move { pg.migrate::<Sleeping>().await }
+    });
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'
+                  AND datname = current_database()";
+    crate::support::until("it sleeps", async || number(&pg, asleep).await == 1).await;
+    migrating.abort();
+    let _ = migrating.await;
+    crate::support::until("it is cancelled", async || number(&pg, asleep).await == 0).await;
+    assert_eq!(pg.migrate::<Two>().up(1).await.unwrap().migrations, ["m2_two"]);
+    assert_eq!(there(&pg).await, ["one", "two"]);
+}
+
+/// Sixteen processes on a server that does not even have the database.
+#[tokio::test]
+async fn sixteen_processes_at_once_on_an_empty_server_migrate_it_once() {
+    let database = TestDatabase::new().await;
+    let name = format!("{}_empty", database.name);
+    let url = database.url().replace(&database.name, &name);
+    let processes: Vec<_> = (0..16)
+        .map(|_| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "migrate::part", "--nocapture", "--test-threads=1"])
+                .env("WHARF_TEST_MIGRATE", &url)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut applied = 0;
+    for process in processes {
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let mine = said.split("part applied ").nth(1).unwrap();
+        applied += mine.split_whitespace().next().unwrap().parse::<usize>().unwrap();
+    }
+    assert_eq!(applied, 3);
+    let made = Pg::from_url(&url).await.unwrap();
+    assert_eq!(there(&made).await, ["one", "three", "two"]);
+    made.close().await.unwrap();
+    let drop = format!("DROP DATABASE {name}");
+    database.pg().await.execute_unprepared(&drop).await.unwrap();
+}
+
+/// Not a test: what each of the processes does.
+#[tokio::test]
+async fn part() {
+    use std::io::Write as _;
+    let Ok(url) = std::env::var("WHARF_TEST_MIGRATE") else {
+        return;
+    };
+    let yaml =
+        format!("databases:\n  it: {{url: \"{url}\", create_db: true, extensions: [pg_trgm]}}\n");
+    let pg = wharf::Manager::from_config(config(&yaml)).db("it").unwrap();
+    let migrated = pg.migrate::<Three>().await.unwrap();
+    let mut out = std::io::stdout();
+    out.write_all(format!("\npart applied {} of them\n", migrated.migrations.len()).as_bytes())
+        .unwrap();
+}
