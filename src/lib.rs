@@ -49,6 +49,7 @@
 //! | `docker` | no | or in a container, by a Docker engine |
 //! | `embedded` | no | or inside this process: some 500 crates more, for development only |
 //! | `migrate` | no | SeaORM migrations, one process at a time |
+//! | `testing` | no | a database for every test |
 //! | `cli` | no | the program `wharf`: `cargo install --features cli` |
 //!
 //! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.
@@ -72,6 +73,8 @@ mod provision;
 mod schema;
 mod session;
 mod sql;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod traits;
 
 pub use error::{ConnectError, ConnectErrorKind, CutOff, Error, PoolTimeout, SingleConnection};

@@ -33,4 +33,5 @@ mod slow;
 mod spans;
 mod stale;
 mod statements;
+mod testing;
 mod top;

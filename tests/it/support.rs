@@ -172,6 +172,13 @@ pub fn config(yaml: &str) -> Config {
     Config::loader("it.yaml").text(yaml).env([]).load().unwrap()
 }
 
+/// Past the harness, which keeps what a test prints to itself.
+pub fn say(what: &str) {
+    use std::io::Write as _;
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{what}").unwrap();
+}
+
 /// The one number that a query gives.
 pub async fn number(db: &impl ConnectionTrait, sql: &str) -> i64 {
     let statement = Statement::from_string(DbBackend::Postgres, sql);

@@ -1,0 +1,89 @@
+//! Makes and drops databases, on a thread of its own: the runtime of a test ends with it, and the last
+//! thing that it does is to drop its database.
+
+use std::{sync::mpsc as blocking, time::Duration};
+
+use sea_orm::ConnectionTrait;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{config::DatabaseConfig, error::Error, pg::Pg};
+
+/// How many databases are made or dropped at once.
+const AT_ONCE: u32 = 4;
+/// Somebody is just leaving a database that is to be copied or renamed.
+const ATTEMPTS: u32 = 200;
+const INTERVAL: Duration = Duration::from_millis(25);
+/// Longest wait for a database to be dropped.
+const DROP: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Admin {
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+struct Job {
+    sql: String,
+    done: Box<dyn FnOnce(Result<(), Error>) + Send>,
+}
+
+impl Admin {
+    /// As the login of `entry`, on the database that every server has.
+    pub(super) fn start(mut entry: DatabaseConfig) -> std::io::Result<Admin> {
+        entry.database = "postgres".to_owned();
+        (entry.pool_size, entry.max_overflow) = (AT_ONCE, 0);
+        let (jobs, mut todo) = mpsc::unbounded_channel::<Job>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("wharf-testing".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let pg = Pg::from_config("testing", entry);
+                while let Some(Job { sql, done }) = todo.recv().await {
+                    let pg = pg.clone();
+                    tokio::spawn(async move { done(run(&pg, &sql).await) });
+                }
+            });
+        })?;
+        Ok(Admin { jobs })
+    }
+
+    pub(super) async fn run(&self, sql: String) -> Result<(), Error> {
+        let (done, is_done) = oneshot::channel();
+        self.send(sql, move |outcome| {
+            let _ = done.send(outcome);
+        });
+        is_done.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Blocks until it is done: a process that ended before that would leave its databases.
+    pub(super) fn run_now(&self, sql: String) -> Result<(), Error> {
+        let (done, is_done) = blocking::channel();
+        self.send(sql, move |outcome| {
+            let _ = done.send(outcome);
+        });
+        is_done.recv_timeout(DROP).unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn send(&self, sql: String, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        // Where nobody does it, nobody tells that it was done.
+        let _ = self.jobs.send(Job { sql, done: Box::new(done) });
+    }
+}
+
+fn gone() -> Error {
+    Error::Internal {
+        database: "testing".to_owned(),
+        reason: "the thread that makes and drops databases has ended".to_owned(),
+    }
+}
+
+async fn run(pg: &Pg, sql: &str) -> Result<(), Error> {
+    let mut attempt = 1;
+    loop {
+        match pg.execute_unprepared(sql).await.map_err(Error::from) {
+            Err(error) if error.sqlstate().as_deref() == Some("55006") && attempt < ATTEMPTS => {
+                tokio::time::sleep(INTERVAL).await;
+                attempt += 1;
+            }
+            done => return done.map(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The server that test databases are on.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use secrecy::ExposeSecret as _;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+use super::{POOL, admin::Admin, leftovers};
+use crate::{
+    config::{Address, DatabaseConfig, PgServerConfig, Runtime},
+    error::Error,
+    pg::Pg,
+    pgserver::PgServer,
+    sql,
+};
+
+const NAME: &str = "wharf-testing";
+/// What a machine without PostgreSQL gets, in Docker.
+const VERSION: &str = "17";
+/// What the server keeps for others.
+const SPARE: i64 = 20;
+
+/// One server for the process.
+static SERVER: OnceCell<Arc<Server>> = OnceCell::const_new();
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) admin: Admin,
+    entry: DatabaseConfig,
+    /// Copies files where that is faster than writing them to the log.
+    copies_files: bool,
+    room: Arc<Semaphore>,
+}
+
+pub(super) async fn of_this_run() -> Result<Arc<Server>, Error> {
+    SERVER.get_or_try_init(find).await.cloned()
+}
+
+/// The server that is started where none is named.
+pub(super) fn own(runtime: Runtime) -> PgServer {
+    let mut config = PgServerConfig::new(NAME);
+    config.runtime = runtime;
+    if runtime == Runtime::Docker {
+        config.version = Some(VERSION.to_owned());
+    }
+    // Nothing here outlives a crash, and nothing has to.
+    for (setting, value) in [
+        ("fsync", "off"),
+        ("full_page_writes", "off"),
+        ("synchronous_commit", "off"),
+        ("max_connections", "300"),
+    ] {
+        config.postgres_conf.insert(setting.to_owned(), value.to_owned());
+    }
+    let server = PgServer::new(config, []);
+    match in_memory() {
+        Some(folder) => server.data_dir(folder),
+        None => server,
+    }
+}
+
+/// A folder in memory, where the system has one: making a database means making some 300 files, which
+/// takes 20 ms there and has taken 350 ms on a disk.
+fn in_memory() -> Option<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+    let user = nix::unistd::geteuid().as_raw();
+    let folder = Path::new("/dev/shm").join(format!("wharf-{user}"));
+    // Whoever runs the server has to get through it.
+    let made = std::fs::DirBuilder::new().mode(0o755).create(&folder);
+    if made.is_err_and(|error| error.kind() != std::io::ErrorKind::AlreadyExists) {
+        return None;
+    }
+    // Somebody else might have made it first.
+    let found = std::fs::symlink_metadata(&folder).ok()?;
+    (found.is_dir() && found.uid() == user).then_some(folder)
+}
+
+async fn find() -> Result<Arc<Server>, Error> {
+    let entry = match std::env::var("TEST_DATABASE_URL") {
+        Ok(url) => DatabaseConfig::from_url(&url)?,
+        Err(_) => started().await?,
+    };
+    let maintenance = maintenance(&entry);
+    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('max_connections')::int8";
+    let row = maintenance.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    let (version, connections) = match row {
+        Some(row) => (row.try_get_by_index::<i32>(0)?, row.try_get_by_index::<i64>(1)?),
+        None => (0, 0),
+    };
+    leftovers::sweep(&maintenance).await?;
+    maintenance.close().await?;
+    let room = ((connections - SPARE) / i64::from(POOL)).max(1);
+    let admin = Admin::start(entry.clone()).map_err(|error| Error::Internal {
+        database: "testing".to_owned(),
+        reason: format!("a thread could not be started: {error}"),
+    })?;
+    Ok(Arc::new(Server {
+        entry,
+        admin,
+        copies_files: version >= 150_000,
+        room: Arc::new(Semaphore::new(usize::try_from(room).unwrap_or(1))),
+    }))
+}
+
+/// By this machine's programs, or in Docker; not embedded, where there is one connection in all.
+async fn started() -> Result<DatabaseConfig, Error> {
+    let native = own(Runtime::Native).start().await;
+    let at = match native {
+        Ok(at) => at,
+        // What can be there is tried; what is told is why the first way was not.
+        Err(error) => match own(Runtime::Docker).start().await {
+            Ok(at) => at,
+            Err(_) => return Err(error.into()),
+        },
+    };
+    let mut entry = DatabaseConfig::from_url("postgres://postgres@localhost/postgres")?;
+    entry.address = Address::Host { host: at.host, port: at.port };
+    (entry.user, entry.password) = (at.user, at.password);
+    Ok(entry)
+}
+
+/// The database that every server has.
+fn maintenance(entry: &DatabaseConfig) -> Pg {
+    let mut entry = entry.clone();
+    entry.database = "postgres".to_owned();
+    Pg::from_config("testing", entry)
+}
+
+impl Server {
+    pub(super) fn maintenance(&self) -> Pg {
+        maintenance(&self.entry)
+    }
+
+    /// The entry of one of its databases.
+    pub(super) fn entry(&self, database: &str) -> DatabaseConfig {
+        DatabaseConfig { database: database.to_owned(), ..self.entry.clone() }
+    }
+
+    pub(super) fn url(&self, database: &str) -> String {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let Address::Host { host, port } = &self.entry.address else {
+            return String::new();
+        };
+        let password = self.entry.password.as_ref();
+        let password =
+            password.map_or_else(String::new, |it| format!(":{}", encoded(it.expose_secret())));
+        let user = encoded(&self.entry.user);
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        format!("postgres://{user}{password}@{host}:{port}/{database}")
+    }
+
+    pub(super) async fn room(&self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
+                return room;
+            }
+        }
+    }
+
+    /// Makes a database from a template, once nobody is connected to that.
+    pub(super) async fn create(&self, name: &str, template: &str) -> Result<(), Error> {
+        let strategy = if self.copies_files { " STRATEGY file_copy" } else { "" };
+        let create = format!(
+            "CREATE DATABASE {} TEMPLATE {}{strategy}",
+            sql::quote_ident(name),
+            sql::quote_ident(template)
+        );
+        self.admin.run(create).await
+    }
+}
