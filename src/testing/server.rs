@@ -1,8 +1,9 @@
 //! The server that test databases are on.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -35,6 +36,8 @@ pub(super) struct Server {
     /// Copies files where that is faster than writing them to the log.
     copies_files: bool,
     room: Arc<Semaphore>,
+    /// Those that this process has seen whole.
+    templates: Mutex<HashSet<String>>,
 }
 
 pub(super) async fn of_this_run() -> Result<Arc<Server>, Error> {
@@ -104,6 +107,7 @@ async fn find() -> Result<Arc<Server>, Error> {
         admin,
         copies_files: version >= 150_000,
         room: Arc::new(Semaphore::new(usize::try_from(room).unwrap_or(1))),
+        templates: Mutex::default(),
     }))
 }
 
@@ -152,6 +156,14 @@ impl Server {
         let user = encoded(&self.entry.user);
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         format!("postgres://{user}{password}@{host}:{port}/{database}")
+    }
+
+    pub(super) fn has_template(&self, name: &str) -> bool {
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    pub(super) fn add_template(&self, name: &str) {
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
     }
 
     pub(super) async fn room(&self) -> OwnedSemaphorePermit {

@@ -16,6 +16,9 @@ use crate::{error::Error, pg::Pg, sql};
 /// while the others wait for it.
 pub(super) async fn of<M: MigratorTrait + 'static>(server: &Server) -> Result<String, Error> {
     let name = format!("{}{:016x}", leftovers::TEMPLATE, identity::<M>());
+    if server.has_template(&name) {
+        return Ok(name);
+    }
     let maintenance = server.maintenance();
     let made = async {
         if is_there(&maintenance, &name).await? {
@@ -33,7 +36,9 @@ pub(super) async fn of<M: MigratorTrait + 'static>(server: &Server) -> Result<St
     };
     let made: Result<(), Error> = made.await;
     maintenance.close().await?;
-    made.map(|()| name)
+    made?;
+    server.add_template(&name);
+    Ok(name)
 }
 
 async fn make<M: MigratorTrait + 'static>(server: &Server, name: &str) -> Result<(), Error> {
@@ -44,8 +49,11 @@ async fn make<M: MigratorTrait + 'static>(server: &Server, name: &str) -> Result
     server.create(&unfinished, "template0").await?;
     let pg = Pg::from_config("template", server.entry(&unfinished));
     let migrated = pg.migrate::<M>().await;
+    // The first to connect has the server write down what its catalogs look like; copies have that too.
+    let warmed = pg.ping().await;
     pg.close().await?;
     migrated?;
+    warmed?;
     let (unfinished, name) = (sql::quote_ident(&unfinished), sql::quote_ident(name));
     server.admin.run(format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await
 }

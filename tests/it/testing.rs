@@ -102,21 +102,23 @@ async fn hundreds_at_once_do_not_exhaust_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_takes_milliseconds() {
     drop(TestDatabase::new::<Counted>().await.unwrap());
-    let mut times = Vec::new();
+    let (mut made, mut ready) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         let begun = Instant::now();
         let database = TestDatabase::new::<Counted>().await.unwrap();
+        made.push(begun.elapsed());
         database.ping().await.unwrap();
-        times.push(begun.elapsed());
+        ready.push(begun.elapsed());
         drop(database);
     }
-    times.sort();
+    made.sort();
+    ready.sort();
     crate::support::say(&format!(
-        "a test's database: median {:.1?}, worst {:.1?}",
-        times[10], times[19]
+        "a test's database: made within {:.1?}, connected to within {:.1?} (medians)",
+        made[10], ready[10]
     ));
-    // Other tests run on these cores: by itself it is some 30 ms.
-    assert!(times[10].as_millis() < 1000, "{times:?}");
+    // Other tests run on these cores meanwhile.
+    assert!(ready[10].as_millis() < 2000, "{ready:?}");
 }
 
 /// This test binary once more, as the tests of another process.
