@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -71,6 +72,25 @@ impl Drop for Work {
     }
 }
 
+/// A screen is drawn, in which every line of a log would leave a hole.
+static DRAWN: AtomicBool = AtomicBool::new(false);
+
+/// Nothing is shown until the value is dropped.
+pub(super) struct Muted;
+
+impl Muted {
+    pub(super) fn begin() -> Muted {
+        DRAWN.store(true, Ordering::Relaxed);
+        Muted
+    }
+}
+
+impl Drop for Muted {
+    fn drop(&mut self) {
+        DRAWN.store(false, Ordering::Relaxed);
+    }
+}
+
 struct Shown {
     most: Level,
     verbose: bool,
@@ -80,7 +100,8 @@ impl<S: Subscriber> Layer<S> for Shown {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let level = *metadata.level();
-        if level > self.most || !metadata.target().starts_with("wharf") {
+        let drawn = DRAWN.load(Ordering::Relaxed);
+        if drawn || level > self.most || !metadata.target().starts_with("wharf") {
             return;
         }
         let mut text = Text::default();

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use self::sample::Sample;
 use super::context::Context;
 use super::failure::Failure;
+use super::log::Muted;
 use crate::config::MonitorConfig;
 use crate::{Error, Manager, Pg};
 
@@ -39,6 +40,8 @@ pub(super) async fn run(
                 .to_owned(),
         ));
     }
+    // What it would say is on the screen.
+    let _muted = Muted::begin();
     let mut terminal = ratatui::try_init()?;
     let watched = watch(&mut terminal, watched, interval).await;
     ratatui::restore();
