@@ -105,7 +105,7 @@ async fn databases_and_what_is_not_there_are_told_of() {
     let mut terminal = project.terminal(&["top", "it", "down", "--interval", "0.2"]);
     terminal.shows(&["nobody runs anything"]);
     terminal.press("4");
-    terminal.shows(&["from cache", "deadlocks", &database.name[..16]]);
+    terminal.shows(&["from cache", "deadlocks", &database.name[..10]]);
     terminal.shows(&["commits ", "/s"]);
     terminal.press("3");
     terminal.shows(&["pg_stat_statements is not in this database", "shared_preload_libraries"]);
