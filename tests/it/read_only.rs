@@ -249,7 +249,7 @@ async fn what_only_rights_close_is_open_without_them_and_closed_by_a_read_role()
         until(escape, async || number(&writer, seen).await == *done).await;
     }
     let tidy = format!(
-        "SELECT pg_drop_replication_slot('{name}'); COPY (SELECT 1) TO PROGRAM 'rm {file}'; \
+        "SELECT pg_drop_replication_slot('{name}'); COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; rm {file}'; \
          DROP OWNED BY {role}"
     );
     writer.execute_unprepared(&tidy).await.unwrap();
