@@ -117,7 +117,8 @@ impl Pg {
     ///    [`after`](Migrate::after).
     ///
     /// ```no_run
-    /// # async fn doc<Migrator: sea_orm_migration::MigratorTrait>(pg: wharf::Pg) -> Result<(), wharf::Error> {
+    /// # use sea_orm_migration::MigratorTrait;
+    /// # async fn doc<Migrator: MigratorTrait + 'static>(pg: wharf::Pg) -> Result<(), wharf::Error> {
     /// let migrated = pg.migrate::<Migrator>().await?;
     /// println!("{} applied", migrated.migrations.len());
     /// # Ok(()) }

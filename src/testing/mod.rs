@@ -1,7 +1,6 @@
 //! A database for every test.
 //!
 //! ```no_run
-//! # mod m { pub struct Migrator; }
 //! # async fn doc<Migrator: sea_orm_migration::MigratorTrait + 'static>() -> Result<(), wharf::Error> {
 //! use sea_orm::ConnectionTrait;
 //! use wharf::testing::TestDatabase;
