@@ -39,6 +39,22 @@ pub(crate) async fn database(
     Ok(())
 }
 
+/// The entry as the superuser of the server at `endpoint` would have it, for one of its databases.
+#[cfg(feature = "pgserver")]
+pub(crate) fn as_superuser(
+    entry: &DatabaseConfig,
+    endpoint: &Endpoint,
+    database: &str,
+) -> DatabaseConfig {
+    let mut admin = entry.clone();
+    admin.address = Address::Host { host: endpoint.host.clone(), port: endpoint.port };
+    admin.user.clone_from(&endpoint.user);
+    admin.password.clone_from(&endpoint.password);
+    admin.database = database.to_owned();
+    (admin.readonly, admin.read_role, admin.schema) = (false, None, None);
+    admin
+}
+
 #[cfg(feature = "pgserver")]
 async fn run(
     name: &str,
@@ -47,13 +63,7 @@ async fn run(
     database: &str,
     sql: &str,
 ) -> Result<(), Error> {
-    let mut admin = entry.clone();
-    admin.address = Address::Host { host: endpoint.host.clone(), port: endpoint.port };
-    admin.user.clone_from(&endpoint.user);
-    admin.password.clone_from(&endpoint.password);
-    admin.database = database.to_owned();
-    (admin.readonly, admin.read_role, admin.schema) = (false, None, None);
-    let admin = Pg::from_config(name, admin);
+    let admin = Pg::from_config(name, as_superuser(entry, endpoint, database));
     let done = admin.execute_unprepared(sql).await.map(|_| ());
     admin.close().await?;
     Ok(done?)

@@ -7,7 +7,7 @@ use super::args::Cli;
 use super::failure::Failure;
 use crate::config::{Address, Config, DatabaseConfig};
 use crate::pgserver::PgServer;
-use crate::{Error, Manager, Pg};
+use crate::{Error, Manager, Pg, provision};
 
 /// Where a file is looked for that nobody named.
 const USUAL: [&str; 2] = ["etc/infra.yaml", "infra.yaml"];
@@ -111,15 +111,14 @@ pub(super) async fn elsewhere(
     database: &str,
 ) -> Result<Pg, Failure> {
     let mut entry = entry(manager, name)?.clone();
-    entry.database = database.to_owned();
-    (entry.readonly, entry.read_role, entry.schema) = (false, None, None);
     if is_on_server(&entry) {
         let server = manager.pgserver().ok_or(Error::NoPgServer)?;
         let running = server.running().await?;
         let at = running.ok_or(Error::PgServerDown { database: name.to_owned() })?;
-        entry.address = Address::Host { host: at.host, port: at.port };
-        (entry.user, entry.password) = (at.user, at.password);
+        return Ok(Pg::from_config(name, provision::as_superuser(&entry, &at, database)));
     }
+    entry.database = database.to_owned();
+    (entry.readonly, entry.read_role, entry.schema) = (false, None, None);
     Ok(Pg::from_config(name, entry))
 }
 

@@ -52,12 +52,12 @@ async fn create(manager: &Manager, name: &str) -> Result<(), Failure> {
         Err(error) => return Err(error.into()),
     };
     admin.close().await?;
+    let inside = elsewhere(manager, name, &wanted.database).await?;
     for extension in &wanted.extensions {
-        let inside = elsewhere(manager, name, &wanted.database).await?;
         let create = format!("CREATE EXTENSION IF NOT EXISTS {}", sql::quote_ident(extension));
         inside.execute_unprepared(&create).await?;
-        inside.close().await?;
     }
+    inside.close().await?;
     let extensions = match wanted.extensions.is_empty() {
         true => String::new(),
         false => format!(", with {}", wanted.extensions.join(", ")),

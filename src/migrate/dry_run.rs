@@ -14,7 +14,7 @@ use tracing::{
     span,
 };
 
-use super::{Run, lint, lint::Finding};
+use super::{lint, lint::Finding, run::Run};
 use crate::error::Error;
 
 /// What the pending migrations would do; see [`Migrate::dry_run`](super::Migrate::dry_run).

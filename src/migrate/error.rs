@@ -25,7 +25,7 @@ pub enum MigrateError {
     /// A migration failed. Those before it are applied.
     #[error(
         "database `{database}`: migration {migration} failed after {after:.1?}{}: {source}; {}",
-        if *.attempts > 1 { format!(", at the {attempts}th attempt") } else { String::new() },
+        if *.attempts > 1 { format!(" in {attempts} attempts") } else { String::new() },
         left(*.in_transaction)
     )]
     Failed {

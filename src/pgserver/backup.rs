@@ -11,6 +11,7 @@ use tokio::fs::{self, File};
 use tokio::io::AsyncReadExt as _;
 
 use super::error::PgServerError;
+use super::folder::Folder;
 use super::program::Program;
 use super::server::PgServer;
 use crate::sql;
@@ -55,21 +56,23 @@ impl PgServer {
         progress: impl FnMut(u64),
     ) -> Result<Contents, PgServerError> {
         let begun = Instant::now();
+        let folder = Folder::of(&self.request)?;
         let file = file.as_ref();
         let partial = partial(file);
         let what = format!("backing up database `{database}`");
-        let failed = |error: io::Error| self.failed(&format!("{what} failed"), begun, error);
+        let failed =
+            |error: io::Error| self.request.failed(&format!("{what} failed"), begun, error);
         let dump = Program::new(["pg_dump", "--format=custom", "--no-password", database]);
         let running = self.spawn(dump).await?;
-        let mut out = File::create(&partial).await.map_err(self.io("write", &partial))?;
+        let mut out = File::create(&partial).await.map_err(folder.io("write", &partial))?;
         if let Err(error) = running.succeed(&mut out, progress).await {
             // What was written is nobody's backup.
             let _ = fs::remove_file(&partial).await;
             return Err(failed(error));
         }
-        out.sync_all().await.map_err(self.io("write", &partial))?;
+        out.sync_all().await.map_err(folder.io("write", &partial))?;
         let contents = self.contents(&partial).await?;
-        fs::rename(&partial, file).await.map_err(self.io("write", file))?;
+        fs::rename(&partial, file).await.map_err(folder.io("write", file))?;
         Ok(contents)
     }
 
@@ -80,12 +83,13 @@ impl PgServer {
     /// As [`backup`](PgServer::backup); [`PgServerError::Failed`] if it is none, or of a newer version.
     pub async fn contents(&self, file: impl AsRef<Path>) -> Result<Contents, PgServerError> {
         let begun = Instant::now();
+        let folder = Folder::of(&self.request)?;
         let file = file.as_ref();
-        let size = fs::metadata(file).await.map_err(self.io("read", file))?.len();
+        let size = fs::metadata(file).await.map_err(folder.io("read", file))?.len();
         let listing = Program::new(["pg_restore", "--list"]).input(self.read(file, |_| {}).await?);
         let listing = self.spawn(listing).await?.text().await;
         let listing = listing.map_err(|error| {
-            self.failed(
+            self.request.failed(
                 &format!("{} is not a backup that can be read", file.display()),
                 begun,
                 error,
@@ -143,7 +147,7 @@ impl PgServer {
         ];
         let restore = Program::new(restore).input(self.read(file, progress).await?);
         let restored = self.spawn(restore).await?.text().await;
-        restored.map_err(|error| self.failed(&what, begun, error))?;
+        restored.map_err(|error| self.request.failed(&what, begun, error))?;
         Ok(contents)
     }
 
@@ -156,9 +160,9 @@ impl PgServer {
         let Some(at) = self.running().await? else {
             return Ok(());
         };
-        let failed = |error: sqlx::Error| self.failed(what, begun, error);
+        let failed = |error: sqlx::Error| self.request.failed(what, begun, error);
         let connected = at.login().connect().await;
-        let mut connection = connected.map_err(|error| self.failed(what, begun, error))?;
+        let mut connection = connected.map_err(|error| self.request.failed(what, begun, error))?;
         let there = sqlx::query("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)");
         let there = there.bind(database).fetch_one(&mut connection).await.map_err(failed)?;
         if !there.try_get::<bool, _>(0).map_err(failed)? {
@@ -175,7 +179,8 @@ impl PgServer {
         file: &Path,
         mut progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<BoxStream<'static, io::Result<Vec<u8>>>, PgServerError> {
-        let opened = File::open(file).await.map_err(self.io("read", file))?;
+        let folder = Folder::of(&self.request)?;
+        let opened = File::open(file).await.map_err(folder.io("read", file))?;
         let blocks = stream::try_unfold((opened, 0), move |(mut file, mut read)| {
             let mut block = Vec::with_capacity(BLOCK);
             async move {
@@ -191,19 +196,6 @@ impl PgServer {
                 Ok(block)
             })
             .boxed())
-    }
-
-    fn io<'a>(
-        &'a self,
-        what: &'static str,
-        path: &'a Path,
-    ) -> impl Fn(io::Error) -> PgServerError + 'a {
-        move |source| PgServerError::Io {
-            server: self.config().name.clone(),
-            what,
-            path: path.to_owned(),
-            source,
-        }
     }
 }
 

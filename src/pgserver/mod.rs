@@ -19,6 +19,7 @@
 //! ```
 
 mod backup;
+mod choice;
 mod difference;
 #[cfg(feature = "docker")]
 mod docker;

@@ -98,7 +98,8 @@ impl PgServer {
             return Ok(None);
         };
         let begun = Instant::now();
-        let failed = |error: sqlx::Error| self.failed("it was asked for its state", begun, error);
+        let failed =
+            |error: sqlx::Error| self.request.failed("it was asked for its state", begun, error);
         let Ok(mut connection) = at.login().connect().await else {
             return Ok(None);
         };

@@ -3,13 +3,13 @@
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 
 use super::difference::Difference;
-use super::error::{Declined, PgServerError};
+use super::error::PgServerError;
 use super::folder::{Folder, Lock};
 use super::launcher::Launcher;
 use super::login::{Login, LoginError};
@@ -30,7 +30,7 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(5);
 /// for [`temporary`](PgServer::temporary) ones.
 #[derive(Clone, Debug)]
 pub struct PgServer {
-    request: Arc<Request>,
+    pub(super) request: Arc<Request>,
     temporary: Option<Arc<Temporary>>,
 }
 
@@ -122,7 +122,7 @@ impl PgServer {
     /// in the log names the difference.
     ///
     /// Costs one login (two round trips) for a running server, 0.2 s for a stopped one, 1–2 s the
-    /// first time. Errors name the server, what failed and what to do; see [`PgServerError`].
+    /// first time; in Docker 1 s and 3 s, and the time of a pull. Errors name the server, what failed and what to do; see [`PgServerError`].
     /// A dropped future does not end the start: it goes on in the background of the runtime.
     pub async fn start(&self) -> Result<Endpoint, PgServerError> {
         self.request.check()?;
@@ -172,7 +172,7 @@ impl PgServer {
     /// wharf-data, with its data`, `folder /…, with its data`.
     ///
     /// # Errors
-    /// [`PgServerError::Failed`] if a Docker engine that answers does not tell.
+    /// [`PgServerError::Failed`] if a Docker engine that has run it does not tell.
     pub async fn holdings(&self) -> Result<Vec<String>, PgServerError> {
         self.request.check()?;
         let mut holdings = Vec::new();
@@ -233,16 +233,6 @@ impl PgServer {
         }
     }
 
-    /// The same, for work of several programs.
-    pub(crate) fn failed(
-        &self,
-        what: &str,
-        begun: Instant,
-        reason: impl ToString,
-    ) -> PgServerError {
-        self.request.failed(what, begun, reason)
-    }
-
     /// What the file says of it.
     #[must_use]
     pub fn config(&self) -> &PgServerConfig {
@@ -275,8 +265,9 @@ impl PgServer {
     }
 
     /// Where the server listens, from what it left in its folder and the process table: a few
-    /// small files and no round trip, for looking up what a database entry points at. One that is
-    /// starting, or died a moment ago, may still be named.
+    /// small files and no round trip, for looking up what a database entry points at. For one that was
+    /// started in Docker, the engine is asked, twice or three times. One that is starting, or died a
+    /// moment ago, may still be named.
     ///
     /// # Errors
     /// As [`status`](PgServer::status), but for the login.
@@ -336,100 +327,6 @@ impl PgServer {
         };
         let io = Folder::of(&self.request)?;
         blocking(move || temporary.end().map_err(io.io("remove", io.path()))).await
-    }
-
-    /// The way to take, with one line in the log that says why.
-    async fn choose(&self) -> Result<Box<dyn Launcher>, PgServerError> {
-        let server = self.request.name();
-        let mut declined: Vec<Declined> = Vec::new();
-        let mut fit: Vec<(Box<dyn Launcher>, String)> = Vec::new();
-        for launcher in self.launchers()? {
-            let runtime = launcher.runtime();
-            if !self.may_use(runtime) {
-                continue;
-            }
-            match launcher.can_serve().await {
-                Ok(what) => fit.push((launcher, what)),
-                Err(mut reason) => {
-                    if matches!(launcher.running().await, Ok(Some(_))) {
-                        reason.push_str(" (it runs and keeps running, with data of its own)");
-                    }
-                    declined.push(Declined { runtime, reason });
-                }
-            }
-        }
-        declined.extend(self.not_built());
-        // One that runs goes first, or its data would seem gone.
-        let mut taken = 0;
-        let mut why = "the first that can serve what the file asks for";
-        if self.request.config.runtime != Runtime::Auto {
-            why = "the file names it";
-        } else {
-            for (at, (launcher, _)) in fit.iter().enumerate() {
-                if matches!(launcher.running().await, Ok(Some(_))) {
-                    (taken, why) = (at, "it runs already");
-                    break;
-                }
-            }
-        }
-        if taken >= fit.len() {
-            return Err(self.nothing_fits(declined));
-        }
-        let (launcher, what) = fit.swap_remove(taken);
-        let passed_over: Vec<String> = declined.iter().map(Declined::to_string).collect();
-        let not_taken = match passed_over.is_empty() {
-            true => String::new(),
-            false => format!("; not taken: {}", passed_over.join("; ")),
-        };
-        tracing::info!(
-            "pgserver `{server}`: runtime {}, {what}, as {why}{not_taken}",
-            launcher.runtime().as_str(),
-        );
-        Ok(launcher)
-    }
-
-    fn nothing_fits(&self, mut declined: Vec<Declined>) -> PgServerError {
-        let server = self.request.name().to_owned();
-        if self.request.config.runtime != Runtime::Auto && declined.len() == 1 {
-            let declined = declined.remove(0);
-            return PgServerError::Unavailable { server, declined };
-        }
-        PgServerError::NoRuntime { server, tried: declined }
-    }
-
-    fn may_use(&self, runtime: Runtime) -> bool {
-        let wanted = self.request.config.runtime;
-        wanted == Runtime::Auto || wanted == runtime
-    }
-
-    /// Every way that is built in, in the order in which `auto` tries them.
-    fn launchers(&self) -> Result<Vec<Box<dyn Launcher>>, PgServerError> {
-        let folder = Folder::of(&self.request)?;
-        let _ = &folder;
-        Ok(vec![
-            #[cfg(feature = "docker")]
-            Box::new(super::docker::Docker::new(self.request.clone(), folder.clone())),
-            #[cfg(unix)]
-            Box::new(super::native::Native::new(self.request.clone(), folder.clone())),
-            #[cfg(feature = "embedded")]
-            Box::new(super::embedded::Embedded::new(self.request.clone(), folder.clone())),
-        ])
-    }
-
-    /// The ways that this build leaves out, of those the file allows.
-    fn not_built(&self) -> Vec<Declined> {
-        let mut ways = Vec::new();
-        if cfg!(not(feature = "docker")) {
-            ways.push((Runtime::Docker, "not built in; enable wharf's feature `docker`"));
-        }
-        if cfg!(not(unix)) {
-            ways.push((Runtime::Native, "not supported on this system yet"));
-        }
-        if cfg!(not(feature = "embedded")) {
-            ways.push((Runtime::Embedded, "not built in; enable wharf's feature `embedded`"));
-        }
-        let ways = ways.into_iter().filter(|(way, _)| self.may_use(*way));
-        ways.map(|(runtime, reason)| Declined { runtime, reason: reason.to_owned() }).collect()
     }
 
     async fn lock(&self) -> Result<Lock, PgServerError> {

@@ -9,7 +9,7 @@
 //! database.execute_unprepared("INSERT INTO customer (name) VALUES ('Ada')").await?;
 //! # Ok(()) }
 //! ```
-//! The migrations run once: into a template, of which every test gets a copy, in some 30 ms. Tests that
+//! The migrations run once: into a template, of which every test gets a copy, in some 20 ms. Tests that
 //! never commit need none of their own: a [session](crate::Pg::session) that is dropped has changed
 //! nothing, for 0.1 ms.
 //!
@@ -116,7 +116,7 @@ impl TestDatabase {
 
     async fn made(server: Arc<Server>, template: Option<&str>) -> Result<TestDatabase, Error> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let room = server.room().await;
+        let room = server.room().await?;
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}{next}", leftovers::prefix());
         let template = template.unwrap_or("template0");

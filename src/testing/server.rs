@@ -166,12 +166,11 @@ impl Server {
         self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
     }
 
-    pub(super) async fn room(&self) -> OwnedSemaphorePermit {
-        loop {
-            if let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
-                return room;
-            }
-        }
+    pub(super) async fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.room).acquire_owned().await.map_err(|error| Error::Internal {
+            database: "testing".to_owned(),
+            reason: error.to_string(),
+        })
     }
 
     /// Makes a database from a template, once nobody is connected to that.

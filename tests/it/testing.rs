@@ -125,7 +125,15 @@ async fn a_copy_takes_milliseconds() {
 fn another(part: &str) -> std::process::Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "testing::part", "--nocapture", "--test-threads=1"]);
+    if part == "keeps none" {
+        command.env("WHARF_TEST_KEEP", "never");
+    }
     command.env("WHARF_TEST_PART", part).env("RUST_BACKTRACE", "0").output().unwrap()
+}
+
+fn its_name(output: &std::process::Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.split("part has ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -141,20 +149,22 @@ async fn one_whose_test_failed_is_kept_and_named_and_one_whose_process_died_is_s
     let pg = wharf::Pg::from_url(kept).await.unwrap();
     assert_eq!(number(&pg, "SELECT n::int8 FROM evidence").await, 42);
     pg.close().await.unwrap();
-    let dropped = another("never keeps");
+    let dropped = another("keeps none");
+    assert!(!dropped.status.success());
+    assert_eq!(databases(&its_name(&dropped)).await, 0);
     assert!(!String::from_utf8_lossy(&dropped.stderr).contains("is kept"), "{dropped:?}");
 
-    let died = another("dies");
-    let said = String::from_utf8_lossy(&died.stdout).into_owned();
-    let name =
-        said.split("part has ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let name = its_name(&another("dies"));
     assert_eq!(databases(&name).await, 1, "{name}");
     another("sweeps");
     assert_eq!(databases(&name).await, 0, "{name}");
     let kept = kept.rsplit('/').next().unwrap();
     assert_eq!(databases(kept).await, 1, "what was kept is not swept");
     let any = TestDatabase::empty().await.unwrap();
-    any.execute_unprepared(&format!("DROP DATABASE \"{kept}\"")).await.unwrap();
+    let long_ago = format!("COMMENT ON DATABASE \"{kept}\" IS 'wharf: kept 1000000000'");
+    any.execute_unprepared(&long_ago).await.unwrap();
+    another("sweeps");
+    assert_eq!(databases(kept).await, 0, "what was kept for a day is swept");
 }
 
 /// Not a test: what the other process does.
@@ -166,18 +176,12 @@ async fn part() {
     };
     let database = TestDatabase::empty().await.unwrap();
     database.execute_unprepared("CREATE TABLE evidence AS SELECT 42 AS n").await.unwrap();
+    let mut out = std::io::stdout();
+    out.write_all(format!("\npart has {}\n", database.name()).as_bytes()).unwrap();
+    out.flush().unwrap();
     match part.as_str() {
-        "panics" => panic!("on purpose"),
-        "never keeps" => {
-            // Nobody else has a thread yet.
-            drop(database);
-        }
-        "dies" => {
-            let mut out = std::io::stdout();
-            out.write_all(format!("\npart has {}\n", database.name()).as_bytes()).unwrap();
-            out.flush().unwrap();
-            std::process::abort();
-        }
+        "panics" | "keeps none" => panic!("on purpose"),
+        "dies" => std::process::abort(),
         _ => {}
     }
 }

@@ -1,0 +1,94 @@
+//! What there is of a server on an engine.
+
+use std::time::Instant;
+
+use super::container::Container;
+use super::engine::{CallError, Engine};
+use super::{Docker, LABEL};
+use crate::pgserver::error::PgServerError;
+
+/// What there may be.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Container,
+    Volume,
+    Network,
+}
+
+impl Docker {
+    /// `container wharf`, `volume wharf-data, with its data`, ….
+    pub(super) async fn inventory_shown(&self) -> Result<Vec<String>, PgServerError> {
+        let Some(engine) = self.engine_that_was_used().await? else {
+            return Ok(Vec::new());
+        };
+        let shown = |(kind, name): (Kind, String)| match kind {
+            Kind::Container => format!("container {name}"),
+            Kind::Volume => format!("volume {name}, with its data"),
+            Kind::Network => format!("network {name}"),
+        };
+        Ok(self.inventory(&engine).await?.into_iter().map(shown).collect())
+    }
+
+    pub(super) async fn remove_inventory(&self) -> Result<(), PgServerError> {
+        let begun = Instant::now();
+        let Some(engine) = self.engine_that_was_used().await? else {
+            return Ok(());
+        };
+        for (kind, name) in self.inventory(&engine).await? {
+            let removed = match kind {
+                Kind::Container => Container::remove(&engine, &name).await,
+                Kind::Volume => self.remove_volume(&engine, &name).await,
+                Kind::Network => engine.ask(engine.docker().networks().get(&name).delete()).await,
+            };
+            removed.map_err(|error| {
+                self.failed(&format!("{name} could not be removed"), begun, error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// None where there is no engine and none was ever used here. One that was used and cannot be
+    /// reached is an error: nobody can say that nothing is there.
+    async fn engine_that_was_used(&self) -> Result<Option<Engine>, PgServerError> {
+        let begun = Instant::now();
+        match Engine::connect().await {
+            Ok(engine) => Ok(Some(engine)),
+            Err(reason) if self.remembered().exists() => {
+                let what = "what it has on the Docker engine that ran it is not known";
+                Err(self.failed(what, begun, reason))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The volumes, and the containers before them; each with whether it is there.
+    async fn inventory(&self, engine: &Engine) -> Result<Vec<(Kind, String)>, PgServerError> {
+        let begun = Instant::now();
+        let failed = |error| self.failed("the engine was asked what there is", begun, error);
+        let mut found = Vec::new();
+        let server = self.request.name();
+        for name in [self.standby_name(), server.to_owned()] {
+            let container = Container::of(engine, &name).await.map_err(failed)?;
+            if container.is_some_and(|container| container.is_of(server)) {
+                found.push((Kind::Container, name));
+            }
+        }
+        for name in [self.standby_volume(), self.volume()] {
+            if self.has_volume(engine, &name).await.map_err(failed)? {
+                found.push((Kind::Volume, name));
+            }
+        }
+        let name = self.network();
+        match engine.ask(engine.docker().networks().get(&name).inspect()).await {
+            Ok(network) => {
+                let labels = network.labels.unwrap_or_default();
+                if labels.get(LABEL).is_some_and(|label| label == server) {
+                    found.push((Kind::Network, name));
+                }
+            }
+            Err(CallError::NotFound) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,247 @@
+//! A container from nothing to the first login.
+
+use std::fs;
+use std::future::ready;
+use std::io;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use secrecy::ExposeSecret as _;
+
+use super::container::{Container, Recipe};
+use super::engine::{CallError, Engine};
+use super::{Docker, LABEL, env_of, image, log};
+use crate::pgserver::error::PgServerError;
+use crate::pgserver::folder::Remembered;
+use crate::pgserver::login::{Greeting, LoginError};
+use crate::pgserver::password;
+use crate::pgserver::program::{Chunk, Program};
+use crate::pgserver::server::Endpoint;
+use crate::sql;
+
+/// Where a container finds the password.
+const PASSWORD_FILE: &str = "/run/wharf-password";
+
+/// How often the log says that a start still goes on.
+const PROGRESS: Duration = Duration::from_secs(5);
+const LOG_LINES: usize = 20;
+
+impl Docker {
+    /// The image, pulled if it is not there, and its environment.
+    pub(super) async fn image(
+        &self,
+        engine: &Engine,
+        begun: Instant,
+    ) -> Result<(String, Vec<String>), PgServerError> {
+        let image = image::wanted(&self.request).map_err(|reason| self.request.invalid(reason))?;
+        let mut env = env_of(engine, &image).await;
+        if let Err(CallError::NotFound) = env {
+            engine.pull(&image).await.map_err(|reason| {
+                let remedy = "is this machine online, and is the name right? An image that is there \
+                              already is not pulled";
+                self.failed(&format!("pulling {image} failed"), begun, format!("{reason}: {remedy}"))
+            })?;
+            env = env_of(engine, &image).await;
+        }
+        let env =
+            env.map_err(|error| self.failed(&format!("looking at {image} failed"), begun, error))?;
+        match image::objection(&self.request, &image, &env) {
+            Some(reason) => Err(self.request.invalid(reason)),
+            None => Ok((image, env)),
+        }
+    }
+
+    /// Makes a container and starts it; where it is to listen.
+    pub(super) async fn launch(
+        &self,
+        engine: &Engine,
+        begun: Instant,
+    ) -> Result<u16, PgServerError> {
+        let (image, env) = self.image(engine, begun).await?;
+        let (name, root) = (self.request.name(), self.root());
+        fs::create_dir_all(&root).map_err(self.folder.io("make the folder", &root))?;
+        let secret = password::of_or_new(&self.request, &root.join("password"))
+            .map_err(self.folder.io("keep a password in", &root))?;
+        let removed = Container::remove(engine, name).await;
+        removed.map_err(|error| self.failed("its old container was not removed", begun, error))?;
+        self.volume_for(engine, &self.volume(), &env, begun).await?;
+        let volume = self.volume();
+        let recipe = Recipe {
+            name,
+            image: &image,
+            entrypoint: None,
+            conf: &self.request.config.postgres_conf,
+            env: vec![
+                format!("POSTGRES_USER={}", self.request.config.user),
+                match secret {
+                    Some(_) => format!("POSTGRES_PASSWORD_FILE={PASSWORD_FILE}"),
+                    None => "POSTGRES_HOST_AUTH_METHOD=trust".to_owned(),
+                },
+            ],
+            labels: vec![(LABEL, name)],
+            volume: (&volume, image::data_mount(&env)),
+            network: None,
+            host: self.listen_host(),
+            secret: secret.as_ref().map(|it| (PASSWORD_FILE, it.expose_secret().to_owned())),
+        };
+        self.start_one(engine, &recipe, "port", self.request.fixed_port(), begun).await
+    }
+
+    /// Makes a container and starts it: at the port that the file fixes, at the one that is remembered
+    /// as `key`, or at one that is free.
+    pub(super) async fn start_one(
+        &self,
+        engine: &Engine,
+        recipe: &Recipe<'_>,
+        key: &str,
+        fixed: Option<u16>,
+        begun: Instant,
+    ) -> Result<u16, PgServerError> {
+        let name = recipe.name;
+        let state = self.remembered();
+        let mut remembered = Remembered::read(&state);
+        let mut last = remembered.get(key).and_then(|port| port.parse().ok());
+        loop {
+            let port = match self.folder.choose_port(&self.request, fixed, last) {
+                Err(PgServerError::PortTaken { port, by, .. }) => {
+                    return Err(self.port_taken(engine, port, by).await);
+                }
+                chosen => chosen?,
+            };
+            remembered.set(key, port);
+            // Before it is there: whoever looks for it has to ask the engine.
+            remembered.write(&state).map_err(self.folder.io("write", &state))?;
+            let made = recipe.make(engine, port).await;
+            made.map_err(|error| self.failed("its container could not be made", begun, error))?;
+            let Err(error) = Container::start(engine, name).await else {
+                return Ok(port);
+            };
+            let removed = Container::remove(engine, name).await;
+            removed.map_err(|error| self.failed("its container was not removed", begun, error))?;
+            let said = error.to_string();
+            let taken = ["port is already allocated", "address already in use"];
+            if !taken.iter().any(|taken| said.contains(taken)) {
+                return Err(self.failed("its container did not start", begun, said));
+            }
+            if fixed.is_some() {
+                return Err(self.port_taken(engine, port, None).await);
+            }
+            last = None;
+        }
+    }
+
+    async fn port_taken(&self, engine: &Engine, port: u16, by: Option<String>) -> PgServerError {
+        // What listens for a container is a program of the engine's, whose name says little.
+        let by = Container::publishing(engine, port).await.or(by);
+        self.request.port_taken(port, by)
+    }
+
+    /// Waits until somebody can log in.
+    pub(super) async fn ready(
+        &self,
+        engine: &Engine,
+        name: &str,
+        endpoint: &Endpoint,
+        begun: Instant,
+    ) -> Result<Greeting, PgServerError> {
+        let login = endpoint.login();
+        let deadline = begun + self.request.deadline;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let reason = match login.until(left.min(PROGRESS)).await {
+                Ok(greeting) => return Ok(greeting),
+                Err(LoginError::NotReady(reason)) => reason,
+                Err(LoginError::Refused { code, message }) => {
+                    let message = format!("{message}{}", self.doubt());
+                    let refused = LoginError::Refused { code, message };
+                    return Err(login.error(self.request.name(), &refused));
+                }
+            };
+            let container = self.own_container(engine, name).await?;
+            let alive = container.is_some_and(|it| it.running && !it.restarts);
+            if !alive || left.is_zero() {
+                let what = match alive {
+                    true => format!("no login to container `{name}` succeeded"),
+                    false => format!("container `{name}` ended"),
+                };
+                let log = self.last_words(engine, name).await;
+                if !alive {
+                    // Or the engine starts it again and again.
+                    let stopped = Container::stop(engine, name).await;
+                    stopped
+                        .map_err(|error| self.failed("its container did not stop", begun, error))?;
+                }
+                let remedy = match log.contains("No space left on device") {
+                    true => {
+                        "; its disk is full: make room (`docker system df` shows what takes it)"
+                            .to_owned()
+                    }
+                    false => self.doubt(),
+                };
+                let reason = format!("{reason}{remedy}; the end of its log:\n{log}");
+                return Err(self.failed(&what, begun, reason));
+            }
+            tracing::info!(
+                "pgserver `{}`: container `{name}` is starting, since {:.0?}",
+                self.request.name(),
+                begun.elapsed()
+            );
+        }
+    }
+
+    /// Gives the superuser the password that the file has now. Inside its container the server asks
+    /// for none, unless its image was told otherwise.
+    pub(super) async fn change_password(&self, engine: &Engine, at: &Endpoint) -> io::Result<()> {
+        let Some(password) = &at.password else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        tracing::info!(
+            "pgserver `{}`: the file gives user `{}` another password than its data; changing it",
+            self.request.name(),
+            at.user,
+        );
+        // By standard input, so that it stands in no argument; and in no log.
+        let statement = format!(
+            "SET log_statement = none; SET log_min_duration_statement = -1; \
+             SET log_min_error_statement = panic; ALTER ROLE {} PASSWORD {};",
+            sql::quote_ident(&at.user),
+            sql::quote_literal(password.expose_secret()),
+        );
+        let psql = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", &at.user, "-d", "postgres"];
+        let input = futures_util::stream::iter([Ok(statement.into_bytes())]);
+        let program = Program::new(psql).input(input.boxed());
+        let running = engine.run(self.request.name(), program, Vec::new()).await;
+        let running = running.map_err(|error| io::Error::other(error.to_string()))?;
+        running.text().await.map(drop)
+    }
+
+    /// What may be wrong with data that nobody has logged in to yet, as far as is known here.
+    fn doubt(&self) -> String {
+        if self.has_served() {
+            return String::new();
+        }
+        let (name, volume) = (self.request.name(), self.volume());
+        format!(
+            "; if its first start was broken off, its data is not whole: `docker rm -f {name} && docker \
+             volume rm {volume}` has the next start begin anew, without what is in that volume"
+        )
+    }
+
+    pub(super) fn has_served(&self) -> bool {
+        Remembered::read(&self.remembered()).get("version").is_some()
+    }
+
+    async fn last_words(&self, engine: &Engine, name: &str) -> String {
+        let chunks = log(engine, name, LOG_LINES, false);
+        let chunks = chunks.filter_map(|chunk| ready(chunk.ok()));
+        let read = tokio::time::timeout(PROGRESS, chunks.collect::<Vec<_>>()).await;
+        let bytes: Vec<u8> = read
+            .unwrap_or_default()
+            .into_iter()
+            .flat_map(|chunk| match chunk {
+                Chunk::Out(bytes) | Chunk::Err(bytes) => bytes,
+            })
+            .collect();
+        String::from_utf8_lossy(&bytes).trim_end().to_owned()
+    }
+}
