@@ -52,7 +52,10 @@ impl Docker {
     async fn engine_that_was_used(&self) -> Result<Option<Engine>, PgServerError> {
         let begun = Instant::now();
         match Engine::connect().await {
-            Ok(engine) => Ok(Some(engine)),
+            Ok(engine) => {
+                self.settle().await;
+                Ok(Some(engine))
+            }
             Err(reason) if self.remembered().exists() => {
                 let what = "what it has on the Docker engine that ran it is not known";
                 Err(self.failed(what, begun, reason))

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use super::container::{Container, Recipe};
 use super::engine::{CallError, Engine};
-use super::{Docker, LABEL, env_of, image, log};
+use super::{Docker, LABEL, STARTING, env_of, image, log};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::Remembered;
 use crate::pgserver::login::{Greeting, LoginError};
@@ -62,6 +62,7 @@ impl Docker {
         fs::create_dir_all(&root).map_err(self.folder.io("make the folder", &root))?;
         let secret = password::of_or_new(&self.request, &root.join("password"))
             .map_err(self.folder.io("keep a password in", &root))?;
+        self.remember(STARTING, true)?;
         let removed = Container::remove(engine, name).await;
         removed.map_err(|error| self.failed("its old container was not removed", begun, error))?;
         self.volume_for(engine, &self.volume(), &env, begun).await?;

@@ -44,6 +44,11 @@ const LABEL: &str = "wharf.pgserver";
 /// What PostgreSQL has to end its sessions and write everything.
 const STOP: Duration = Duration::from_secs(30);
 
+/// How long an engine may still be at a call whose caller has died.
+const SETTLES: Duration = Duration::from_secs(3);
+/// Remembered from before the first call that makes something until a start has come to its end.
+const STARTING: &str = "starting";
+
 /// The way `docker`.
 #[derive(Clone, Debug)]
 pub(crate) struct Docker {
@@ -62,6 +67,27 @@ impl Docker {
 
     fn remembered(&self) -> PathBuf {
         self.root().join("state")
+    }
+
+    fn remember(&self, key: &str, value: impl ToString) -> Result<(), PgServerError> {
+        let state = self.remembered();
+        let mut remembered = Remembered::read(&state);
+        remembered.set(key, value);
+        remembered.write(&state).map_err(self.folder.io("write", &state))
+    }
+
+    fn is_starting(&self) -> bool {
+        Remembered::read(&self.remembered()).get(STARTING) == Some("true")
+    }
+
+    /// Waits until nothing of a start that died can appear any more. An engine finishes a call whose
+    /// caller is gone, and does not tell what it is at.
+    async fn settle(&self) {
+        if self.is_starting() {
+            let noted = fs::metadata(self.remembered()).and_then(|state| state.modified());
+            let since = noted.ok().and_then(|noted| noted.elapsed().ok()).unwrap_or_default();
+            tokio::time::sleep(SETTLES.saturating_sub(since)).await;
+        }
     }
 
     fn failed(&self, what: &str, begun: Instant, reason: impl ToString) -> PgServerError {
@@ -225,6 +251,7 @@ impl Launcher for Docker {
     async fn start(&self) -> Result<Endpoint, PgServerError> {
         let begun = Instant::now();
         let engine = self.engine().await?;
+        self.settle().await;
         let found = self.container(&engine).await?.filter(|container| container.running);
         let (port, is_new) = match found {
             Some(Container { port: Some(port), .. }) => (port, false),
@@ -246,6 +273,9 @@ impl Launcher for Docker {
         match self.request.config.replica.enabled {
             true => endpoint.replica_port = Some(self.follow(&engine, &endpoint, begun).await?),
             false => self.unfollow(&engine, &endpoint, begun).await?,
+        }
+        if self.is_starting() {
+            self.remember(STARTING, false)?;
         }
         Ok(endpoint)
     }

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::container::{Container, Recipe};
 use super::engine::{CallError, Engine};
-use super::{Docker, LABEL, image};
+use super::{Docker, LABEL, STARTING, image};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::random_hex;
 use crate::pgserver::password;
@@ -142,6 +142,7 @@ impl Docker {
                 found.containers.unwrap_or_default()
             }
             Err(CallError::NotFound) => {
+                self.remember(STARTING, true)?;
                 let labels = [(LABEL, self.request.name())];
                 let opts = NetworkCreateOpts::builder(&name).labels(labels).build();
                 let made = engine.ask(engine.docker().networks().create(&opts)).await;
@@ -203,6 +204,7 @@ impl Docker {
         begun: Instant,
     ) -> Result<u16, PgServerError> {
         let (image, env) = self.image(engine, begun).await?;
+        self.remember(STARTING, true)?;
         let name = self.standby_name();
         let failed = |error: CallError| self.failed("its standby was not made", begun, error);
         Container::remove(engine, &name).await.map_err(failed)?;
