@@ -93,16 +93,13 @@ pub(super) async fn of(
     let mut findings = Vec::new();
     // What the migration has made itself, nobody uses yet.
     let mut made: Vec<String> = Vec::new();
-    for statement in statements {
-        let Some(read) = Read::of(statement) else {
-            continue;
-        };
-        if let Kind::Makes = read.kind {
-            made.push(read.table);
-            continue;
-        }
-        let Kind::Unsafe(what) = read.kind else {
-            continue;
+    for read in statements.iter().flat_map(|text| Read::all(text)) {
+        let what = match read.kind {
+            Kind::Makes => {
+                made.push(read.table);
+                continue;
+            }
+            Kind::Unsafe(what) => what,
         };
         if made.contains(&read.table) {
             continue;
@@ -115,8 +112,7 @@ pub(super) async fn of(
             _ => large,
         };
         if matters {
-            let statement = statement.clone();
-            findings.push(Finding { what, table: read.table, size, statement });
+            findings.push(Finding { what, table: read.table, size, statement: read.statement });
         }
     }
     Ok(findings)
@@ -131,9 +127,11 @@ async fn size(db: &impl ConnectionTrait, table: &str) -> Result<Option<i64>, DbE
     }
 }
 
+/// What one step of a text does that matters here.
 struct Read {
     kind: Kind,
     table: String,
+    statement: String,
 }
 
 enum Kind {
@@ -142,73 +140,102 @@ enum Kind {
 }
 
 impl Read {
-    fn of(statement: &str) -> Option<Read> {
-        let words = words(statement);
-        let has = |sequence: &[&str]| at(&words, sequence).is_some();
+    fn all(text: &str) -> Vec<Read> {
+        statements(text).iter().flat_map(|(text, words)| Read::of(text, words)).collect()
+    }
+
+    fn of(text: &str, words: &[String]) -> Vec<Read> {
+        let has = |sequence: &[&str]| at(words, sequence).is_some();
         let after = |sequence: &[&str]| {
-            let mut at = at(&words, sequence)? + sequence.len();
+            let mut at = at(words, sequence)? + sequence.len();
             for skipped in ["if", "not", "exists", "only", "concurrently"] {
                 if words.get(at).is_some_and(|word| is(word, skipped)) {
                     at += 1;
                 }
             }
-            name(&words[at..])
+            words.get(at..)
         };
         let first = |word: &str| words.first().is_some_and(|it| is(it, word));
-        if first("create") && has(&["table"]) {
-            return Some(Read { kind: Kind::Makes, table: after(&["table"])? });
-        }
-        let found = |what: Unsafe, table: String| Some(Read { kind: Kind::Unsafe(what), table });
-        if first("create") && has(&["index"]) {
-            let on = after(&["on"])?;
-            return match has(&["concurrently"]) {
-                true => None,
-                false => found(Unsafe::IndexBlocksWrites, on),
-            };
-        }
-        if first("drop") && has(&["table"]) {
-            return found(Unsafe::Drop, after(&["table"])?);
-        }
-        if !first("alter") || !has(&["table"]) {
-            return None;
-        }
-        let table = after(&["table"])?;
-        if has(&["rename"]) {
-            return found(Unsafe::Rename, table);
-        }
-        if has(&["drop", "column"]) {
-            return found(Unsafe::Drop, table);
-        }
-        if has(&["set", "not", "null"]) {
-            return found(Unsafe::SetNotNull, table);
-        }
-        if has(&["alter", "column"]) && has(&["type"]) {
-            return found(Unsafe::TypeChange, table);
-        }
-        if has(&["add", "column"]) && has(&["not", "null"]) {
-            let filled = ["default", "generated", "serial", "bigserial", "smallserial"];
-            if !filled.iter().any(|word| has(&[word])) {
-                return found(Unsafe::NotNullWithoutDefault, table);
-            }
-            return None;
-        }
-        if has(&["add"]) && (has(&["foreign", "key"]) || has(&["check"])) && !has(&["not", "valid"])
-        {
-            return found(Unsafe::ConstraintScan, table);
-        }
-        None
+        let (kinds, of) = if first("create") && has(&["table"]) {
+            (vec![Kind::Makes], after(&["table"]))
+        } else if first("create") && has(&["index"]) && !has(&["concurrently"]) {
+            (vec![Kind::Unsafe(Unsafe::IndexBlocksWrites)], after(&["on"]))
+        } else if first("drop") && has(&["table"]) {
+            (vec![Kind::Unsafe(Unsafe::Drop)], after(&["table"]))
+        } else if first("alter") && has(&["table"]) {
+            let of = after(&["table"]);
+            let actions = of.unwrap_or_default().split(|word| word == ",");
+            (actions.filter_map(action).map(Kind::Unsafe).collect(), of)
+        } else {
+            return Vec::new();
+        };
+        let Some(table) = of.and_then(name) else {
+            return Vec::new();
+        };
+        let read = |kind| Read { kind, table: table.clone(), statement: text.to_owned() };
+        kinds.into_iter().map(read).collect()
     }
 }
 
-/// The words of a statement, names in quotes with them.
-fn words(statement: &str) -> Vec<String> {
-    let tokens = Tokens::new(statement).filter_map(|token| match token {
-        Token::Word(word) => Some(word.to_owned()),
-        Token::Quoted(text) => Some(format!("\"{text}\"")),
-        Token::Other(b'.') => Some(".".to_owned()),
-        _ => None,
-    });
-    tokens.collect()
+/// What is unsafe in one action of an ALTER TABLE; the first one has the table's name before it.
+fn action(words: &[String]) -> Option<Unsafe> {
+    let verbs = ["add", "alter", "drop", "rename"];
+    let verb = words.iter().position(|word| verbs.iter().any(|verb| is(word, verb)))?;
+    let words = &words[verb..];
+    let has = |sequence: &[&str]| at(words, sequence).is_some();
+    let second = |wanted: &[&str]| {
+        words.get(1).is_some_and(|word| wanted.iter().any(|wanted| is(word, wanted)))
+    };
+    let constraint = ["constraint", "foreign", "check", "unique", "primary", "exclude"];
+    if is(&words[0], "rename") {
+        return Some(Unsafe::Rename);
+    }
+    if is(&words[0], "drop") {
+        return (!second(&["constraint"])).then_some(Unsafe::Drop);
+    }
+    if is(&words[0], "alter") {
+        if has(&["set", "not", "null"]) {
+            return Some(Unsafe::SetNotNull);
+        }
+        // Behind the column's name, which may be that word.
+        let name = if second(&["column"]) { 2 } else { 1 };
+        let typed = words.iter().skip(name + 1).any(|word| is(word, "type"));
+        return typed.then_some(Unsafe::TypeChange);
+    }
+    if !second(&constraint) {
+        let filled = ["default", "generated", "serial", "bigserial", "smallserial"];
+        let bare = has(&["not", "null"]) && !filled.iter().any(|word| has(&[word]));
+        return bare.then_some(Unsafe::NotNullWithoutDefault);
+    }
+    if has(&["foreign", "key"]) || has(&["check"]) {
+        return (!has(&["not", "valid"])).then_some(Unsafe::ConstraintScan);
+    }
+    (!has(&["using", "index"])).then_some(Unsafe::IndexBlocksWrites)
+}
+
+/// The statements of a text with their words: names in quotes, and the commas that separate actions.
+fn statements(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut all = Vec::new();
+    let (mut words, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
+    let mut tokens = Tokens::new(text);
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Word(word) => words.push(word.to_owned()),
+            Token::Quoted(name) => words.push(format!("\"{name}\"")),
+            Token::Other(b'.') => words.push(".".to_owned()),
+            Token::Open => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            Token::Comma if depth == 0 => words.push(",".to_owned()),
+            Token::End => {
+                let (start, end) = tokens.span();
+                all.push((text[begin..start].trim().to_owned(), std::mem::take(&mut words)));
+                (begin, depth) = (end, 0);
+            }
+            _ => {}
+        }
+    }
+    all.push((text[begin..].trim().to_owned(), words));
+    all
 }
 
 fn at(words: &[String], sequence: &[&str]) -> Option<usize> {
@@ -231,6 +258,14 @@ fn name(words: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn found(sql: &str) -> Vec<(Unsafe, String)> {
+        let unsafe_one = |read: Read| match read.kind {
+            Kind::Unsafe(what) => Some((what, read.table)),
+            Kind::Makes => None,
+        };
+        Read::all(sql).into_iter().filter_map(unsafe_one).collect()
+    }
 
     #[test]
     fn what_is_unsafe_is_known_by_its_words() {
@@ -256,14 +291,24 @@ mod tests {
             ),
             ("ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", None),
             ("ALTER TABLE t ADD COLUMN a text", None),
+            ("ALTER TABLE t ADD a int NOT NULL", Some((Unsafe::NotNullWithoutDefault, "t"))),
+            ("ALTER TABLE t DROP CONSTRAINT c", None),
+            ("ALTER TABLE t ALTER COLUMN type DROP DEFAULT", None),
+            ("ALTER TABLE t ADD CONSTRAINT c UNIQUE (a)", Some((Unsafe::IndexBlocksWrites, "t"))),
+            ("ALTER TABLE t ADD CONSTRAINT c UNIQUE USING INDEX i", None),
             ("INSERT INTO t VALUES ('ALTER TABLE t DROP COLUMN a')", None),
         ] {
-            let found = match Read::of(sql) {
-                Some(Read { kind: Kind::Unsafe(what), table }) => Some((what, table)),
-                _ => None,
-            };
             let expected = expected.map(|(what, table)| (what, table.to_owned()));
-            assert_eq!(found, expected, "{sql}");
+            assert_eq!(found(sql), Vec::from_iter(expected), "{sql}");
         }
+    }
+
+    #[test]
+    fn every_statement_of_a_text_and_every_action_of_one_is_looked_at() {
+        let text = "UPDATE t SET a = ';'; ALTER TABLE t DROP COLUMN a, ADD COLUMN b numeric(3, 1) NOT NULL; \
+                    DROP TABLE u";
+        let all: Vec<_> = found(text).into_iter().map(|(what, _)| what).collect();
+        assert_eq!(all, [Unsafe::Drop, Unsafe::NotNullWithoutDefault, Unsafe::Drop]);
+        assert_eq!(Read::all(text)[2].statement, "DROP TABLE u");
     }
 }
