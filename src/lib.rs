@@ -83,3 +83,27 @@ pub use monitor::{assert_queries, scope};
 pub use pg::{Healthy, Pg, PgStats};
 pub use pool::{Holder, PoolStats};
 pub use session::{Retry, Session, SessionBuilder};
+/// A test with a database of its own.
+///
+/// ```no_run
+/// # use sea_orm_migration::{MigrationTrait, MigratorTrait};
+/// # struct Migrator;
+/// # impl MigratorTrait for Migrator {
+/// #     fn migrations() -> Vec<Box<dyn MigrationTrait>> { Vec::new() }
+/// # }
+/// use sea_orm::ConnectionTrait;
+/// use wharf::{Error, Pg};
+///
+/// #[wharf::test(Migrator)]
+/// async fn customers_are_counted(pg: Pg) -> Result<(), Error> {
+///     pg.execute_unprepared("INSERT INTO customer (name) VALUES ('Ada')").await?;
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+/// The migrator is the one of [`TestDatabase::new`](testing::TestDatabase::new); without it, the database
+/// is empty. The function takes a [`Pg`], or a `&TestDatabase` for its fixtures and its address, and gives
+/// nothing or a `Result`. It runs on a runtime of its own, of one thread. The database is kept, and its
+/// address printed, where the test panics or gives an error.
+#[cfg(feature = "testing")]
+pub use wharf_macros::test;

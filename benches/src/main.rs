@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod account;
+mod databases;
 mod figures;
 mod history;
 mod machine;

@@ -2,15 +2,17 @@
 
 use crate::{
     figures::Figures,
-    peers::Name::{self, Pgbench, SeaOrm, SeaOrmTuned, TokioPostgres, Wharf, WharfReadOnly},
+    peers::Name::{
+        self, Pgbench, SeaOrm, SeaOrmTuned, TokioPostgres, Wharf, WharfReadOnly, WharfScoped,
+    },
     run::Measured,
-    work::Work::{self, Entity, ReadOnly, ReadOnlyStatement, Rows, Write},
+    work::Work::{self, Entity, ReadOnly, ReadOnlyStatement, Rows, Scoped, Write},
 };
 
 const TASKS: usize = 8;
 
 /// Whose rate, over whose, and at least how much; or `None`, to be known only.
-const RATIOS: [(Work, Name, Name, Option<f64>); 11] = [
+const RATIOS: [(Work, Name, Name, Option<f64>); 12] = [
     (Entity, Wharf, SeaOrm, Some(2.0)),
     (Entity, Wharf, SeaOrmTuned, Some(1.6)),
     (Entity, Wharf, TokioPostgres, Some(1.0)),
@@ -18,6 +20,8 @@ const RATIOS: [(Work, Name, Name, Option<f64>); 11] = [
     (ReadOnly, Wharf, SeaOrm, Some(1.3)),
     (ReadOnly, Wharf, TokioPostgres, Some(0.95)),
     (ReadOnlyStatement, WharfReadOnly, Wharf, Some(0.98)),
+    // A scoped session takes at most 1.15 of a plain one's time.
+    (Scoped, WharfScoped, Wharf, Some(0.87)),
     (Write, Wharf, SeaOrm, Some(1.4)),
     (Write, Wharf, TokioPostgres, Some(1.0)),
     (Rows, Wharf, SeaOrm, Some(1.05)),

@@ -10,8 +10,17 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    Args, figures::Figures, machine, memory::Resident, monitored::Monitored, peers::Name, ratios,
-    server::Server, table, work::Work,
+    Args,
+    databases::{self, Databases},
+    figures::Figures,
+    machine,
+    memory::Resident,
+    monitored::Monitored,
+    peers::Name,
+    ratios,
+    server::Server,
+    table,
+    work::Work,
 };
 
 /// What was measured: rounds of each work of each peer, by the number of tasks.
@@ -20,6 +29,7 @@ pub struct Measured {
     rounds: BTreeMap<(Work, Name, usize), Vec<Figures>>,
     resident: Option<Resident>,
     monitored: Vec<(Name, Monitored)>,
+    databases: Option<Databases>,
 }
 
 impl Measured {
@@ -61,6 +71,10 @@ pub async fn all(args: Args) -> Result<()> {
         let goal = if *peer == Name::WharfPrometheus { 0.93 } else { 0.97 };
         monitored.row(peer.title(), goal);
     }
+    if let Some(databases) = measured.databases {
+        println!("\n### {}\n", Work::Databases.title());
+        databases.print();
+    }
     if let Some(resident) = measured.resident {
         println!("\n### {}\n\n{}", Work::Memory.title(), resident.told());
     }
@@ -94,6 +108,9 @@ async fn measured(args: &Args, server: &Server) -> Result<Measured> {
             let line = child(server, peer, Work::Monitored, 8, 0)?;
             measured.monitored.push((peer, line.parse()?));
         }
+    }
+    if works.contains(&Work::Databases) {
+        measured.databases = Some(databases::measured().await?);
     }
     if works.contains(&Work::Memory) {
         let line = child(server, Name::Wharf, Work::Memory, 8, 0)?;

@@ -1,6 +1,6 @@
 //! The works, and who does them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
@@ -17,11 +17,13 @@ pub enum Work {
     Entity,
     ReadOnly,
     ReadOnlyStatement,
+    Scoped,
     Rows,
     // After those that only read: what it leaves dead in the table is vacuumed after the round.
     Write,
     Memory,
     Monitored,
+    Databases,
 }
 
 impl Work {
@@ -34,6 +36,8 @@ impl Work {
             Work::Entity => "`entity`: an entity by its primary key",
             Work::ReadOnly => "`read_only`: a read-only transaction with one look-up",
             Work::ReadOnlyStatement => "`read_only_statement`: a look-up on a read-only view",
+            Work::Scoped => "`scoped`: a session with one look-up, in a tenant's schema or none",
+            Work::Databases => "`databases`: a database for a test",
             Work::Monitored => "`monitored`: what it costs to look at statements",
             Work::Rows => "`rows`: 1,000 rows to models",
             Work::Write => "`write`: a transaction of an UPDATE and an INSERT, committed",
@@ -43,13 +47,13 @@ impl Work {
 
     /// Measured once, in a way of its own.
     pub fn is_apart(self) -> bool {
-        matches!(self, Work::Memory | Work::Monitored)
+        matches!(self, Work::Memory | Work::Monitored | Work::Databases)
     }
 
     pub fn peers(self) -> &'static [Name] {
         use Name::{
             Pgbench, SeaOrm, SeaOrmTuned, Sqlx, TokioPostgres, Wharf, WharfPrometheus,
-            WharfReadOnly,
+            WharfReadOnly, WharfScoped,
         };
         match self {
             Work::Entity | Work::ReadOnly | Work::Write => {
@@ -58,7 +62,8 @@ impl Work {
             Work::Rows => &[TokioPostgres, Sqlx, SeaOrm, SeaOrmTuned, Wharf],
             Work::Monitored => &[Wharf, WharfPrometheus],
             Work::ReadOnlyStatement => &[Wharf, WharfReadOnly],
-            Work::Memory => &[Wharf],
+            Work::Scoped => &[Wharf, WharfScoped],
+            Work::Memory | Work::Databases => &[Wharf],
         }
     }
 }
@@ -88,6 +93,11 @@ impl Change {
 /// Once, and whether it did what it is to do.
 pub async fn once<P: Peer>(peer: &P, work: Work) -> Result<()> {
     match work {
+        Work::Databases => bail!("is measured apart"),
+        Work::Scoped => {
+            let aid = fastrand::i32(1..=ACCOUNTS);
+            ensure!(peer.session(aid).await?.aid == aid, "another account than {aid}");
+        }
         Work::Entity | Work::ReadOnlyStatement | Work::Monitored | Work::Memory => {
             let aid = fastrand::i32(1..=ACCOUNTS);
             ensure!(peer.entity(aid).await?.aid == aid, "another account than {aid}");

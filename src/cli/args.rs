@@ -60,6 +60,12 @@ pub(super) enum Command {
     /// Databases as such.
     #[command(subcommand)]
     Db(Db),
+    /// The migrations of this project, which are in its folder `migration`.
+    #[command(subcommand)]
+    Migrate(Migrate),
+    /// The entities of this project, which are in its folder `entity`.
+    #[command(subcommand)]
+    Entity(Entity),
     /// Opens psql on a database; whatever follows its name is for psql.
     Psql {
         /// The database, as the file calls it.
@@ -194,6 +200,110 @@ pub(super) enum Db {
         name: String,
         #[command(flatten)]
         json: Json,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Migrate {
+    /// Makes the folder `migration`: a crate with a migrator a database, and the program that runs them.
+    Init {
+        /// The databases, as the file calls them; those that somebody may write to if left out.
+        databases: Vec<String>,
+    },
+    /// Writes a migration, and adds it to its migrator.
+    New {
+        /// What it does, as in create_customer.
+        name: String,
+        /// The database, as the file calls it; needed where several have migrations.
+        database: Option<String>,
+    },
+    /// Brings databases up to date. Others that do so at the same time wait, and find nothing to do.
+    Up {
+        #[command(flatten)]
+        on: On,
+        /// At most so many of the pending migrations.
+        #[arg(long, short = 'n', value_name = "MIGRATIONS")]
+        steps: Option<u32>,
+        /// Shows the SQL, and what is unsafe in it, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Takes migrations back, the last one first.
+    Down {
+        #[command(flatten)]
+        of: Of,
+        /// So many of them.
+        #[arg(long, short = 'n', value_name = "MIGRATIONS", default_value_t = 1)]
+        steps: u32,
+    },
+    /// Which migrations are applied, pending or broken off.
+    Status {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Names what is unsafe in the pending migrations while others use the database; ends with 1 if
+    /// anything is.
+    Lint {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Drops all that is in the schema, and applies all migrations.
+    Fresh {
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Takes all migrations back, and applies them again.
+    Refresh {
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+/// Which databases.
+#[derive(Args, Debug)]
+pub(super) struct On {
+    /// The databases, as the file calls them; all that have migrations if left out.
+    pub(super) databases: Vec<String>,
+    #[command(flatten)]
+    pub(super) schemas: Schemas,
+}
+
+/// Which database.
+#[derive(Args, Debug)]
+pub(super) struct Of {
+    /// The database, as the file calls it.
+    pub(super) database: String,
+    #[command(flatten)]
+    pub(super) schemas: Schemas,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Schemas {
+    /// A schema of the database in place of the entry's own, say a tenant's; with `*`, those that are
+    /// there, as in 'tenant_*'. Can be given several times.
+    #[arg(long = "schema", value_name = "SCHEMA")]
+    pub(super) named: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Entity {
+    /// Writes the entities of what the migrations make: runs them in a database that is made for it and
+    /// dropped again, and reads that.
+    Generate {
+        /// The databases, as the file calls them; all that have migrations if left out.
+        databases: Vec<String>,
+        /// Writes nothing, and ends with 1 where what is there differs.
+        #[arg(long)]
+        check: bool,
+        /// Derives serde's traits, too.
+        #[arg(long)]
+        serde: bool,
     },
 }
 

@@ -7,12 +7,17 @@ mod config;
 mod context;
 mod db;
 mod doctor;
+mod entity;
 mod failure;
 mod log;
+mod migrate;
 mod out;
 mod ping;
+mod program;
+mod project;
 mod psql;
 mod run;
+mod rustfmt;
 mod server;
 mod top;
 
@@ -23,37 +28,16 @@ use clap::CommandFactory as _;
 use self::args::{Cli, Command};
 use self::context::Context;
 use self::failure::Failure;
+pub use self::program::Program;
 
-/// Runs the command that the process was started with; what the program `wharf` does.
-///
-/// For a program of one's own that does the same: it sets up a runtime, a log and signal handlers, so
-/// it is to be called from `main` and by nobody else.
+/// Runs the command that the process was started with; what the program `wharf` does. One that knows a
+/// project's migrations is a [`Program`].
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::read();
-    log::listen(cli.verbose);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            out::error(&format!("no runtime could be made: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let done = runtime.block_on(run(cli));
-    // Whoever reads standard input reads on until there is some.
-    runtime.shutdown_background();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if let Some(message) = failure.message() {
-                out::error(message);
-            }
-            failure.code()
-        }
-    }
+    Program::new().main()
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
+async fn run(cli: Cli, program: &Program) -> Result<(), Failure> {
     let context = Context::new(&cli);
     match cli.command {
         Command::Server(command) => server::run(&context, command).await,
@@ -61,6 +45,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Ping { name, json } => ping::run(&context, name, json.json).await,
         Command::Doctor { json } => doctor::run(&context, json.json).await,
         Command::Db(command) => db::run(&context, command).await,
+        Command::Migrate(command) => migrate::run(&context, program, command).await,
+        Command::Entity(command) => entity::run(&context, program, command).await,
         Command::Psql { name, args } => psql::run(&context, &name, args).await,
         Command::Run(command) => run::run(&context, command).await,
         Command::Top { names, interval, once, json } => {

@@ -22,7 +22,8 @@ use tracing::instrument::WithSubscriber as _;
 pub use self::dry_run::{DryRun, Planned};
 pub use self::error::MigrateError;
 pub use self::lint::{Finding, Unsafe};
-use self::run::{Quiet, Run, Work};
+pub(crate) use self::run::Work;
+use self::run::{Quiet, Run};
 pub use self::status::{Migration, MigrationState};
 use crate::{error::Error, pg::Pg, provision};
 
@@ -191,7 +192,7 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
     ///
     /// # Errors
     /// [`Error::Connect`], and what the server says.
-    pub async fn status(&self) -> Result<Vec<Migration>, Error> {
+    pub async fn status(self) -> Result<Vec<Migration>, Error> {
         let run = Run::<M>::open(&self.pg, self.lock_timeout, Quiet::Yes).await?;
         let status = status::of::<M>(&run.db).await;
         run.close().await;
@@ -204,7 +205,7 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
     ///
     /// # Errors
     /// As [`Pg::migrate`].
-    pub async fn dry_run(&self) -> Result<DryRun, Error> {
+    pub async fn dry_run(self) -> Result<DryRun, Error> {
         let planned = async {
             let run = Run::<M>::open(&self.pg, self.lock_timeout, Quiet::No).await?;
             let planned = dry_run::of(&run).await;
@@ -257,7 +258,7 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
         all
     }
 
-    async fn work(self, work: Work) -> Result<Migrated, Error> {
+    pub(crate) async fn work(self, work: Work) -> Result<Migrated, Error> {
         let Migrate { pg, wait, lock_timeout, before, after, .. } = self;
         if pg.is_read_only() {
             return Err(Error::ReadOnly {

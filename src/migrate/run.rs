@@ -53,7 +53,7 @@ SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure) FROM pg_
 
 /// What is to be done.
 #[derive(Clone, Copy)]
-pub(super) enum Work {
+pub(crate) enum Work {
     Up(Option<u32>),
     Down(u32),
     Fresh,

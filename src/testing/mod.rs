@@ -6,27 +6,36 @@
 //! use wharf::testing::TestDatabase;
 //!
 //! let database = TestDatabase::new::<Migrator>().await?;        // its own, migrated; dropped at the end
-//! database.execute_unprepared("INSERT INTO customer (name) VALUES ('Ada')").await?;
+//! database.load_yaml("customer:\n  - {id: 1, name: Ada}").await?;
+//! database.execute_unprepared("UPDATE customer SET name = 'Grace' WHERE id = 1").await?;
 //! # Ok(()) }
 //! ```
-//! The migrations run once: into a template, of which every test gets a copy, in some 20 ms. Tests that
-//! never commit need none of their own: a [session](crate::Pg::session) that is dropped has changed
-//! nothing, for 0.1 ms.
+//! [`#[wharf::test(Migrator)]`](macro@crate::test) is shorter. The migrations run once: into a template, of
+//! which every test gets a copy, in some 20 ms.
+//!
+//! Tests that never commit can share one database: what they do in a [session](crate::Pg::session) that
+//! they drop, for 0.1 ms, nobody else has seen. What they test takes `&impl ConnectionTrait` or
+//! `&impl TransactionTrait` then, and gets the session in place of the `Pg`; its own transactions nest in it.
 //!
 //! # The server
 //! Is the one of `TEST_DATABASE_URL` (`postgres://user:password@host/any`, whose user may create
 //! databases), or else one that is started for all test runs of this user, by this machine's PostgreSQL
 //! or in Docker, and stays: the next run finds it, and databases that were kept can be looked at. It
 //! waits for no disk, and is in memory where the system has `/dev/shm`. [`TestDatabase::server`] stops or
-//! removes it.
+//! removes it. Where there is neither, and the feature `embedded` is on, it is the engine in this process,
+//! which serves one connection in all: tests come one after the other, each with one session at a time,
+//! and what a failed one leaves ends with the process. `WHARF_TEST_RUNTIME` (`native`, `docker`, `embedded`)
+//! takes that way alone.
 //!
 //! # What stays
-//! Nothing but where a test panicked: its database is kept, its address is printed, and it is dropped by
-//! a run on the next day. `WHARF_TEST_KEEP=never` keeps none. What a killed process has left is
+//! Nothing but where a test panicked, or gave `#[wharf::test]` an error: its database is kept, its address
+//! is printed, and it is dropped by a run on the next day. [`TestDatabase::keep`] keeps one on purpose. `WHARF_TEST_KEEP=never` keeps none. What a killed process has left is
 //! dropped by the next run on the same machine.
 
 mod admin;
+mod fixture;
 mod leftovers;
+mod run;
 mod server;
 mod template;
 
@@ -34,7 +43,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -42,6 +51,8 @@ use sea_orm::ConnectionTrait;
 use sea_orm_migration::MigratorTrait;
 use tokio::sync::OwnedSemaphorePermit;
 
+#[doc(hidden)]
+pub use self::run::{Outcome, run};
 use self::server::Server;
 use crate::{config::DatabaseConfig, error::Error, pg::Pg, pgserver::PgServer, sql};
 
@@ -54,6 +65,7 @@ pub struct TestDatabase {
     pg: Pg,
     name: String,
     server: Arc<Server>,
+    keep: AtomicBool,
     /// So many at once as the server has connections for.
     _room: OwnedSemaphorePermit,
 }
@@ -81,6 +93,12 @@ impl TestDatabase {
     /// As [`new`](TestDatabase::new).
     pub async fn empty() -> Result<TestDatabase, Error> {
         TestDatabase::made(server::of_this_run().await?, None).await
+    }
+
+    /// An empty database on the server of an entry, whose login may make databases.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn empty_on(entry: DatabaseConfig) -> Result<TestDatabase, Error> {
+        TestDatabase::made(Server::of(entry).await?, None).await
     }
 
     /// The server that is started where `TEST_DATABASE_URL` names none; to stop or remove it. Starts
@@ -124,7 +142,7 @@ impl TestDatabase {
         let mut config = server.entry(&name);
         (config.pool_size, config.max_overflow) = (POOL, 0);
         let pg = Pg::from_config(&name, config);
-        Ok(TestDatabase { pg, name, server, _room: room })
+        Ok(TestDatabase { pg, name, server, keep: AtomicBool::new(false), _room: room })
     }
 
     /// Loads a text of SQL statements: a fixture. All of it or, if one fails, nothing.
@@ -134,6 +152,28 @@ impl TestDatabase {
     pub async fn load(&self, fixture: &str) -> Result<(), Error> {
         self.pg.session().run(async |s| s.execute_unprepared(fixture).await.map(|_| ())).await?;
         Ok(())
+    }
+
+    /// Loads rows from YAML: tables (`customer:`, or `shop.customer:`), each with a list of rows, each with
+    /// `column: value`. In the text's order, so what is referred to comes first; all of it or nothing. The
+    /// server reads a value as its column's type: enums, times, arrays and JSON too. What a row does not
+    /// name has its default, and sequences go on behind the numbers that are given.
+    ///
+    /// # Errors
+    /// The place in the text, or the table and what the server says.
+    pub async fn load_yaml(&self, fixture: &str) -> Result<(), Error> {
+        self.pg.session().run(async |s| fixture::load(s, fixture).await).await
+    }
+
+    /// Keeps the database when this is dropped, and prints its address then; to look at what a test does.
+    pub fn keep(&self) {
+        self.keep.store(true, Ordering::Relaxed);
+    }
+}
+
+impl From<&TestDatabase> for Pg {
+    fn from(database: &TestDatabase) -> Pg {
+        database.pg.clone()
     }
 }
 
@@ -148,7 +188,8 @@ impl Deref for TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let never = std::env::var("WHARF_TEST_KEEP").is_ok_and(|keep| keep == "never");
-        let kept = std::thread::panicking() && !never;
+        let failed = std::thread::panicking() || self.keep.load(Ordering::Relaxed);
+        let kept = failed && !never;
         if kept {
             leftovers::tell(&format!("the database of this test is kept: {}", self.url()));
         }

@@ -13,10 +13,10 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::{POOL, admin::Admin, leftovers};
 use crate::{
-    config::{Address, DatabaseConfig, PgServerConfig, Runtime},
+    config::{Address, ConfigError, DatabaseConfig, PgServerConfig, Runtime},
     error::Error,
     pg::Pg,
-    pgserver::PgServer,
+    pgserver::{self, Endpoint, PgServer, PgServerError},
     sql,
 };
 
@@ -36,6 +36,10 @@ pub(super) struct Server {
     /// Copies files where that is faster than writing them to the log.
     copies_files: bool,
     room: Arc<Semaphore>,
+    /// It serves one connection in all, and nobody but this process.
+    pub(super) is_single: bool,
+    /// Taken by who makes a template.
+    pub(super) making: tokio::sync::Mutex<()>,
     /// Those that this process has seen whole.
     templates: Mutex<HashSet<String>>,
 }
@@ -88,40 +92,47 @@ async fn find() -> Result<Arc<Server>, Error> {
         Ok(url) => DatabaseConfig::from_url(&url)?,
         Err(_) => started().await?,
     };
-    let maintenance = maintenance(&entry);
-    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('max_connections')::int8";
-    let row = maintenance.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
-    let (version, connections) = match row {
-        Some(row) => (row.try_get_by_index::<i32>(0)?, row.try_get_by_index::<i64>(1)?),
-        None => (0, 0),
-    };
-    leftovers::sweep(&maintenance).await?;
-    maintenance.close().await?;
-    let room = ((connections - SPARE) / i64::from(POOL)).max(1);
-    let admin = Admin::start(entry.clone()).map_err(|error| Error::Internal {
-        database: "testing".to_owned(),
-        reason: format!("a thread could not be started: {error}"),
-    })?;
-    Ok(Arc::new(Server {
-        entry,
-        admin,
-        copies_files: version >= 150_000,
-        room: Arc::new(Semaphore::new(usize::try_from(room).unwrap_or(1))),
-        templates: Mutex::default(),
-    }))
+    Server::of(entry).await
 }
 
-/// By this machine's programs, or in Docker; not embedded, where there is one connection in all.
+/// By the way that `WHARF_TEST_RUNTIME` says, or by the first that can.
 async fn started() -> Result<DatabaseConfig, Error> {
-    let native = own(Runtime::Native).start().await;
-    let at = match native {
-        Ok(at) => at,
-        // What can be there is tried; what is told is why the first way was not.
-        Err(error) => match own(Runtime::Docker).start().await {
-            Ok(at) => at,
-            Err(_) => return Err(error.into()),
+    let ways = [Runtime::Native, Runtime::Docker, Runtime::Embedded];
+    let asked = std::env::var("WHARF_TEST_RUNTIME").ok();
+    let is_asked = |way: &Runtime| asked.as_deref().is_none_or(|asked| asked == way.as_str());
+    let mut why = None;
+    for runtime in ways.into_iter().filter(is_asked) {
+        let started = match runtime {
+            Runtime::Embedded => in_this_process().await,
+            runtime => own(runtime).start().await,
+        };
+        match started {
+            Ok(at) => return Ok(entry(at)?),
+            // What is told is why the first way was not.
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    Err(why.map_or_else(
+        || Error::Internal {
+            database: "testing".to_owned(),
+            reason: "WHARF_TEST_RUNTIME may be native, docker or embedded, and is something else"
+                .to_owned(),
         },
-    };
+        Error::from,
+    ))
+}
+
+/// Ends with the process.
+async fn in_this_process() -> Result<Endpoint, PgServerError> {
+    let mut config = PgServerConfig::new(NAME);
+    config.runtime = Runtime::Embedded;
+    let server = PgServer::temporary(config, []);
+    let at = server.start().await?;
+    std::mem::forget(server);
+    Ok(at)
+}
+
+fn entry(at: Endpoint) -> Result<DatabaseConfig, ConfigError> {
     let mut entry = DatabaseConfig::from_url("postgres://postgres@localhost/postgres")?;
     entry.address = Address::Host { host: at.host, port: at.port };
     (entry.user, entry.password) = (at.user, at.password);
@@ -136,6 +147,36 @@ fn maintenance(entry: &DatabaseConfig) -> Pg {
 }
 
 impl Server {
+    /// The server of an entry, whose login may make databases.
+    pub(super) async fn of(entry: DatabaseConfig) -> Result<Arc<Server>, Error> {
+        let maintenance = maintenance(&entry);
+        let sql = "SELECT current_setting('server_version_num')::int4, current_setting('max_connections')::int8";
+        let row =
+            maintenance.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+        let (version, connections) = match row {
+            Some(row) => (row.try_get_by_index::<i32>(0)?, row.try_get_by_index::<i64>(1)?),
+            None => (0, 0),
+        };
+        leftovers::sweep(&maintenance).await?;
+        maintenance.close().await?;
+        let is_single = matches!(&entry.address, Address::Host { host, port }
+            if pgserver::is_single_connection(host, *port));
+        let room = if is_single { 1 } else { (connections - SPARE) / i64::from(POOL) };
+        let admin = Admin::start(entry.clone()).map_err(|error| Error::Internal {
+            database: "testing".to_owned(),
+            reason: format!("a thread could not be started: {error}"),
+        })?;
+        Ok(Arc::new(Server {
+            entry,
+            admin,
+            copies_files: version >= 150_000,
+            room: Arc::new(Semaphore::new(usize::try_from(room.max(1)).unwrap_or(1))),
+            is_single,
+            making: tokio::sync::Mutex::default(),
+            templates: Mutex::default(),
+        }))
+    }
+
     pub(super) fn maintenance(&self) -> Pg {
         maintenance(&self.entry)
     }

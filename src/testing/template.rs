@@ -19,10 +19,14 @@ pub(super) async fn of<M: MigratorTrait + 'static>(server: &Server) -> Result<St
     if server.has_template(&name) {
         return Ok(name);
     }
+    let _making = server.making.lock().await;
     let maintenance = server.maintenance();
     let made = async {
         if is_there(&maintenance, &name).await? {
             return Ok(());
+        }
+        if server.is_single {
+            return make::<M>(server, &name).await;
         }
         // The session that has the lock does nothing else: no database is made in a transaction.
         maintenance

@@ -5,14 +5,10 @@ fn project(database: &TestDatabase, more: &str) -> Project {
     Project::new(&format!("databases:\n{}{more}", database.entry("it", &[])))
 }
 
-/// Part of the login of the run's server.
-const PASSWORD: &str = "postgres:it@";
-
 #[tokio::test]
 async fn ping_tells_who_is_there_and_who_is_not() {
     let database = TestDatabase::new().await;
-    let url = database.url();
-    let wrong = url.replace(PASSWORD, "postgres:wrong@");
+    let wrong = database.url_of("postgres", "wrong");
     let down = "  down:\n    url: postgres://a:b@127.0.0.1:1/c\n";
     let project = project(&database, &format!("{down}  wrong:\n    url: {wrong}\n"));
     project.run(&["ping", "it"]).well().says(&["it", "ok", " ms", "PostgreSQL "]);

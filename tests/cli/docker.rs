@@ -1,32 +1,10 @@
 //! The file's server in Docker. Without an engine these tests say that they did not run; with
 //! `WHARF_TEST_DOCKER=require` they fail.
 
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Project, for_everybody, name, signal, wait_until};
-
-fn engine() -> bool {
-    let there = docker(&["info"]);
-    if !there {
-        let required = std::env::var("WHARF_TEST_DOCKER").is_ok_and(|value| value == "require");
-        assert!(!required, "WHARF_TEST_DOCKER=require, and no Docker engine answers");
-        say("NOT RUN: no Docker engine answers on this machine");
-    }
-    there
-}
-
-/// Past the harness, which keeps what a test prints to itself.
-fn say(what: &str) {
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "{what}").unwrap();
-}
-
-fn docker(args: &[&str]) -> bool {
-    let output = Command::new("docker").args(args).output();
-    output.is_ok_and(|output| output.status.success())
-}
+use crate::support::{Project, docker, engine, for_everybody, name, say, signal, wait_until};
 
 fn is_running(name: &str) -> bool {
     let args = ["inspect", "-f", "{{.State.Running}}", name];

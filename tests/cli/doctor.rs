@@ -21,13 +21,13 @@ async fn what_is_well_is_said_and_ends_with_0() {
 async fn what_is_wrong_is_said_with_what_to_do_and_ends_with_1() {
     let database = TestDatabase::new().await;
     let wanting =
-        database.entry("wanting", &["extensions: [pg_trgm]", "pool_size: 150", "max_overflow: 0"]);
+        database.entry("wanting", &["extensions: [pg_trgm]", "pool_size: 400", "max_overflow: 0"]);
     let down = "  down:\n    url: postgres://a:b@127.0.0.1:1/c\n";
     let project = Project::new(&format!("databases:\n{wanting}{down}"));
     let done = project.run(&["doctor"]).failed(1, &[]);
     done.says(&[
         "lacks extension pg_trgm; `wharf db create wanting`",
-        "may open 150 connections, and the server takes",
+        "may open 400 connections, and the server takes",
         "lower pool_size",
         "Connection refused",
     ]);

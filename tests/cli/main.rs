@@ -10,5 +10,7 @@ mod config;
 mod databases;
 mod docker;
 mod doctor;
+mod entity;
+mod migrate;
 mod server;
 mod top;

@@ -95,6 +95,36 @@ pub fn name(test: &str) -> String {
     format!("wharf-cli-{}-{next}-{test}", std::process::id())
 }
 
+/// Whether an engine answers; said if none does.
+pub fn engine() -> bool {
+    let there = docker(&["info"]);
+    if !there {
+        let required = std::env::var("WHARF_TEST_DOCKER").is_ok_and(|value| value == "require");
+        assert!(!required, "WHARF_TEST_DOCKER=require, and no Docker engine answers");
+        say("NOT RUN: no Docker engine answers on this machine");
+    }
+    there
+}
+
+/// Past the harness, which keeps what a test prints to itself.
+pub fn say(what: &str) {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{what}").unwrap();
+}
+
+pub fn docker(args: &[&str]) -> bool {
+    let output = Command::new("docker").args(args).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Builds and runs the program of a crate of migrations, one at a time: all of them are
+/// `target/debug/migration`.
+pub fn run_by_cargo(command: &mut Command) -> Output {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    command.output().unwrap()
+}
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Done {
@@ -106,7 +136,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn of(args: &[&str], output: Output) -> Done {
+    pub fn of(args: &[&str], output: Output) -> Done {
         Done {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             code: output.status.code().unwrap_or(-1),

@@ -109,14 +109,9 @@ async fn a_database_that_does_not_exist() {
 async fn more_connections_than_the_server_takes() {
     let database = TestDatabase::new().await;
     let admin = database.pg().await;
-    let role = format!("{}_few", database.name);
-    admin
-        .execute_unprepared(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 1"
-        ))
-        .await
-        .unwrap();
-    let (host, port) = server_address();
+    let options = format!("PASSWORD '{PASSWORD}' CONNECTION LIMIT 1");
+    let role = database.role("few", &options).await;
+    let (host, port) = server_address().await;
     let pg = entry(&format!(
         "    host: {host}\n    port: {port}\n    database: {}\n    user: {role}\n",
         database.name

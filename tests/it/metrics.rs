@@ -151,7 +151,7 @@ async fn statements_are_timed_by_operation_table_and_error() {
     assert_eq!(scraped.bounds(ROWS, &selects), ROWS_BUCKETS);
     let sample = scraped.all(DURATION, &selects)[0];
     assert_eq!(sample.labels.get("db_system_name"), Some("postgresql"));
-    let (host, port) = crate::support::server_address();
+    let (host, port) = crate::support::server_address().await;
     assert_eq!(sample.labels.get("server_address"), Some(host.as_str()));
     assert_eq!(sample.labels.get("server_port"), Some(port.to_string().as_str()));
     // The server's word for what failed, and the label for what was given up.

@@ -106,16 +106,8 @@ async fn callers_that_give_up_do_not_keep_a_connection_from_being_opened() {
 async fn a_pool_that_the_server_lets_grow_no_further_lends_what_comes_back() {
     let database = TestDatabase::new().await;
     let admin = database.pg().await;
-    let role = format!("{}_few", database.name);
-    let sql = format!("CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT 2");
-    admin.execute_unprepared(&sql).await.unwrap();
-    let url = url::Url::parse(&database.url()).unwrap();
-    let url = format!(
-        "postgres://{role}:few@{}:{}/{}",
-        url.host_str().unwrap(),
-        url.port().unwrap(),
-        database.name
-    );
+    let role = database.role("few", "PASSWORD 'few' CONNECTION LIMIT 2").await;
+    let url = database.url_of(&role, "few");
     let mut config = wharf::config::DatabaseConfig::from_url(&url).unwrap();
     (config.pool_size, config.max_overflow) = (8, 0);
     let pg = Pg::from_config("few", config);

@@ -62,7 +62,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
-            server: server_address(),
+            server: server_address().await,
             network: watch::Sender::new(Network::Whole),
             trap: Mutex::default(),
             delay: AtomicU32::new(0),
@@ -110,7 +110,7 @@ impl Proxy {
 
     /// The database, by way of this; `more` are further lines of its entry.
     pub fn pg(&self, database: &TestDatabase, more: &[&str]) -> Pg {
-        let (_, port) = server_address();
+        let (_, port) = &self.shared.server;
         let entry = database.entry("it", &[&["ssl_mode: disable"], more].concat());
         let entry = entry.replace(&format!(":{port}/"), &format!(":{}/", self.port));
         Manager::from_config(config(&format!("databases:\n{entry}"))).db("it").unwrap()

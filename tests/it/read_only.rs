@@ -201,14 +201,9 @@ async fn no_escape_writes_with_a_read_role() {
 
 /// A login with SELECT only, and the line of an entry that names it.
 async fn read_role(database: &TestDatabase, writer: &Pg) -> (String, String) {
-    let role = format!("{}_reads", database.name);
-    writer
-        .execute_unprepared(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD 'read-only';
-             GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
-        ))
-        .await
-        .unwrap();
+    let role = database.role("reads", "PASSWORD 'read-only'").await;
+    let grant = format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}");
+    writer.execute_unprepared(&grant).await.unwrap();
     let line = format!("read_role: {{user: {role}, password: read-only}}");
     (role, line)
 }

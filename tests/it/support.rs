@@ -1,50 +1,20 @@
-//! A server for the run, and a database for every test.
+//! A database for every test, and what tests need around it.
 
 use std::{
     io,
-    sync::{
-        Arc, LazyLock, Mutex, Once,
-        atomic::{AtomicU32, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, Once},
 };
 
 use migration::shop;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
-use sea_orm_migration::MigratorTrait;
+use tokio::sync::OnceCell;
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
 use wharf::{
     Pg,
-    config::{Config, PgServerConfig, Runtime},
-    pgserver::{Endpoint, PgServer, PgServerError},
+    config::{Address, Config, PgServerConfig, Runtime},
+    pgserver::PgServer,
+    testing,
 };
-
-/// URL of a database on the server of this run, up to its last slash.
-static SERVER: LazyLock<String> = LazyLock::new(|| {
-    if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
-        let (server, _) = url.rsplit_once('/').expect("TEST_DATABASE_URL ends in /database");
-        let server = server.to_owned();
-        on_a_thread(sweep(server.clone()));
-        return server;
-    }
-    let start = on_a_thread(async {
-        let server = native_server("wharf-it");
-        let endpoint = server.start().await?;
-        // The server lives as long as this process: statics are not dropped.
-        std::mem::forget(server);
-        Ok::<_, PgServerError>(endpoint)
-    });
-    match start {
-        Ok(Endpoint { host, port, user, .. }) => {
-            format!("postgres://{user}:{PASSWORD}@{host}:{port}")
-        }
-        Err(error) => panic!(
-            "no PostgreSQL to test against: {error}\nSet TEST_DATABASE_URL to a database of a \
-             server that may be written to, or install PostgreSQL (Debian: apt-get install \
-             postgresql)."
-        ),
-    }
-});
 
 const PASSWORD: &str = "it";
 
@@ -56,71 +26,46 @@ pub fn native_server(name: &str) -> PgServer {
     PgServer::temporary(config, Vec::new())
 }
 
-/// Blocks on a runtime of its own, whatever runtime the caller is on.
-fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    std::thread::spawn(move || runtime().block_on(work)).join().unwrap()
-}
-
-/// Drops the databases of runs that are over.
-async fn sweep(server: String) {
-    let admin = admin(&server).await;
-    let names = "SELECT datname::text FROM pg_database WHERE datname LIKE 'wharf_it_%'";
-    let names = Statement::from_string(DbBackend::Postgres, names);
-    for row in admin.query_all_raw(names).await.unwrap() {
-        let name: String = row.try_get_by_index(0).unwrap();
-        let run = name.split('_').nth(2).unwrap_or_default();
-        if !std::path::Path::new("/proc").join(run).exists() {
-            let _ = admin.execute_unprepared(&drop_database(&name)).await;
-        }
-    }
-}
-
-fn drop_database(name: &str) -> String {
-    format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-}
-
-/// Drops databases off the tests' own threads: a server drops none while a connection is half
-/// open, and those that a test leaves so are let go of when its runtime has ended.
-static JANITOR: LazyLock<mpsc::Sender<String>> = LazyLock::new(|| {
-    let (names, dropped) = mpsc::channel::<String>();
-    std::thread::spawn(move || {
-        for name in dropped {
-            let sql = drop_database(&name);
-            on_a_thread(
-                async move { admin(&SERVER).await.execute_unprepared(&sql).await.unwrap() },
-            );
-        }
-    });
-    names
-});
-
-/// An empty database, dropped some time after this value.
+/// wharf's own, with what these tests ask of theirs.
 pub struct TestDatabase {
     pub name: String,
+    inner: testing::TestDatabase,
 }
 
 impl TestDatabase {
+    /// An empty one.
     pub async fn new() -> TestDatabase {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("wharf_it_{}_{next}", std::process::id());
-        let sql = format!("CREATE DATABASE {name}");
-        admin(&SERVER).await.execute_unprepared(&sql).await.unwrap();
-        TestDatabase { name }
+        TestDatabase::of(testing::TestDatabase::empty().await)
     }
 
     /// With the tables of the shop.
     pub async fn shop() -> TestDatabase {
-        let database = TestDatabase::new().await;
-        let sea_orm = database.sea_orm().await;
-        shop::Migrator::up(&sea_orm, None).await.unwrap();
-        sea_orm.close().await.unwrap();
-        database
+        TestDatabase::of(testing::TestDatabase::new::<shop::Migrator>().await)
+    }
+
+    fn of(made: Result<testing::TestDatabase, wharf::Error>) -> TestDatabase {
+        let inner = made.unwrap();
+        TestDatabase { name: inner.name().to_owned(), inner }
     }
 
     pub fn url(&self) -> String {
-        format!("{}/{}", *SERVER, self.name)
+        self.inner.url()
+    }
+
+    /// For another login.
+    pub fn url_of(&self, user: &str, password: &str) -> String {
+        let mut url = url::Url::parse(&self.url()).unwrap();
+        url.set_username(user).unwrap();
+        url.set_password(Some(password)).unwrap();
+        url.into()
+    }
+
+    /// A login of this test's own.
+    pub async fn role(&self, what: &str, options: &str) -> String {
+        let role = format!("{}_{what}", self.name);
+        let sql = format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN {options}");
+        self.inner.execute_unprepared(&sql).await.unwrap();
+        role
     }
 
     pub async fn sea_orm(&self) -> DatabaseConnection {
@@ -150,22 +95,17 @@ impl TestDatabase {
     }
 }
 
-impl Drop for TestDatabase {
-    fn drop(&mut self) {
-        JANITOR.send(self.name.clone()).unwrap();
-    }
-}
-
-async fn admin(server: &str) -> DatabaseConnection {
-    let mut options = sea_orm::ConnectOptions::new(format!("{server}/postgres"));
-    options.max_connections(1).sqlx_logging(false);
-    Database::connect(options).await.unwrap()
-}
-
 /// The host and port of the server of this run.
-pub fn server_address() -> (String, u16) {
-    let url = url::Url::parse(&SERVER).unwrap();
-    (url.host_str().unwrap_or("localhost").to_owned(), url.port().unwrap_or(5432))
+pub async fn server_address() -> (String, u16) {
+    static ADDRESS: OnceCell<(String, u16)> = OnceCell::const_new();
+    let find = || async {
+        let database = testing::TestDatabase::empty().await.unwrap();
+        match database.config().address {
+            Address::Host { host, port } => (host, port),
+            other => panic!("a test server at {other:?}"),
+        }
+    };
+    ADDRESS.get_or_init(find).await.clone()
 }
 
 pub fn config(yaml: &str) -> Config {

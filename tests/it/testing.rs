@@ -121,12 +121,123 @@ async fn a_copy_takes_milliseconds() {
     assert!(ready[10].as_millis() < 2000, "{ready:?}");
 }
 
+#[wharf::test(Counted)]
+async fn the_attribute_gives_a_migrated_database(pg: wharf::Pg) -> Result<(), DbErr> {
+    pg.execute_unprepared("INSERT INTO customer (name, email) VALUES ('Ada', 'a@x')").await?;
+    assert_eq!(number(&pg, "SELECT count(*) FROM customer").await, 1);
+    Ok(())
+}
+
+#[wharf::test]
+async fn the_attribute_gives_an_empty_database_as_it_is(database: &TestDatabase) {
+    assert_eq!(
+        number(&**database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await,
+        0
+    );
+    assert!(database.url().ends_with(database.name()));
+}
+
+const ROWS: &str = "
+customer:
+  - {id: 7, name: Ada, email: ada@example.org}
+  - name: \"null\"
+    email: ~grace
+purchase:
+  - {customer_id: 7, item: compass, quantity: 2, price: 49.90, created_at: 2026-01-02 03:04:05+00}
+kind:
+  - mood: sad day
+    tags: [a, \"b,c\"]
+    detail: {zip: \"01234\", list: [1, 2.50, null], yes: true}
+    span: 2 days
+    at: 12:34
+    nothing: null
+  - {mood: ok}
+other.thing:
+  - {}
+  - {}
+";
+
+#[wharf::test(Counted)]
+async fn rows_come_from_yaml_as_their_columns_are(database: &TestDatabase) {
+    database
+        .execute_unprepared(
+            "CREATE TYPE mood AS ENUM ('ok', 'sad day');
+             CREATE TABLE kind (id int GENERATED ALWAYS AS IDENTITY, mood mood, tags text[], detail jsonb,
+                                span interval, at time, nothing text DEFAULT 'something');
+             CREATE SCHEMA other CREATE TABLE thing (id serial, at timestamptz DEFAULT now())",
+        )
+        .await
+        .unwrap();
+    database.load_yaml(ROWS).await.unwrap();
+    for (sql, expected) in [
+        ("SELECT count(*) FROM customer WHERE name = 'null' AND email = '~grace'", 1),
+        // The one without a number has the sequence's, which then goes on behind the largest.
+        ("SELECT max(id) FROM customer", 7),
+        (
+            "SELECT count(*) FROM purchase WHERE price = 49.9 AND created_at = '2026-01-02 03:04:05+00'",
+            1,
+        ),
+        (
+            "SELECT count(*) FROM kind WHERE mood = 'sad day' AND tags = '{a,\"b,c\"}' AND nothing IS NULL",
+            1,
+        ),
+        (
+            "SELECT count(*) FROM kind WHERE detail = '{\"zip\": \"01234\", \"list\": [1, 2.5, null], \"yes\": true}'",
+            1,
+        ),
+        ("SELECT count(*) FROM kind WHERE span = '2 days' AND at = '12:34'", 1),
+        (
+            "SELECT count(*) FROM kind WHERE mood = 'ok' AND tags IS NULL AND nothing = 'something'",
+            1,
+        ),
+        ("SELECT count(*) FROM other.thing WHERE at IS NOT NULL", 2),
+    ] {
+        assert_eq!(number(&**database, sql).await, expected, "{sql}");
+    }
+    let next = "INSERT INTO customer (name, email) VALUES ('Next', 'n') RETURNING id";
+    assert_eq!(number(&**database, next).await, 8);
+}
+
+#[wharf::test(Counted)]
+async fn rows_that_cannot_be_loaded_are_named_and_none_are_loaded(database: &TestDatabase) {
+    let ada = "customer:\n  - {name: Ada, email: a@x}\n";
+    for (more, said) in [
+        ("purchase:\n  - {customer_id: 99, item: x, quantity: 1, price: 1}", "table purchase"),
+        ("purchase:\n  - {customer_id: 1, item: x, quantity: many, price: 1}", "many"),
+        ("custmer:\n  - {name: x}", "custmer"),
+        ("customers: 3", "a list of rows"),
+        ("purchase: [", "not YAML"),
+        ("purchase:\n  - {itm: x}", "itm"),
+    ] {
+        let error = database.load_yaml(&format!("{ada}{more}")).await.unwrap_err().to_string();
+        assert!(error.contains("fixture") && error.contains(said), "{error}");
+        assert_eq!(number(&**database, "SELECT count(*) FROM customer").await, 0, "{more}");
+    }
+}
+
+#[test]
+fn without_another_server_tests_have_the_engine_of_their_process() {
+    let done = another("embedded");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("two, one after the other"), "{done:?}");
+    let done = another("nonsense");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("may be native, docker or embedded"), "{said}");
+}
+
 /// This test binary once more, as the tests of another process.
 fn another(part: &str) -> std::process::Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "testing::part", "--nocapture", "--test-threads=1"]);
+    let test = match part {
+        "gives an error" => "testing::part_that_gives_an_error",
+        _ => "testing::part",
+    };
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
     if part == "keeps none" {
         command.env("WHARF_TEST_KEEP", "never");
+    }
+    if ["embedded", "nonsense"].contains(&part) {
+        command.env("WHARF_TEST_RUNTIME", part).env_remove("TEST_DATABASE_URL");
     }
     command.env("WHARF_TEST_PART", part).env("RUST_BACKTRACE", "0").output().unwrap()
 }
@@ -149,6 +260,10 @@ async fn one_whose_test_failed_is_kept_and_named_and_one_whose_process_died_is_s
     let pg = wharf::Pg::from_url(kept).await.unwrap();
     assert_eq!(number(&pg, "SELECT n::int8 FROM evidence").await, 42);
     pg.close().await.unwrap();
+    let given = another("gives an error");
+    assert!(!given.status.success());
+    assert!(String::from_utf8_lossy(&given.stderr).contains("is kept: "), "{given:?}");
+    assert_eq!(databases(&its_name(&given)).await, 1);
     let dropped = another("keeps none");
     assert!(!dropped.status.success());
     assert_eq!(databases(&its_name(&dropped)).await, 0);
@@ -174,6 +289,9 @@ async fn part() {
     let Ok(part) = std::env::var("WHARF_TEST_PART") else {
         return;
     };
+    if part == "embedded" {
+        return two_in_this_process().await;
+    }
     let database = TestDatabase::empty().await.unwrap();
     database.execute_unprepared("CREATE TABLE evidence AS SELECT 42 AS n").await.unwrap();
     let mut out = std::io::stdout();
@@ -184,4 +302,38 @@ async fn part() {
         "dies" => std::process::abort(),
         _ => {}
     }
+}
+
+/// Not a test either.
+#[wharf::test]
+async fn part_that_gives_an_error(database: &TestDatabase) -> Result<(), DbErr> {
+    use std::io::Write as _;
+    if std::env::var("WHARF_TEST_PART").is_err() {
+        return Ok(());
+    }
+    std::io::stdout().write_all(format!("\npart has {}\n", database.name()).as_bytes()).unwrap();
+    Err(DbErr::Custom("on purpose".to_owned()))
+}
+
+/// The engine has one connection in all: the second waits for the first to be dropped.
+async fn two_in_this_process() {
+    use std::io::Write as _;
+    for _ in 0..2 {
+        let database = TestDatabase::new::<Counted>().await.unwrap();
+        let insert = "INSERT INTO customer (name, email) VALUES ('Ada', 'a@x')";
+        database.execute_unprepared(insert).await.unwrap();
+        database.load_yaml("customer:\n  - {name: Bob, email: b@x}").await.unwrap();
+        assert_eq!(number(&*database, "SELECT count(*) FROM customer").await, 2);
+        assert_eq!(
+            number(&*database, "SELECT count(*) FROM pg_database WHERE datname LIKE 'wharf_test%'")
+                .await,
+            1
+        );
+    }
+    let many = join_all((0..3).map(|_| async {
+        let database = TestDatabase::new::<Counted>().await.unwrap();
+        number(&*database, "SELECT count(*) FROM customer").await
+    }));
+    assert_eq!(many.await, [0, 0, 0]);
+    std::io::stdout().write_all(b"\ntwo, one after the other\n").unwrap();
 }

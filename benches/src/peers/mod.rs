@@ -8,7 +8,7 @@ mod sqlx;
 mod tokio_postgres;
 mod wharf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::{
@@ -28,6 +28,7 @@ pub enum Name {
     SeaOrmTuned,
     Wharf,
     WharfReadOnly,
+    WharfScoped,
     WharfPrometheus,
 }
 
@@ -45,6 +46,7 @@ impl Name {
             Name::SeaOrmTuned => "SeaORM, ping and log off",
             Name::Wharf => "wharf",
             Name::WharfReadOnly => "wharf, read-only",
+            Name::WharfScoped => "wharf, scoped",
             Name::WharfPrometheus => "wharf, with a Prometheus recorder",
         }
     }
@@ -61,6 +63,11 @@ pub trait Peer: Clone + Send + Sync + 'static {
 
     /// In a read-only transaction of its own.
     fn read_only(&self, aid: i32) -> impl Future<Output = Result<account::Model>> + Send;
+
+    /// In a transaction of its own, which may write.
+    fn session(&self, _aid: i32) -> impl Future<Output = Result<account::Model>> + Send {
+        async { bail!("only wharf is asked for that") }
+    }
 
     fn rows(&self, range: Range) -> impl Future<Output = Result<Vec<account::Model>>> + Send;
 
@@ -93,6 +100,7 @@ pub async fn measure(
         Name::SeaOrmTuned => how.line(sea_orm::SeaOrm::tuned(url).await?).await,
         Name::Wharf => how.line(wharf::Wharf::new(url)?).await,
         Name::WharfPrometheus => how.line(wharf::Wharf::with_prometheus(url)?).await,
+        Name::WharfScoped => how.line(wharf::Wharf::new(url)?.scoped()?).await,
         Name::WharfReadOnly => how.line(wharf::Wharf::new(url)?.read_only()).await,
     }
 }

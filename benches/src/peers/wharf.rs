@@ -46,6 +46,10 @@ impl Wharf {
         Wharf::new(url)
     }
 
+    pub fn scoped(&self) -> Result<Wharf> {
+        Ok(Wharf(self.0.scoped("public")?))
+    }
+
     pub fn read_only(&self) -> Wharf {
         Wharf(self.0.read_only())
     }
@@ -65,6 +69,13 @@ impl Peer for Wharf {
 
     async fn read_only(&self, aid: i32) -> Result<account::Model> {
         let session = self.0.session().read_only().await?;
+        let account = entities::look_up(&session, aid).await?;
+        session.commit().await?;
+        Ok(account)
+    }
+
+    async fn session(&self, aid: i32) -> Result<account::Model> {
+        let session = self.0.session().await?;
         let account = entities::look_up(&session, aid).await?;
         session.commit().await?;
         Ok(account)

@@ -12,6 +12,7 @@ pub struct Model {
     pub topic: String,
     #[sea_orm(column_type = "Text", unique)]
     pub text: String,
+    #[sea_orm(column_type = "Vector(Some(384))")]
     pub embedding: PgVector,
 }
 

@@ -1,0 +1,342 @@
+//! `wharf migrate`.
+
+mod init;
+mod known;
+mod new;
+
+use std::time::Duration;
+
+use comfy_table::Cell;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use serde_json::{Value, json};
+
+pub(super) use self::known::{Known, Migrations};
+use super::args::{Migrate, Of, On, Schemas};
+use super::context::{Context, entry};
+use super::failure::Failure;
+use super::log::Work;
+use super::program::Program;
+use super::{out, project};
+use crate::migrate::{DryRun, Finding, Migrated, Migration, MigrationState, Work as Step};
+use crate::{Error, Manager, Pg};
+
+pub(super) async fn run(
+    context: &Context,
+    program: &Program,
+    command: Migrate,
+) -> Result<(), Failure> {
+    match command {
+        Migrate::Init { databases } => return init::run(context, databases),
+        Migrate::New { name, database } => return new::run(&name, database.as_deref()),
+        _ if program.migrations.is_empty() => return project::hand_over(),
+        _ => {}
+    }
+    let manager = context.manager()?;
+    let done = known(context, program, &manager, command).await;
+    manager.close().await;
+    done
+}
+
+async fn known(
+    context: &Context,
+    program: &Program,
+    manager: &Manager,
+    command: Migrate,
+) -> Result<(), Failure> {
+    match command {
+        Migrate::Init { .. } | Migrate::New { .. } => Ok(()),
+        Migrate::Up { on, steps, dry_run, json } => {
+            let targets = targets(program, manager, &on).await?;
+            match dry_run {
+                true => show(&dry_runs(&targets).await?, json.json),
+                false => apply(&targets, Step::Up(steps), json.json).await,
+            }
+        }
+        Migrate::Status { on, json } => {
+            status(&targets(program, manager, &on).await?, json.json).await
+        }
+        Migrate::Lint { on, json } => {
+            lint(&dry_runs(&targets(program, manager, &on).await?).await?, json.json)
+        }
+        Migrate::Down { of, steps } => {
+            let targets = targets(program, manager, &On::from(of)).await?;
+            let many = out::count(usize::try_from(steps).unwrap_or(usize::MAX), "migration");
+            ask(context, &format!("Take {many} back on"), &targets)?;
+            apply(&targets, Step::Down(steps), false).await
+        }
+        Migrate::Fresh { of } => {
+            let targets = targets(program, manager, &On::from(of)).await?;
+            ask(context, "Drop all tables, views, types and functions of", &targets)?;
+            apply(&targets, Step::Fresh, false).await
+        }
+        Migrate::Refresh { of } => {
+            let targets = targets(program, manager, &On::from(of)).await?;
+            ask(context, "Take all migrations back, with what is in their tables, on", &targets)?;
+            apply(&targets, Step::Refresh, false).await
+        }
+    }
+}
+
+impl From<Of> for On {
+    fn from(of: Of) -> On {
+        On { databases: vec![of.database], schemas: of.schemas }
+    }
+}
+
+/// One schema to migrate.
+struct Target<'a> {
+    migrations: &'a Migrations,
+    pg: Pg,
+    /// As a person would say it.
+    name: String,
+}
+
+async fn targets<'a>(
+    program: &'a Program,
+    manager: &Manager,
+    on: &On,
+) -> Result<Vec<Target<'a>>, Failure> {
+    let mut targets = Vec::new();
+    for Known { database, migrations } in chosen(program, &on.databases)? {
+        entry(manager, database)?;
+        let pg = manager.db(database)?;
+        if on.schemas.named.is_empty() {
+            targets.push(Target { migrations, pg, name: database.clone() });
+            continue;
+        }
+        for schema in schemas(&pg, &on.schemas).await? {
+            let name = format!("{database}, schema {schema}");
+            targets.push(Target { migrations, pg: pg.scoped(&schema)?, name });
+        }
+    }
+    Ok(targets)
+}
+
+/// The migrations of these databases; all there are, if none is named.
+pub(super) fn chosen<'a>(
+    program: &'a Program,
+    databases: &[String],
+) -> Result<Vec<&'a Known>, Failure> {
+    if databases.is_empty() {
+        return Ok(program.migrations.iter().collect());
+    }
+    let of = |name: &String| {
+        let known = program.migrations.iter().find(|known| known.database == *name);
+        known.ok_or_else(|| {
+            let names: Vec<_> = program.migrations.iter().map(|it| it.database.as_str()).collect();
+            Failure::File(format!(
+                "database `{name}` has no migrations in this project; {} has",
+                names.join(", ")
+            ))
+        })
+    };
+    databases.iter().map(of).collect()
+}
+
+/// The schemas that are meant, each once.
+async fn schemas(pg: &Pg, asked: &Schemas) -> Result<Vec<String>, Failure> {
+    let mut schemas = Vec::new();
+    for named in &asked.named {
+        if !named.contains('*') {
+            schemas.push(named.clone());
+            continue;
+        }
+        let escaped = named.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%");
+        let sql = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE $1 \
+                   AND nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1";
+        let like = [escaped.replace('*', "%").into()];
+        let found = Statement::from_sql_and_values(DbBackend::Postgres, sql, like);
+        let found = pg.query_all_raw(found).await?;
+        if found.is_empty() {
+            return Err(Failure::Failed(format!(
+                "database `{}` has no schema like {named}",
+                pg.name()
+            )));
+        }
+        for row in found {
+            schemas.push(row.try_get_by_index(0).map_err(Error::from)?);
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    schemas.retain(|schema| seen.insert(schema.clone()));
+    Ok(schemas)
+}
+
+fn ask(context: &Context, what: &str, targets: &[Target<'_>]) -> Result<(), Failure> {
+    let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+    context.ask(&format!("{what} {}?", names.join("; ")))
+}
+
+/// Where one fails, the others are done all the same.
+async fn apply(targets: &[Target<'_>], step: Step, json: bool) -> Result<(), Failure> {
+    let mut done = Vec::new();
+    let mut failed = None;
+    for target in targets {
+        let work = Work::begin(&format!("migrating {}", target.name));
+        let migrated = target.migrations.apply(&target.pg, step).await;
+        drop(work);
+        match migrated {
+            Ok(migrated) if json => done.push(json!({
+                "target": target.name, "migrations": migrated.migrations,
+                "took_ms": milliseconds(migrated.took), "waited_ms": milliseconds(migrated.waited),
+            })),
+            Ok(migrated) => said(&target.name, &migrated, step)?,
+            Err(error) => {
+                let failure = Failure::from(error);
+                if json {
+                    done.push(json!({"target": target.name, "error": failure.to_string()}));
+                }
+                if targets.len() == 1 && !json {
+                    return Err(failure);
+                }
+                out::note(format_args!("{}: {failure}", target.name));
+                failed = Some(failed.map_or(1, |failed: usize| failed + 1));
+            }
+        }
+    }
+    if json {
+        out::json(&Value::from(done))?;
+    }
+    match failed {
+        Some(failed) => Err(Failure::Failed(format!("{failed} of {} failed", targets.len()))),
+        None => Ok(()),
+    }
+}
+
+fn said(name: &str, migrated: &Migrated, step: Step) -> Result<(), Failure> {
+    let what = match step {
+        Step::Up(_) | Step::Fresh => "applied",
+        Step::Down(_) => "taken back",
+        Step::Refresh => "taken back or applied",
+    };
+    for migration in &migrated.migrations {
+        out::line(format_args!("  {migration}"))?;
+    }
+    let waited = match migrated.waited < Duration::from_millis(100) {
+        true => String::new(),
+        false => format!(", after {:.1?} for another process that did so", migrated.waited),
+    };
+    match migrated.migrations.len() {
+        0 => out::line(format_args!("{name}: nothing to do{waited}")),
+        many => {
+            let many = out::count(many, "migration");
+            out::line(format_args!("{name}: {many} {what} in {:.1?}{waited}", migrated.took))
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+async fn status(targets: &[Target<'_>], json: bool) -> Result<(), Failure> {
+    let mut all: Vec<(&str, Migration)> = Vec::new();
+    for target in targets {
+        let status = target.migrations.status(&target.pg).await?;
+        all.extend(status.into_iter().map(|migration| (target.name.as_str(), migration)));
+    }
+    if json {
+        return out::json(&Value::from_iter(all.iter().map(|(target, it)| {
+            let (state, ago, error) = told(&it.state);
+            json!({
+                "target": target, "migration": it.name, "state": state,
+                "seconds_ago": ago.map(|ago| ago.as_secs()), "error": error,
+            })
+        })));
+    }
+    let rows = all.iter().map(|(target, it)| {
+        let (state, ago, error) = told(&it.state);
+        let mut state = state.to_owned();
+        if let Some(error) = error {
+            state = format!("{state}: {error}");
+        }
+        let ago = ago.map_or_else(String::new, |ago| format!("{} ago", out::ago(ago)));
+        vec![Cell::new(target), Cell::new(&it.name), Cell::new(state), Cell::new(ago)]
+    });
+    out::table(&["database", "migration", "state", "since"], rows.collect())
+}
+
+fn told(state: &MigrationState) -> (&'static str, Option<Duration>, Option<&str>) {
+    match state {
+        MigrationState::Applied { ago } => ("applied", Some(*ago), None),
+        MigrationState::Pending => ("pending", None, None),
+        MigrationState::BrokenOff { ago, error } => ("broken off", Some(*ago), error.as_deref()),
+        MigrationState::Missing { ago } => ("applied, not known here", Some(*ago), None),
+    }
+}
+
+async fn dry_runs(targets: &[Target<'_>]) -> Result<Vec<(String, DryRun)>, Failure> {
+    let mut all = Vec::new();
+    for target in targets {
+        let work = Work::begin(&format!("trying on {}", target.name));
+        let planned = target.migrations.dry_run(&target.pg).await;
+        drop(work);
+        all.push((target.name.clone(), planned?));
+    }
+    Ok(all)
+}
+
+fn show(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
+    if json {
+        return out::json(&Value::from_iter(all.iter().map(|(target, planned)| {
+            let migrations = planned.migrations.iter().map(|it| {
+                json!({
+                    "migration": it.name, "statements": it.statements, "error": it.error,
+                    "in_transaction": it.in_transaction,
+                    "unsafe": Value::from_iter(it.findings.iter().map(finding)),
+                })
+            });
+            json!({"target": target, "migrations": Value::from_iter(migrations)})
+        })));
+    }
+    for (name, planned) in all {
+        match planned.migrations.is_empty() {
+            true => out::line(format_args!("-- {name}: nothing is pending"))?,
+            false => {
+                out::line(format_args!("-- {name}"))?;
+                out::raw(planned.to_string().as_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "table": finding.table, "size_bytes": finding.size, "statement": finding.statement,
+        "what": finding.to_string(),
+    })
+}
+
+fn lint(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
+    let mut findings = Vec::new();
+    for (target, planned) in all {
+        for migration in &planned.migrations {
+            findings.extend(migration.findings.iter().map(|it| (target, &migration.name, it)));
+        }
+    }
+    if json {
+        out::json(&Value::from_iter(findings.iter().map(|(target, migration, it)| {
+            let mut value = finding(it);
+            value["target"] = json!(target);
+            value["migration"] = json!(migration);
+            value
+        })))?;
+    } else {
+        for (target, migration, it) in &findings {
+            out::line(format_args!("{target}, {migration}: {it}"))?;
+        }
+    }
+    match findings.len() {
+        0 => {
+            let pending: usize = all.iter().map(|(_, planned)| planned.migrations.len()).sum();
+            out::note(format_args!(
+                "nothing unsafe in {}",
+                out::count(pending, "pending migration")
+            ));
+            Ok(())
+        }
+        // They have been told.
+        _ => Err(Failure::Code(1)),
+    }
+}
