@@ -152,16 +152,8 @@ pub(crate) async fn schema_and_extensions(
 /// The first schema of a search path, if it is one that can be made.
 #[cfg(feature = "migrate")]
 fn first_of(path: &str) -> Option<String> {
-    let path = path.trim();
-    let first = match path.strip_prefix('"') {
-        // Up to a quote that is not doubled.
-        Some(quoted) => {
-            let quoted = quoted.replace("\"\"", "\0");
-            quoted.split('"').next()?.replace('\0', "\"")
-        }
-        None => path.split(',').next()?.trim().to_lowercase(),
-    };
-    (!first.is_empty() && first != "$user" && !first.starts_with("pg_")).then_some(first)
+    let first = sql::names_of(path).into_iter().next()?;
+    (first != "$user" && !first.starts_with("pg_")).then_some(first)
 }
 
 #[cfg(all(test, feature = "migrate"))]
@@ -170,8 +162,8 @@ mod tests {
     fn the_first_schema_of_a_search_path_is_the_one_that_is_made() {
         let first = super::first_of;
         assert_eq!(first("App, public").as_deref(), Some("app"));
-        assert_eq!(first("\"A \"\"b, c\", public").as_deref(), Some("A \"b, c"));
         assert_eq!(first("\"$user\", public"), None);
+        assert_eq!(first("pg_catalog, app"), None);
         assert_eq!(first(" "), None);
     }
 }

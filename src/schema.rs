@@ -56,6 +56,14 @@ impl Scope {
             None => own,
         }
     }
+
+    /// The same as `SET` takes it, to which an unquoted name may be a keyword.
+    pub(crate) fn quoted_path(&self, shared: Option<&str>) -> String {
+        let own = std::iter::once(sql::quote_ident(&self.name));
+        let shared = sql::names_of(shared.unwrap_or_default());
+        let all = own.chain(shared.iter().map(|name| sql::quote_ident(name)));
+        all.collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Pg {

@@ -5,8 +5,9 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use sea_orm_migration::prelude::*;
+use tokio::runtime::Builder;
 use wharf::testing::TestDatabase;
 
 const TABLES: usize = 30;
@@ -51,23 +52,27 @@ pub struct Databases {
     answered_beside: f64,
 }
 
-pub async fn measured() -> Result<Databases> {
+/// On threads with a runtime each, as tests have them.
+pub fn measured() -> Result<Databases> {
     // Which makes the template.
-    drop(TestDatabase::new::<Migrator>().await?);
-    let (mut made, mut answered, mut beside) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..TIMES {
-        let times = one().await?;
-        made.push(times.0);
-        answered.push(times.1);
+    thread(1)?;
+    let alone = thread(TIMES)?;
+    let threads: Vec<_> =
+        (0..AT_ONCE).map(|_| std::thread::spawn(|| thread(TIMES / AT_ONCE))).collect();
+    let mut beside = Vec::new();
+    for thread in threads {
+        beside.extend(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
     }
-    for _ in 0..TIMES / AT_ONCE {
-        let tasks: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(one())).collect();
-        for task in tasks {
-            beside.push(task.await??.1);
-        }
-    }
-    let [made, answered, answered_beside] = [made, answered, beside].map(median);
+    let (made, answered) = alone.into_iter().unzip();
+    let (_, answered_beside) = beside.into_iter().unzip::<_, _, Vec<_>, _>();
+    let [made, answered, answered_beside] = [made, answered, answered_beside].map(median);
     Ok(Databases { made, answered, answered_beside })
+}
+
+fn thread(times: usize) -> Result<Vec<(f64, f64)>> {
+    (0..times)
+        .map(|_| Builder::new_current_thread().enable_all().build()?.block_on(one()))
+        .collect()
 }
 
 /// When it is there, and when it has answered for the first time.

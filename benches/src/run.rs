@@ -110,7 +110,7 @@ async fn measured(args: &Args, server: &Server) -> Result<Measured> {
         }
     }
     if works.contains(&Work::Databases) {
-        measured.databases = Some(databases::measured().await?);
+        measured.databases = Some(tokio::task::spawn_blocking(databases::measured).await??);
     }
     if works.contains(&Work::Memory) {
         let line = child(server, Name::Wharf, Work::Memory, 8, 0)?;

@@ -1,6 +1,5 @@
 //! `wharf doctor`: what is wrong, and what to do about it.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
@@ -10,6 +9,7 @@ use super::context::{Context, is_on_server, shown};
 use super::failure::Failure;
 use super::log::Work;
 use super::out::{self, Colour};
+use super::project;
 use super::server::extensions_of;
 use crate::config::{Config, DatabaseConfig, Origin};
 use crate::pgserver::{self, Difference, Status};
@@ -285,8 +285,9 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
         }
         Err(error) => findings.add(name, Verdict::Wrong, error.to_string()),
     }
-    if facts.migrations {
-        let (verdict, said) = match migrations(&pg).await {
+    let here = in_project(name);
+    if facts.migrations || !here.is_empty() {
+        let (verdict, said) = match migrations(&pg, &here, facts.migrations).await {
             Ok(told) => told,
             Err(error) => (Verdict::Wrong, error.to_string()),
         };
@@ -370,26 +371,41 @@ fn ended(major: u32, now: f64) -> bool {
 }
 
 /// The migrations that are applied, beside those that lie in the project.
-async fn migrations(pg: &Pg) -> Result<(Verdict, String), DbErr> {
-    let sql = "SELECT version FROM seaql_migrations";
-    let rows = pg.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
-    let applied: Vec<String> =
-        rows.iter().map(|row| row.try_get_by(0)).collect::<Result<_, _>>()?;
-    let here = in_project(Path::new("migration/src"));
+async fn migrations(
+    pg: &Pg,
+    here: &[String],
+    some_applied: bool,
+) -> Result<(Verdict, String), DbErr> {
+    let mut applied: Vec<String> = Vec::new();
+    if some_applied {
+        let sql = "SELECT version FROM seaql_migrations";
+        for row in pg.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await? {
+            applied.push(row.try_get_by(0)?);
+        }
+    }
     let pending: Vec<&String> = here.iter().filter(|name| !applied.contains(name)).collect();
     let said = format!("{} applied", out::count(applied.len(), "migration"));
     Ok(match pending.as_slice() {
         [] => (Verdict::Well, said),
         [first, ..] => (
             Verdict::Doubtful,
-            format!("{said}, {} of migration/src are not, the first being {first}", pending.len()),
+            format!(
+                "{said}, {} of migration/src are not, the first being {first}; `wharf migrate up {}`",
+                pending.len(),
+                pg.name()
+            ),
         ),
     })
 }
 
-/// The migrations of a project that keeps them where sea-orm-cli puts them.
-fn in_project(folder: &Path) -> Vec<String> {
-    let Ok(files) = std::fs::read_dir(folder) else {
+/// The migrations of a project that keeps them where `wharf migrate init` and sea-orm-cli put them.
+fn in_project(database: &str) -> Vec<String> {
+    let Ok(Some(folder)) = project::folder("migration") else {
+        return Vec::new();
+    };
+    let src = folder.join("src");
+    let own = src.join(project::module(database));
+    let Ok(files) = std::fs::read_dir(if own.is_dir() { own } else { src }) else {
         return Vec::new();
     };
     let mut names: Vec<String> = files

@@ -196,7 +196,14 @@ impl SessionBuilder {
         let set = |name: &str, value: &str| {
             format!("set_config({}, {}, true)", quote_literal(name), quote_literal(value))
         };
-        let scope = self.pg.scope().map(|scope| set("search_path", &scope.path(shared)));
+        let scope = match self.pg.scope() {
+            // Of all ways the one that costs the server least, where it asks for no answer anyway.
+            Some(scope) if self.settings.is_empty() && !read_only => {
+                let _ = write!(sql, "; SET LOCAL search_path = {}", scope.quoted_path(shared));
+                None
+            }
+            scope => scope.map(|scope| set("search_path", &scope.path(shared))),
+        };
         let settings = self.settings.iter().map(|(name, value)| set(name, value));
         // The caller's own has the last word.
         let settings: Vec<String> = scope.into_iter().chain(settings).collect();

@@ -4,6 +4,28 @@ mod tokens;
 
 pub(crate) use tokens::{Token, Tokens};
 
+/// The names of a list as settings have it: `app, "$user", "A ""b, c"`.
+pub(crate) fn names_of(list: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut name, mut quoted, mut was_quoted) = (String::new(), false, false);
+    let mut chars = list.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => name.extend(chars.next()),
+            '"' => (quoted, was_quoted) = (!quoted, true),
+            ',' if !quoted => {
+                names.push((std::mem::take(&mut name), std::mem::take(&mut was_quoted)))
+            }
+            c if quoted => name.push(c),
+            c if c.is_whitespace() => {}
+            c => name.extend(c.to_lowercase()),
+        }
+    }
+    names.push((name, was_quoted));
+    names.retain(|(name, was_quoted)| *was_quoted || !name.is_empty());
+    names.into_iter().map(|(name, _)| name).collect()
+}
+
 /// `name` as an SQL identifier, whatever it holds.
 ///
 /// A NUL cannot be part of any identifier; PostgreSQL refuses the statement that holds one.
@@ -149,6 +171,13 @@ fn starts(word: &str, prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_a_list_are_told_apart() {
+        assert_eq!(names_of("App, public"), ["app", "public"]);
+        assert_eq!(names_of("\"A \"\"b, c\", \"$user\""), ["A \"b, c", "$user"]);
+        assert_eq!(names_of(" ,"), Vec::<String>::new());
+    }
 
     #[test]
     fn quotes_identifiers_whatever_they_hold() {

@@ -48,9 +48,18 @@ async fn migrations_that_lie_in_the_project_and_are_not_applied_are_named() {
     let src = project.path().join("migration/src");
     std::fs::create_dir_all(&src).unwrap();
     std::fs::write(src.join("lib.rs"), "").unwrap();
+    std::fs::write(src.join("../Cargo.toml"), "").unwrap();
     std::fs::write(src.join("m20990101_000001_of_tomorrow.rs"), "").unwrap();
     let done = project.run(&["doctor"]).well();
-    done.says(&["1 of migration/src are not", "m20990101_000001_of_tomorrow"]);
+    done.says(&[
+        "1 of migration/src are not",
+        "m20990101_000001_of_tomorrow; `wharf migrate up it`",
+    ]);
+    // A module a database.
+    std::fs::create_dir(src.join("it")).unwrap();
+    project.run(&["doctor"]).well().says(&["2 migrations applied\n"]);
+    std::fs::write(src.join("it/m20990101_000002_of_its_own.rs"), "").unwrap();
+    project.run(&["doctor"]).well().says(&["m20990101_000002_of_its_own"]);
 }
 
 #[test]
