@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     // What `monitor:` in the file, or INFRA_MONITOR_EXPLAIN=true, would say.
     let mut config = Config::load("etc/infra.yaml")?;
     if let Some(shop) = config.databases.get_mut("shop") {
-        shop.monitor.slow_statement_threshold = Some(Duration::from_millis(50));
+        shop.monitor.slow_statement_threshold = Some(Duration::from_millis(10));
         shop.monitor.explain = true;
     }
     let manager = Manager::from_config(config);
