@@ -189,10 +189,14 @@ async fn an_index_is_built_outside_of_a_transaction_and_a_broken_one_does_not_st
     let pg = database.pg().await;
     pg.migrate::<Concurrently>().up(1).await.unwrap();
     pg.execute_unprepared("INSERT INTO one VALUES (1), (1)").await.unwrap();
+    // Somebody else's broken one is left to them.
+    pg.execute_unprepared("CREATE UNIQUE INDEX CONCURRENTLY theirs ON one (n)").await.unwrap_err();
     let error = pg.migrate::<Concurrently>().await.unwrap_err().to_string();
     for part in ["m2_index failed", "could not create unique index", "a part of it may stay"] {
         assert!(error.contains(part), "no {part:?} in {error}");
     }
+    let theirs = "SELECT count(*) FROM pg_class WHERE relname = 'theirs'";
+    assert_eq!(number(&pg, theirs).await, 1);
     let indexes = "SELECT count(*) FROM pg_class WHERE relname = 'one_n'";
     assert_eq!(number(&pg, indexes).await, 0);
     let status = pg.migrate::<Concurrently>().status().await.unwrap();
@@ -206,6 +210,16 @@ async fn an_index_is_built_outside_of_a_transaction_and_a_broken_one_does_not_st
     assert_eq!(one.unwrap().migrations.len() + two.unwrap().migrations.len(), 1);
     assert_eq!(number(&pg, indexes).await, 1);
     assert_eq!(states::<Concurrently>(&pg).await, ["m1_one applied", "m2_index applied"]);
+}
+
+migrator!(Slow: text("m1_slow", "SELECT pg_sleep(0.5)", ""));
+
+#[tokio::test]
+async fn a_migration_may_take_longer_than_the_entrys_statements() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["statement_timeout: 100ms"]);
+    pg.execute_unprepared("SELECT pg_sleep(0.5)").await.unwrap_err();
+    pg.migrate::<Slow>().await.unwrap();
 }
 
 migrator!(Altering: ONE, text("m2_alter", "ALTER TABLE one ADD COLUMN m int", ""));
