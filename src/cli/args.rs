@@ -301,7 +301,7 @@ pub(super) enum Entity {
         /// Writes nothing, and ends with 1 where what is there differs.
         #[arg(long)]
         check: bool,
-        /// Derives serde's traits, too.
+        /// Derives serde's traits, too; the crate needs serde then.
         #[arg(long)]
         serde: bool,
     },

@@ -27,7 +27,8 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unsafe {
-    /// CREATE INDEX without CONCURRENTLY: nobody can write until it is built.
+    /// CREATE INDEX without CONCURRENTLY, or a constraint that builds one: nobody can write until it is
+    /// built.
     IndexBlocksWrites,
     /// A NOT NULL column without a default: it fails where there is a row.
     NotNullWithoutDefault,
@@ -50,7 +51,7 @@ impl fmt::Display for Finding {
             Unsafe::IndexBlocksWrites => write!(
                 f,
                 "nobody can write to {table} while the index is built; CREATE INDEX CONCURRENTLY, in a \
-                 migration whose use_transaction() is Some(false)"
+                 migration whose use_transaction() is Some(false), and a constraint USING INDEX after that"
             )?,
             Unsafe::NotNullWithoutDefault => write!(
                 f,

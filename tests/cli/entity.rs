@@ -318,7 +318,9 @@ fn geometry_and_geography_come_out_usable() {
     team.migration("", "open", places);
     team.wharf(&["server", "up"]).well();
     team.wharf(&["migrate", "up"]).well();
-    team.wharf(&["entity", "generate"]).well().says(&["it: 1 entity in entity/src"]);
+    let generated = team.wharf(&["entity", "generate", "--serde"]).well();
+    generated.says(&["it: 1 entity in entity/src"]);
+    assert!(team.read("entity/src/place.rs").contains("Serialize, Deserialize"));
     assert!(team.read("entity/src/place.rs").contains(r#"custom(\"geometry(Point,4326)\")"#));
     team.service().well().says(&["back as they went"]);
 }

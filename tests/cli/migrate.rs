@@ -91,7 +91,7 @@ async fn what_cannot_be_migrated_is_said() {
     let none = project.run(&["migrate", "new", "create_customer"]);
     none.failed(3, &["this project has no migrations", "`wharf migrate init`"]);
     let other = wharf(&project, &["migrate", "up", "it"]);
-    other.failed(3, &["database `it` has no migrations in this project; shop, audit, library has"]);
+    other.failed(3, &["database `it` has no migrations in this project", "shop, audit, library"]);
     // Those that are known here, but are not in the file.
     wharf(&project, &["migrate", "up", "shop"]).failed(3, &["shop", "it"]);
 
@@ -103,6 +103,10 @@ async fn what_cannot_be_migrated_is_said() {
     fs::write(src.join("main.rs"), "fn main() {}").unwrap();
     let without = project.run(&["migrate", "up"]);
     without.failed(3, &["no program of wharf's", "wharf::cli::Program::new()"]);
+    // One that was handed over to, and knows no more than who did that.
+    let mut handed = project.command(&["migrate", "up"]);
+    let handed = Done::of(&[], handed.env("WHARF_HANDED_OVER", "1").output().unwrap());
+    handed.failed(3, &["the program in migration knows no migrations", "`.migrations::<Migrator>"]);
     fs::write(src.join("../Cargo.toml"), "nonsense").unwrap();
     project.run(&["migrate", "up"]).failed(3, &["migration/Cargo.toml: error"]);
 }
@@ -184,10 +188,14 @@ fn a_new_migration_is_the_one_of_its_database() {
         .failed(3, &["say for which database: audit, shop"]);
     project
         .run(&["migrate", "new", "create_a", "stock"])
-        .failed(3, &["`stock` has none, audit, shop has"]);
+        .failed(3, &["none is of `stock`, but of audit, shop"]);
     project.run(&["migrate", "new", "create_a", "shop"]).well();
     assert!(file(&src.join("shop"), "_create_a.rs").contains("Creates `a`."));
     assert!(!fs::read_to_string(src.join("audit.rs")).unwrap().contains("create_a"));
+
+    // A module is named as Rust has it.
+    fs::write(src.join("my_stock.rs"), MIGRATOR).unwrap();
+    project.run(&["migrate", "new", "create_c", "my-stock"]).well().says(&["src/my_stock/m20"]);
 
     let computed = MIGRATOR.replace("vec![]", "all()");
     fs::write(src.join("shop/mod.rs"), &computed).unwrap();

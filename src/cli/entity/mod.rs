@@ -34,6 +34,8 @@ sea-orm = { version = "2.0", default-features = false, features = [
 ] }
 "#;
 
+const SERDE: &str = "serde = { version = \"1\", features = [\"derive\"] }\n";
+
 pub(super) async fn run(
     context: &Context,
     program: &Program,
@@ -51,9 +53,8 @@ pub(super) async fn run(
         let differing = generated.differing()?;
         match check {
             true => drift.extend(differing.iter().map(|it| it.to_string())),
-            false => generated.write(&differing)?,
+            false => generated.write(&differing, serde)?,
         }
-        drop(generated);
     }
     manager.close().await;
     if drift.is_empty() {
@@ -81,8 +82,9 @@ impl Target {
     fn of(program: &Program) -> Result<Target, Failure> {
         let migration = project::migration()?;
         let folder = migration.with_file_name("entity");
-        let modules = program.migrations.len() > 1
-            || program.migrations.iter().any(|it| folder.join("src").join(&it.database).is_dir());
+        let has_module =
+            |it: &Known| folder.join("src").join(project::module(&it.database)).is_dir();
+        let modules = program.migrations.len() > 1 || program.migrations.iter().any(has_module);
         Ok(Target { folder, modules })
     }
 
@@ -192,11 +194,12 @@ impl Generated<'_> {
         Ok(differing)
     }
 
-    fn write(&self, differing: &[Differing]) -> Result<(), Failure> {
+    fn write(&self, differing: &[Differing], serde: bool) -> Result<(), Failure> {
         let crate_ = &self.target.folder;
         if !crate_.join("Cargo.toml").is_file() {
             project::new_crate("entity", crate_)?;
-            fs::write(crate_.join("Cargo.toml"), MANIFEST)?;
+            let serde = if serde { SERDE } else { "" };
+            fs::write(crate_.join("Cargo.toml"), format!("{MANIFEST}{serde}"))?;
         }
         fs::create_dir_all(&self.folder)?;
         for it in differing {
@@ -221,7 +224,10 @@ impl Generated<'_> {
         let tables = self.files.keys().filter(|name| {
             !matches!(name.as_str(), "mod.rs" | "lib.rs" | "prelude.rs" | "sea_orm_active_enums.rs")
         });
-        let tables = out::count(tables.count(), "entity").replace("entitys", "entities");
+        let tables = match tables.count() {
+            1 => "1 entity".to_owned(),
+            many => format!("{many} entities"),
+        };
         let written = if differing.is_empty() { ", as they were" } else { "" };
         out::line(format_args!("{}: {tables} in {}{written}", self.database, shown(&self.folder)))
     }

@@ -125,7 +125,7 @@ pub(super) fn chosen<'a>(
         known.ok_or_else(|| {
             let names: Vec<_> = program.migrations.iter().map(|it| it.database.as_str()).collect();
             Failure::File(format!(
-                "database `{name}` has no migrations in this project; {} has",
+                "database `{name}` has no migrations in this project, which has those of {}",
                 names.join(", ")
             ))
         })
@@ -170,7 +170,7 @@ fn ask(context: &Context, what: &str, targets: &[Target<'_>]) -> Result<(), Fail
 /// Where one fails, the others are done all the same.
 async fn apply(targets: &[Target<'_>], step: Step, json: bool) -> Result<(), Failure> {
     let mut done = Vec::new();
-    let mut failed = None;
+    let mut failed = 0;
     for target in targets {
         let work = Work::begin(&format!("migrating {}", target.name));
         let migrated = target.migrations.apply(&target.pg, step).await;
@@ -190,7 +190,7 @@ async fn apply(targets: &[Target<'_>], step: Step, json: bool) -> Result<(), Fai
                     return Err(failure);
                 }
                 out::note(format_args!("{}: {failure}", target.name));
-                failed = Some(failed.map_or(1, |failed: usize| failed + 1));
+                failed += 1;
             }
         }
     }
@@ -198,8 +198,8 @@ async fn apply(targets: &[Target<'_>], step: Step, json: bool) -> Result<(), Fai
         out::json(&Value::from(done))?;
     }
     match failed {
-        Some(failed) => Err(Failure::Failed(format!("{failed} of {} failed", targets.len()))),
-        None => Ok(()),
+        0 => Ok(()),
+        _ => Err(Failure::Failed(format!("{failed} of {} failed", targets.len()))),
     }
 }
 

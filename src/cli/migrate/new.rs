@@ -22,6 +22,7 @@ pub(super) fn run(name: &str, database: Option<&str>) -> Result<(), Failure> {
     let module = migrator.next(name);
     let file = migrator.folder.join(format!("{module}.rs"));
     let with_it = rustfmt::formatted(&migrator.with(&module)?, &migrator.folder)?;
+    fs::create_dir_all(&migrator.folder)?;
     // In this order: a file that no migrator names is harmless.
     fs::write(&file, rustfmt::formatted(&migration(name), &migrator.folder)?)?;
     fs::write(&migrator.file, with_it)?;
@@ -59,14 +60,17 @@ impl Migrator {
             |it: &Migrator| it.folder.file_name().map(|it| it.to_string_lossy().into_owned());
         let names: Vec<String> = all.iter().filter_map(name).collect();
         let found = match database {
-            Some(wanted) => all.into_iter().find(|it| name(it).as_deref() == Some(wanted)),
+            Some(wanted) => {
+                let module = project::module(wanted);
+                all.into_iter().find(|it| name(it).as_ref() == Some(&module))
+            }
             None if all.len() == 1 => all.pop(),
             None => None,
         };
         found.ok_or_else(|| {
             let said = match (names.is_empty(), database) {
                 (true, _) => "there is no `fn migrations() -> …` in its files".to_owned(),
-                (_, Some(wanted)) => format!("`{wanted}` has none, {} has", names.join(", ")),
+                (_, Some(wanted)) => format!("none is of `{wanted}`, but of {}", names.join(", ")),
                 (_, None) => format!("say for which database: {}", names.join(", ")),
             };
             Failure::File(format!("no migrator for it in {}: {said}", shown(src)))

@@ -62,7 +62,7 @@ impl Docker {
         fs::create_dir_all(&root).map_err(self.folder.io("make the folder", &root))?;
         let secret = password::of_or_new(&self.request, &root.join("password"))
             .map_err(self.folder.io("keep a password in", &root))?;
-        self.remember(STARTING, true)?;
+        self.remember(|it| it.set(STARTING, true))?;
         let removed = Container::remove(engine, name).await;
         removed.map_err(|error| self.failed("its old container was not removed", begun, error))?;
         self.volume_for(engine, &self.volume(), &env, begun).await?;

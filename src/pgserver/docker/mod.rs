@@ -69,10 +69,10 @@ impl Docker {
         self.root().join("state")
     }
 
-    fn remember(&self, key: &str, value: impl ToString) -> Result<(), PgServerError> {
+    fn remember(&self, what: impl FnOnce(&mut Remembered)) -> Result<(), PgServerError> {
         let state = self.remembered();
         let mut remembered = Remembered::read(&state);
-        remembered.set(key, value);
+        what(&mut remembered);
         remembered.write(&state).map_err(self.folder.io("write", &state))
     }
 
@@ -265,17 +265,16 @@ impl Launcher for Docker {
             ready = self.ready(&engine, self.request.name(), &endpoint, begun).await;
         }
         endpoint.version = ready?.version;
-        let mut remembered = Remembered::read(&self.remembered());
-        remembered.set("port", port);
-        remembered.set("version", &endpoint.version);
-        let state = self.remembered();
-        remembered.write(&state).map_err(self.folder.io("write", &state))?;
+        self.remember(|it| {
+            it.set("port", port);
+            it.set("version", &endpoint.version);
+        })?;
         match self.request.config.replica.enabled {
             true => endpoint.replica_port = Some(self.follow(&engine, &endpoint, begun).await?),
             false => self.unfollow(&engine, &endpoint, begun).await?,
         }
         if self.is_starting() {
-            self.remember(STARTING, false)?;
+            self.remember(|it| it.set(STARTING, false))?;
         }
         Ok(endpoint)
     }

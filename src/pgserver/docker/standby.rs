@@ -142,7 +142,7 @@ impl Docker {
                 found.containers.unwrap_or_default()
             }
             Err(CallError::NotFound) => {
-                self.remember(STARTING, true)?;
+                self.remember(|it| it.set(STARTING, true))?;
                 let labels = [(LABEL, self.request.name())];
                 let opts = NetworkCreateOpts::builder(&name).labels(labels).build();
                 let made = engine.ask(engine.docker().networks().create(&opts)).await;
@@ -204,7 +204,7 @@ impl Docker {
         begun: Instant,
     ) -> Result<u16, PgServerError> {
         let (image, env) = self.image(engine, begun).await?;
-        self.remember(STARTING, true)?;
+        self.remember(|it| it.set(STARTING, true))?;
         let name = self.standby_name();
         let failed = |error: CallError| self.failed("its standby was not made", begun, error);
         Container::remove(engine, &name).await.map_err(failed)?;
