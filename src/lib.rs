@@ -48,6 +48,9 @@
 //! | `pgserver` | no | start the file's server with this machine's PostgreSQL programs |
 //! | `docker` | no | or in a container, by a Docker engine |
 //! | `embedded` | no | or inside this process: some 500 crates more, for development only |
+//! | `copy` | no | rows by the million: COPY, and inserts and upserts in bulk |
+//! | `vector` | no | pgvector's types, expressions, indexes and searches |
+//! | `postgis` | no | PostGIS's types and expressions, by geo-types |
 //! | `migrate` | no | SeaORM migrations, one process at a time |
 //! | `testing` | no | a database for every test |
 //! | `cli` | no | the program `wharf`: `cargo install --features cli` |
@@ -58,8 +61,11 @@ mod author;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "copy")]
+pub mod copy;
 pub mod ensure;
 mod error;
+pub mod ext;
 mod manager;
 #[cfg(feature = "migrate")]
 pub mod migrate;

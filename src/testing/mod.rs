@@ -101,6 +101,25 @@ impl TestDatabase {
         TestDatabase::made(Server::of(entry).await?, None).await
     }
 
+    /// An empty database on `server`, which is started if it is not there, and stays: for tests that need
+    /// what its image has, an extension.
+    ///
+    /// ```no_run
+    /// # async fn doc() -> Result<(), wharf::Error> {
+    /// # use wharf::{config::{PgServerConfig, Runtime}, pgserver::PgServer, testing::TestDatabase};
+    /// let mut config = PgServerConfig::new("shop-testing");
+    /// config.runtime = Runtime::Docker;
+    /// config.image = Some("pgvector/pgvector:pg17".to_owned());
+    /// let database = TestDatabase::on(&PgServer::new(config, [])).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::PgServer`] where it cannot be started; what the server says.
+    pub async fn on(server: &PgServer) -> Result<TestDatabase, Error> {
+        TestDatabase::made(server::at(server.start().await?).await?, None).await
+    }
+
     /// The server that is started where `TEST_DATABASE_URL` names none; to stop or remove it. Starts
     /// nothing.
     #[must_use]

@@ -1,7 +1,7 @@
 //! The server that test databases are on.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -46,6 +46,22 @@ pub(super) struct Server {
 
 pub(super) async fn of_this_run() -> Result<Arc<Server>, Error> {
     SERVER.get_or_try_init(find).await.cloned()
+}
+
+/// The server at `at`: the same one for all tests of the process.
+pub(super) async fn at(at: Endpoint) -> Result<Arc<Server>, Error> {
+    static FOUND: tokio::sync::Mutex<BTreeMap<(String, u16), Arc<Server>>> =
+        tokio::sync::Mutex::const_new(BTreeMap::new());
+    let mut found = FOUND.lock().await;
+    let address = (at.host.clone(), at.port);
+    match found.get(&address) {
+        Some(server) => Ok(Arc::clone(server)),
+        None => {
+            let server = Server::of(entry(at)?).await?;
+            found.insert(address, Arc::clone(&server));
+            Ok(server)
+        }
+    }
 }
 
 /// The server that is started where none is named.

@@ -1,0 +1,7 @@
+//! What PostgreSQL's extensions add, for entities and queries.
+
+#[cfg(feature = "postgis")]
+pub mod postgis;
+pub mod timescale;
+#[cfg(feature = "vector")]
+pub mod vector;

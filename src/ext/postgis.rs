@@ -1,0 +1,1 @@
+//! PostGIS: where things are.

@@ -1,0 +1,1 @@
+//! TimescaleDB: tables that grow with time.

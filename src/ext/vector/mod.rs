@@ -1,0 +1,1 @@
+//! pgvector: what is near in meaning.
