@@ -179,6 +179,10 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Rows that were to be copied into a table were not, none of them.
+    #[cfg(feature = "copy")]
+    #[error(transparent)]
+    Copy(#[from] crate::copy::CopyError),
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
     Internal {
@@ -284,6 +288,11 @@ impl Error {
         let source = match self {
             Error::Connect(error) => error.source.as_deref(),
             Error::CommitUnknown { source, .. } => Some(&**source),
+            #[cfg(feature = "copy")]
+            Error::Copy(crate::copy::CopyError {
+                reason: crate::copy::CopyFault::Server(error),
+                ..
+            }) => driver_error(error),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),
                 None => driver_error(error),
@@ -294,7 +303,7 @@ impl Error {
     }
 }
 
-fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
+pub(crate) fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))

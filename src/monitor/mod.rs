@@ -69,6 +69,8 @@ pub use plan::Plan;
 pub(crate) use plan::{Explainer, ToExplain};
 pub(crate) use pool_meter::{PoolMeter, Sample};
 pub(crate) use repeats::Repeats;
+#[cfg(feature = "copy")]
+pub(crate) use running::Rows;
 pub(crate) use running::{Context, Ended, Running};
 pub use scope::{assert_queries, scope};
 pub use top::{Evicted, Top, TopStatement};

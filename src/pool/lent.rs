@@ -48,6 +48,8 @@ pub(super) struct State {
     pub(super) in_flight: bool,
     /// It is one whose rows are read as they come.
     pub(super) streams: bool,
+    /// It is, or came to be lost in, a COPY, out of which the driver does not find by itself.
+    pub(super) copies: bool,
     pub(super) in_transaction: bool,
     /// What raw statements have left on it.
     pub(super) leaves: Leaves,
@@ -280,14 +282,14 @@ impl Lent {
 /// A statement on its way. Dropping it before it has landed leaves its mark on the connection.
 pub(super) struct InFlight<'a> {
     pub(super) driver: &'a mut PgConnection,
-    state: &'a mut State,
+    pub(super) state: &'a mut State,
     pub(super) wait: Wait<'a>,
-    running: Option<Running<'a>>,
-    watch: Option<Watch>,
+    pub(super) running: Option<Running<'a>>,
+    pub(super) watch: Option<Watch>,
 }
 
 /// A statement that somebody wants to be told of.
-struct Watch {
+pub(super) struct Watch {
     callback: MetricCallback,
     statement: Statement,
     started: Instant,
@@ -412,7 +414,7 @@ where
             }
             let mut rows = driver.fetch(query);
             let end = loop {
-                let next = wait.until(next_row(&mut rows, &mut running)).await;
+                let next = wait.until(next(&mut rows, &mut running)).await;
                 if let Ok(Some(row)) = next {
                     any = true;
                     yield QueryResult::from(row);
@@ -433,10 +435,10 @@ where
 }
 
 /// The next row, while `running` takes the time.
-async fn next_row(
-    rows: &mut (impl Stream<Item = Result<PgRow, sqlx::Error>> + Unpin),
+pub(super) async fn next<T>(
+    rows: &mut (impl Stream<Item = Result<T, sqlx::Error>> + Unpin),
     running: &mut Option<Running<'_>>,
-) -> Result<Option<PgRow>, sqlx::Error> {
+) -> Result<Option<T>, sqlx::Error> {
     let next = poll_fn(|context| {
         let next = rows.poll_next_unpin(context);
         if let (Poll::Pending, Some(running)) = (&next, &mut *running) {

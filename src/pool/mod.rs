@@ -2,6 +2,8 @@
 
 mod checkout;
 mod connector;
+#[cfg(feature = "copy")]
+mod copy;
 mod housekeeper;
 mod lent;
 mod opener;
@@ -27,6 +29,8 @@ use tokio::{
 pub use checkout::Holder;
 pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
+#[cfg(feature = "copy")]
+pub(crate) use copy::{Source, Stopped, copied};
 pub(crate) use lent::{Lent, MetricCallback, rows, runtime};
 pub(crate) use options::ConnectTo;
 use queue::{Answer, Check, Limits, Place, Queue};

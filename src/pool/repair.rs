@@ -105,6 +105,9 @@ impl Lent {
     /// An error of that statement is nobody's here: only that the transaction has failed is known
     /// from then on.
     pub(crate) async fn drain(&mut self, limit: Option<Duration>) -> Result<(), sqlx::Error> {
+        if self.state.copies {
+            return Err(sqlx::Error::PoolTimedOut);
+        }
         let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
         let mut failures = Vec::new();
         let ended = end(flight.driver, flight.wait, &mut failures);
@@ -120,8 +123,9 @@ impl Lent {
     /// Whether dropping it ends its transaction then and there, without a task: nothing is in it but
     /// an open transaction, whose last statement's answer was read to its end.
     pub(crate) fn rolls_back_when_dropped(&self) -> bool {
-        let State { in_flight, in_transaction, leaves, stale, failed, broken, .. } = self.state;
-        let only = !(in_flight || stale || failed || broken) && leaves == Leaves::Nothing;
+        let State { in_flight, copies, in_transaction, leaves, stale, failed, broken, .. } =
+            self.state;
+        let only = !(in_flight || copies || stale || failed || broken) && leaves == Leaves::Nothing;
         // The embedded engine's goes to another pool, which closes it.
         in_transaction && only && self.claim.is_none()
     }
@@ -221,11 +225,12 @@ async fn end(
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut open) = self.take() else { return };
-        let State { in_flight, in_transaction, leaves, stale, broken, ended_at, .. } = self.state;
+        let State { in_flight, copies, in_transaction, leaves, stale, broken, ended_at, .. } =
+            self.state;
         if broken {
             self.pool.distrust_idle();
         }
-        if broken || leaves == Leaves::More || open.cut.is_cut() {
+        if broken || copies || leaves == Leaves::More || open.cut.is_cut() {
             return self.pool.discard(open);
         }
         if !(in_flight || in_transaction || stale || leaves == Leaves::Settings) {

@@ -153,6 +153,11 @@ impl Session {
         self.shared.read_only
     }
 
+    #[cfg(feature = "copy")]
+    pub(crate) fn database(&self) -> &str {
+        &self.shared.database
+    }
+
     async fn end(mut self, commit: bool) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
         if let Some(savepoint) = self.savepoint {

@@ -104,6 +104,20 @@ impl Session {
         Ok(value)
     }
 
+    /// A COPY … FROM STDIN of wharf's own.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn feed(
+        &self,
+        sql: &str,
+        source: &mut impl pool::Source,
+    ) -> Result<u64, pool::Stopped> {
+        self.to_its_end(async {
+            let lent = self.lent(sql, false).await;
+            lent.map_err(pool::Stopped::Source)?.copy_in(sql, source).await
+        })
+        .await
+    }
+
     async fn open_session(&self, options: TransactionOptions) -> Result<Session, DbErr> {
         let database = || self.shared.database.to_string();
         if options.isolation_level.is_some() {

@@ -9,6 +9,7 @@ mod proxy;
 mod seen;
 mod support;
 
+mod copy;
 mod dropped;
 mod embedded;
 mod ensure;

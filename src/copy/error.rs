@@ -1,0 +1,114 @@
+//! Why a copy came to nothing.
+
+use std::fmt;
+
+use sea_orm::DbErr;
+use sqlx::postgres::PgDatabaseError;
+
+use crate::error::driver_error;
+
+/// A copy into a table that came to nothing, and where it stopped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CopyError {
+    /// Key of the database in the file.
+    pub database: String,
+    /// The table, as it was named.
+    pub table: String,
+    /// The first row that was wrong, counted from 1, where that is known: the server does not say it
+    /// of what it checks at the end (a deferred constraint, the INSERT of an upsert).
+    pub row: Option<u64>,
+    /// The line of the CSV file that was wrong, the first being the columns' names.
+    pub line: Option<u64>,
+    /// Its column, where it is one that was wrong.
+    pub column: Option<String>,
+    /// What was wrong with it.
+    pub reason: CopyFault,
+}
+
+/// What was wrong.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CopyFault {
+    /// A value, a row or the table is not what it has to be; nothing of it was sent.
+    Refused(String),
+    /// Where the rows came from, or the file, failed.
+    Source(Box<dyn std::error::Error + Send + Sync>),
+    /// The server said no, or was lost.
+    Server(DbErr),
+}
+
+impl CopyError {
+    pub(super) fn new(database: &str, table: &str, reason: CopyFault) -> CopyError {
+        CopyError {
+            database: database.to_owned(),
+            table: table.to_owned(),
+            row: None,
+            line: None,
+            column: None,
+            reason,
+        }
+    }
+
+    pub(super) fn refused(database: &str, table: &str, why: impl Into<String>) -> CopyError {
+        CopyError::new(database, table, CopyFault::Refused(why.into()))
+    }
+
+    /// The server's error, which knows the row by its place in the COPY that followed `before` rows.
+    pub(super) fn of_server(database: &str, table: &str, before: u64, error: DbErr) -> CopyError {
+        let mut copy = CopyError::new(database, table, CopyFault::Server(error));
+        let CopyFault::Server(error) = &copy.reason else { return copy };
+        let place = driver_error(error)
+            .and_then(|error| error.as_database_error()?.try_downcast_ref::<PgDatabaseError>())
+            .and_then(PgDatabaseError::r#where)
+            .and_then(place);
+        if let Some((row, column)) = place {
+            (copy.row, copy.column) = (Some(before + row), column);
+        }
+        copy
+    }
+}
+
+/// Line and column of `COPY reading, line 17, column at: "x"`, in whatever language: the first number
+/// behind the table's name is the line.
+fn place(context: &str) -> Option<(u64, Option<String>)> {
+    let copy = context.lines().find_map(|line| line.strip_prefix("COPY "))?;
+    let mut parts = copy.split(", ").skip(1);
+    let line = parts.next()?.rsplit(' ').next()?;
+    let row = line.trim_end_matches(':').parse().ok()?;
+    let column = parts.next().and_then(|part| {
+        let name = part.split_once(' ')?.1;
+        Some(name.split_once(':').map_or(name, |(name, _)| name).to_owned())
+    });
+    Some((row, column))
+}
+
+impl fmt::Display for CopyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CopyError { database, table, row, line, column, reason } = self;
+        write!(f, "database `{database}`: nothing was copied into {table}")?;
+        match (row, line) {
+            (Some(row), _) => write!(f, ", because of row {row}")?,
+            (None, Some(line)) => write!(f, ", because of line {line}")?,
+            (None, None) => {}
+        }
+        if let Some(column) = column {
+            write!(f, ", column `{column}`")?;
+        }
+        match reason {
+            CopyFault::Refused(why) => write!(f, ": {why}"),
+            CopyFault::Source(error) => write!(f, ": {error}"),
+            CopyFault::Server(error) => write!(f, ": {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CopyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            CopyFault::Refused(_) => None,
+            CopyFault::Source(error) => Some(&**error),
+            CopyFault::Server(error) => Some(error),
+        }
+    }
+}

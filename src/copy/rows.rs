@@ -1,0 +1,190 @@
+//! Rows as what a COPY is fed with.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, TryStreamExt as _};
+use sea_orm::Value;
+use sqlx::postgres::PgArgumentBuffer;
+
+use super::{
+    CopyError, CopyFault, Progress, binary,
+    column::{Column, Kind},
+    shape::{Odd, Shape},
+    text,
+};
+use crate::{error::Error, pool::Source};
+
+/// So much is sent at a time. Less costs messages, and more would be longer in the processor's caches
+/// than it stays there.
+pub(super) const PIECE: usize = 64 * 1024;
+
+/// After so much a COPY ends and the next begins, in the same transaction. The driver hears of an error
+/// only at a COPY's end; and what has to come before that is not to be without bounds.
+const PART: usize = 16 * 1024 * 1024;
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Report<'a> = Box<dyn FnMut(Progress) + Send + 'a>;
+
+pub(super) struct Rows<'a, 'r, R, S: Shape> {
+    first: Option<S::Row>,
+    rest: Pin<&'a mut R>,
+    shape: S,
+    columns: Vec<(String, Kind)>,
+    form: Form,
+    report: Option<Report<'r>>,
+    progress: Progress,
+    /// What the present COPY has had.
+    part: usize,
+    ended: bool,
+    buffer: PgArgumentBuffer,
+    values: Vec<Value>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Binary,
+    /// A column's values have no binary form here.
+    Text,
+}
+
+impl<'a, 'r, R, S> Rows<'a, 'r, R, S>
+where
+    R: Stream<Item = Result<S::Row, BoxError>> + Send,
+    S: Shape,
+{
+    /// `first` is looked at for the form in which all will go.
+    pub(super) fn new(
+        first: S::Row,
+        rest: Pin<&'a mut R>,
+        shape: S,
+        columns: &[Column],
+        report: Option<Report<'r>>,
+    ) -> Rows<'a, 'r, R, S> {
+        let columns =
+            columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
+        Rows {
+            first: Some(first),
+            rest,
+            shape,
+            columns,
+            form: Form::Binary,
+            report,
+            progress: Progress::default(),
+            part: 0,
+            ended: false,
+            buffer: PgArgumentBuffer::default(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Puts the first row's values where they are, and gives COPY's options for the form in which they
+    /// and all others go.
+    pub(super) fn options(&mut self) -> Result<&'static str, Error> {
+        if let Some(first) = self.first.take() {
+            self.shape.values(first, &mut self.values).map_err(|odd| self.odd(odd))?;
+        }
+        let mut all = self.columns.iter().zip(&self.values);
+        if !all.all(|((_, kind), value)| kind.takes(value)) {
+            self.form = Form::Text;
+        }
+        Ok(match self.form {
+            Form::Binary => "FORMAT binary",
+            Form::Text => "FORMAT text",
+        })
+    }
+
+    pub(super) fn is_at_its_end(&self) -> bool {
+        self.ended
+    }
+
+    /// Appends the row whose values lie ready.
+    fn put(&mut self) -> Result<(), Error> {
+        let columns = self.columns.iter().zip(&self.values).enumerate();
+        let out = &mut self.buffer;
+        if self.form == Form::Binary {
+            out.extend_from_slice(&(self.columns.len() as i16).to_be_bytes());
+        }
+        for (at, ((name, kind), value)) in columns {
+            let put = match self.form {
+                Form::Binary => binary::put(kind, value, out),
+                Form::Text => {
+                    if at > 0 {
+                        out.push(b'\t');
+                    }
+                    text::put(kind, value, out)
+                }
+            };
+            if let Err(why) = put {
+                let odd = Odd { column: Some(name.clone()), why };
+                return Err(self.odd(odd));
+            }
+        }
+        if self.form == Form::Text {
+            out.push(b'\n');
+        }
+        self.values.clear();
+        self.progress.rows += 1;
+        Ok(())
+    }
+
+    /// Appends rows until it is a piece, or there are no more.
+    async fn encode(&mut self) -> Result<(), Error> {
+        if self.part == 0 && self.form == Form::Binary {
+            self.buffer.extend_from_slice(binary::HEADER);
+        }
+        while self.buffer.len() < PIECE {
+            if self.values.is_empty() {
+                match self.rest.try_next().await {
+                    Ok(Some(row)) => {
+                        self.shape.values(row, &mut self.values).map_err(|odd| self.odd(odd))?;
+                    }
+                    Ok(None) => {
+                        self.ended = true;
+                        break;
+                    }
+                    Err(error) => return Err(self.failed(None, CopyFault::Source(error))),
+                }
+            }
+            self.put()?;
+        }
+        Ok(())
+    }
+
+    fn odd(&self, odd: Odd) -> Error {
+        self.failed(odd.column, CopyFault::Refused(odd.why))
+    }
+
+    /// Of the row that is not in it yet.
+    fn failed(&self, column: Option<String>, fault: CopyFault) -> Error {
+        let mut error = CopyError::new("", "", fault);
+        (error.row, error.column) = (Some(self.progress.rows + 1), column);
+        error.into()
+    }
+}
+
+impl<R, S> Source for Rows<'_, '_, R, S>
+where
+    R: Stream<Item = Result<S::Row, BoxError>> + Send,
+    S: Shape,
+{
+    async fn fill(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
+        // The driver encodes into a buffer of its own kind.
+        std::mem::swap(&mut *self.buffer, piece);
+        let encoded = self.encode().await;
+        std::mem::swap(&mut *self.buffer, piece);
+        encoded?;
+        self.part += piece.len();
+        let more = !self.ended && self.part < PART;
+        if !more {
+            self.part = 0;
+            if self.form == Form::Binary {
+                piece.extend_from_slice(&binary::TRAILER);
+            }
+        }
+        self.progress.bytes += piece.len() as u64;
+        if let Some(report) = &mut self.report {
+            report(self.progress);
+        }
+        Ok(more)
+    }
+}

@@ -1,0 +1,134 @@
+//! Values as PostgreSQL reads them from text: for types that have no binary form here, and for arrays of
+//! anything.
+
+use std::fmt::Write as _;
+
+use chrono::{Datelike as _, NaiveDate, NaiveDateTime};
+use sea_orm::{Value, sea_query::OptionEnum};
+
+use super::{binary, column::Kind};
+
+/// The text of a value; none for NULL.
+pub(super) fn of(kind: &Kind, value: &Value) -> Result<Option<String>, String> {
+    Ok(match value {
+        Value::Bool(value) => value.map(|value| if value { "t" } else { "f" }.to_owned()),
+        Value::TinyInt(value) => shown(value),
+        Value::SmallInt(value) => shown(value),
+        Value::Int(value) => shown(value),
+        Value::BigInt(value) => shown(value),
+        Value::TinyUnsigned(value) => shown(value),
+        Value::SmallUnsigned(value) => shown(value),
+        Value::Unsigned(value) => shown(value),
+        Value::BigUnsigned(value) => shown(value),
+        // The shortest that is read as the same number again.
+        Value::Float(value) => value.map(|value| format!("{value:?}")),
+        Value::Double(value) => value.map(|value| format!("{value:?}")),
+        Value::Decimal(value) => shown(value),
+        Value::String(value) => value.clone(),
+        Value::Char(value) => shown(value),
+        Value::Enum(OptionEnum::Some(value)) => Some(value.value.clone().into_owned()),
+        Value::Enum(OptionEnum::None(_)) => None,
+        Value::Json(value) => shown(value),
+        Value::Uuid(value) => shown(value),
+        Value::Bytes(value) => value.as_deref().map(|value| hex(kind, value)),
+        Value::ChronoDate(value) => value.map(|value| date(value, "")),
+        Value::ChronoTime(value) => value.map(|value| value.format("%H:%M:%S%.f").to_string()),
+        Value::ChronoDateTime(value) => value.map(|value| timestamp(value, "")),
+        Value::ChronoDateTimeUtc(value) => value.map(|value| timestamp(value.naive_utc(), "+00")),
+        Value::ChronoDateTimeLocal(value) => value.map(|value| timestamp(value.naive_utc(), "+00")),
+        Value::ChronoDateTimeWithTimeZone(value) => {
+            value.map(|value| timestamp(value.naive_utc(), "+00"))
+        }
+        #[cfg(feature = "with-time")]
+        Value::TimeDate(value) => shown(value),
+        #[cfg(feature = "with-time")]
+        Value::TimeTime(value) => shown(value),
+        #[cfg(feature = "with-time")]
+        Value::TimeDateTime(value) => shown(value),
+        #[cfg(feature = "with-time")]
+        Value::TimeDateTimeWithTimeZone(value) => shown(value),
+        #[cfg(feature = "vector")]
+        Value::Vector(value) => value.as_ref().map(|value| format!("{:?}", value.as_slice())),
+        Value::Array(_, Some(values)) => Some(array(kind, values)?),
+        Value::Array(_, None) => None,
+        // Which there are depends on SeaORM's features.
+        #[allow(unreachable_patterns)]
+        value => return Err(format!("{} has no text here", binary::sort(value))),
+    })
+}
+
+/// As a field of COPY's text format.
+pub(super) fn put(kind: &Kind, value: &Value, out: &mut Vec<u8>) -> Result<(), String> {
+    let Some(text) = of(kind, value)? else {
+        out.extend_from_slice(br"\N");
+        return Ok(());
+    };
+    for byte in text.bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(br"\\"),
+            b'\n' => out.extend_from_slice(br"\n"),
+            b'\r' => out.extend_from_slice(br"\r"),
+            b'\t' => out.extend_from_slice(br"\t"),
+            byte => out.push(byte),
+        }
+    }
+    Ok(())
+}
+
+fn shown(value: &Option<impl ToString>) -> Option<String> {
+    value.as_ref().map(ToString::to_string)
+}
+
+fn hex(kind: &Kind, value: &[u8]) -> String {
+    let mut text = String::with_capacity(2 + 2 * value.len());
+    // PostGIS's are hexadecimal as they are.
+    if *kind != Kind::Place {
+        text.push_str("\\x");
+    }
+    for byte in value {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// PostgreSQL counts years as people do: before 1 came 1 BC.
+fn date(date: NaiveDate, rest: &str) -> String {
+    let (year, era) = match date.year() {
+        year if year > 0 => (year, ""),
+        year => (1 - year, " BC"),
+    };
+    format!("{year:04}-{:02}-{:02}{rest}{era}", date.month(), date.day())
+}
+
+fn timestamp(at: NaiveDateTime, zone: &str) -> String {
+    date(at.date(), &format!(" {}{zone}", at.time().format("%H:%M:%S%.f")))
+}
+
+fn array(kind: &Kind, values: &[Value]) -> Result<String, String> {
+    let kind = match kind {
+        Kind::Array(element, _) => element,
+        kind => kind,
+    };
+    let mut text = String::from("{");
+    for (at, value) in values.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        match of(kind, value)? {
+            Some(value) => {
+                text.push('"');
+                for char in value.chars() {
+                    if matches!(char, '"' | '\\') {
+                        text.push('\\');
+                    }
+                    text.push(char);
+                }
+                text.push('"');
+            }
+            None => text.push_str("NULL"),
+        }
+    }
+    text.push('}');
+    Ok(text)
+}

@@ -1,0 +1,217 @@
+//! Rows by the million: into tables, out of them, and put right on the way.
+
+mod errors;
+mod everything;
+mod reading;
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::stream;
+use sea_orm::{
+    ActiveValue::NotSet, ConnectionTrait, EntityTrait, PaginatorTrait, QueryOrder, Set,
+    TransactionTrait, sea_query::OnConflict,
+};
+
+use self::reading::{Reading, reading};
+use crate::support::{TestDatabase, number};
+
+#[tokio::test]
+async fn models_come_back_as_they_went() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let models: Vec<_> = (1..=100_000).map(reading).collect();
+    assert_eq!(pg.copy_in::<Reading>().rows(models.clone()).await.unwrap(), 100_000);
+    let back = Reading::find().order_by_asc(reading::Column::Id).all(&pg).await.unwrap();
+    assert!(back == models);
+}
+
+#[tokio::test]
+async fn what_active_models_leave_out_has_its_default() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let rows = (0..10).map(|n| reading::ActiveModel {
+        id: NotSet,
+        sensor: Set(format!("s{n}")),
+        at: NotSet,
+        ..reading(n).into()
+    });
+    assert_eq!(pg.copy_in::<Reading>().rows(rows).await.unwrap(), 10);
+    assert_eq!(
+        number(&pg, "SELECT sum(id) FROM reading WHERE at > now() - interval '1h'").await,
+        55
+    );
+}
+
+#[tokio::test]
+async fn tuples_go_into_named_columns() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let rows = (0..10_i64).map(|n| (format!("s{n}"), n, Some(0.5_f32)));
+    let copied = pg.copy_in_named("reading", ["sensor", "id", "value"]).rows(rows).await.unwrap();
+    assert_eq!(copied, 10);
+    assert_eq!(
+        number(&pg, "SELECT count(*) FROM reading WHERE sensor = 's' || id AND value = 0.5").await,
+        10
+    );
+
+    pg.execute_unprepared(
+        "CREATE SCHEMA \"o'neil\"; CREATE TABLE \"o'neil\".\"a b\" (\"c d\" text)",
+    )
+    .await
+    .unwrap();
+    let copied = pg.copy_in_named(("o'neil", "a b"), ["c d"]).rows(["x", "y"]).await.unwrap();
+    assert_eq!(copied, 2);
+    assert_eq!(number(&pg, "SELECT count(*) FROM \"o'neil\".\"a b\"").await, 2);
+}
+
+#[tokio::test]
+async fn a_stream_is_copied_as_it_comes() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    // From one database into another, and neither is ever whole in memory.
+    pg.copy_in::<Reading>().rows((1..=5_000).map(reading)).await.unwrap();
+    pg.execute_unprepared("CREATE TABLE archive (LIKE reading)").await.unwrap();
+    let rows = Reading::find().stream(&pg).await.unwrap();
+    let rows = futures_util::StreamExt::map(rows, |row| {
+        row.map(|row: reading::Model| (row.id, row.sensor, row.value, row.at))
+    });
+    let copied =
+        pg.copy_in_named("archive", ["id", "sensor", "value", "at"]).stream(rows).await.unwrap();
+    assert_eq!(copied, 5_000);
+    assert_eq!(number(&pg, "SELECT count(*) FROM (TABLE reading EXCEPT TABLE archive) x").await, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_copied_from_nothing() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    assert_eq!(pg.copy_in::<Reading>().rows(Vec::<reading::Model>::new()).await.unwrap(), 0);
+    let rows = stream::empty::<Result<reading::Model, std::io::Error>>();
+    assert_eq!(pg.copy_in::<Reading>().stream(rows).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn progress_is_told_to_the_end() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let rows = (1..=20_000).map(reading);
+    let copy = pg.copy_in::<Reading>().progress(|progress| told.lock().unwrap().push(progress));
+    copy.rows(rows).await.unwrap();
+    let told = told.lock().unwrap();
+    assert!(told.len() > 5, "{told:?}");
+    assert!(told.is_sorted_by_key(|progress| (progress.rows, progress.bytes)));
+    assert_eq!(told.last().unwrap().rows, 20_000);
+}
+
+#[tokio::test]
+async fn a_copy_is_part_of_its_session() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let session = pg.session().await.unwrap();
+    session.copy_in::<Reading>().rows((1..=10).map(reading)).await.unwrap();
+    assert_eq!(Reading::find().count(&session).await.unwrap(), 10);
+    assert_eq!(Reading::find().count(&pg).await.unwrap(), 0);
+    // One that fails leaves the session as it was.
+    let again = session.copy_in::<Reading>().rows((10..=20).map(reading)).await;
+    assert!(again.unwrap_err().is_unique_violation());
+    assert_eq!(Reading::find().count(&session).await.unwrap(), 10);
+    session.commit().await.unwrap();
+    assert_eq!(Reading::find().count(&pg).await.unwrap(), 10);
+
+    let session = pg.begin().await.unwrap();
+    session.copy_in::<Reading>().rows((11..=20).map(reading)).await.unwrap();
+    session.rollback().await.unwrap();
+    assert_eq!(Reading::find().count(&pg).await.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn a_session_hears_messages_again_after_its_copy() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let session = pg.session().set_local("client_min_messages", "debug1").await.unwrap();
+    session.copy_in::<Reading>().rows((1..=10).map(reading)).await.unwrap();
+    let sql = "SELECT count(*) FROM pg_settings WHERE name = 'client_min_messages' AND setting = 'debug1'";
+    assert_eq!(number(&session, sql).await, 1);
+}
+
+/// While rows are sent nobody reads what the server says; where it says more than the network holds, it
+/// would stop reading as well.
+#[tokio::test]
+async fn a_trigger_that_talks_does_not_stop_it() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared(
+        "CREATE FUNCTION talk() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE NOTICE '%', repeat('x', 10000); RETURN NEW; END $$;
+         CREATE TRIGGER talk BEFORE INSERT ON reading FOR EACH ROW EXECUTE FUNCTION talk()",
+    )
+    .await
+    .unwrap();
+    assert_eq!(pg.copy_in::<Reading>().rows((1..=20_000).map(reading)).await.unwrap(), 20_000);
+    let session = pg.begin().await.unwrap();
+    let copied = session.copy_in::<Reading>().rows((20_001..=40_000).map(reading)).await.unwrap();
+    assert_eq!(copied, 20_000);
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_updated_in_bulk() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.copy_in::<Reading>().rows((1..=1_000).map(reading)).await.unwrap();
+    let newer = (501..=1_500).map(|id| reading::Model { value: Some(-1.0), ..reading(id) });
+    let conflict =
+        OnConflict::column(reading::Column::Id).update_column(reading::Column::Value).to_owned();
+    let changed = pg.copy_in::<Reading>().on_conflict(conflict).rows(newer).await.unwrap();
+    assert_eq!(changed, 1_000);
+    assert_eq!(number(&pg, "SELECT count(*) FROM reading").await, 1_500);
+    assert_eq!(number(&pg, "SELECT count(*) FROM reading WHERE value = -1").await, 1_000);
+
+    let same = (1_401..=1_600).map(reading);
+    let nothing = OnConflict::column(reading::Column::Id).do_nothing().to_owned();
+    let session = pg.begin().await.unwrap();
+    let inserted = session.copy_in::<Reading>().on_conflict(nothing).rows(same).await.unwrap();
+    assert_eq!(inserted, 100);
+    let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'wharf%'";
+    assert_eq!(number(&session, left).await, 0);
+    session.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_server_generates_is_left_to_it() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared(
+        "CREATE TABLE reading (id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+             sensor text NOT NULL DEFAULT '', value real, at timestamptz,
+             twice real GENERATED ALWAYS AS (value * 2) STORED)",
+    )
+    .await
+    .unwrap();
+    let rows = (1..=10).map(|n| (n, 0.5_f64));
+    pg.copy_in_named("reading", ["id", "value"]).rows(rows).await.unwrap();
+    assert_eq!(number(&pg, "SELECT sum(twice)::int8 FROM reading").await, 10);
+    let error = pg.copy_in_named("reading", ["twice"]).rows([0.5_f32]).await.unwrap_err();
+    assert!(error.to_string().contains("column `twice` is generated"), "{error}");
+}
+
+#[tokio::test]
+async fn a_tenants_table_is_its_own() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared("CREATE SCHEMA a; CREATE TABLE a.reading (LIKE reading)").await.unwrap();
+    let tenant = pg.scoped("a").unwrap();
+    tenant.copy_in::<Reading>().rows((1..=7).map(reading)).await.unwrap();
+    assert_eq!(number(&pg, "SELECT count(*) FROM a.reading").await, 7);
+    assert_eq!(number(&pg, "SELECT count(*) FROM reading").await, 0);
+}
+
+#[tokio::test]
+async fn the_monitor_sees_a_copy() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.copy_in::<Reading>().rows((1..=1_000).map(reading)).await.unwrap();
+    let top = pg.monitor().top(20);
+    let copy = top.statements.iter().find(|top| top.digest.text().starts_with("COPY")).unwrap();
+    assert_eq!((copy.calls, copy.rows), (1, 1_000), "{copy:?}");
+}
