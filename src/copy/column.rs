@@ -1,14 +1,12 @@
 //! What a table's columns are, as the server says.
 
-use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement, Value};
-
-use crate::session::Session;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 /// A column of the table.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// Its type as it was declared: `varchar(20)`, `shop.mood`, `vector(384)`.
+    /// Its type, for a cast, which is to know nothing of a length: it would cut off what is longer.
     pub(super) declared: String,
     /// Its value is the server's to make.
     pub(super) generated: bool,
@@ -50,7 +48,7 @@ pub(super) enum Kind {
 /// A domain's columns are followed down to what it is made of.
 const COLUMNS: &str = "\
 WITH RECURSIVE base AS (
-    SELECT attnum, attname, format_type(atttypid, atttypmod) AS declared,
+    SELECT attnum, attname, format_type(atttypid, -1) AS declared,
            attgenerated <> '' AS generated, atttypid AS type, atttypmod AS typmod
     FROM pg_catalog.pg_attribute
     WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
@@ -69,9 +67,9 @@ LEFT JOIN pg_catalog.pg_type d ON d.oid = e.typbasetype
 ORDER BY attnum";
 
 /// The columns of `table`, a quoted name; none where there is no such table. One round trip.
-pub(super) async fn of_table(session: &Session, table: &str) -> Result<Vec<Column>, DbErr> {
+pub(super) async fn of_table(on: &impl ConnectionTrait, table: &str) -> Result<Vec<Column>, DbErr> {
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, COLUMNS, [table.into()]);
-    session.query_all_raw(statement).await?.iter().map(Column::read).collect()
+    on.query_all_raw(statement).await?.iter().map(Column::read).collect()
 }
 
 impl Column {

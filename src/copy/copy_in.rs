@@ -182,7 +182,7 @@ impl<'a, T> CopyIn<'a, T> {
         }
         self.in_session(async |this, session| {
             let columns = this.chosen(this.described(session).await?)?;
-            let copy = this.begin_copy(session, &columns, format.options_in()).await?;
+            let copy = this.begin_copy(session, &columns, format.options()).await?;
             let outcome = session.feed(&copy.sql, &mut reader).await;
             let rows = outcome.map_err(|stopped| {
                 let error = this.stopped(stopped, 0);
@@ -202,8 +202,11 @@ impl<'a, T> CopyIn<'a, T> {
         self.in_session(async |this, session| {
             let described = this.described(session).await?;
             let Some(first) = rows.try_next().await.map_err(|error| {
-                let mut error =
-                    CopyError::new(this.on.database(), &this.shown(), CopyFault::Source(error));
+                let mut error = CopyError::new(
+                    this.on.database(),
+                    &shown(&this.table),
+                    CopyFault::Source(error),
+                );
                 error.row = Some(1);
                 Error::from(error)
             })?
@@ -238,7 +241,7 @@ impl<'a, T> CopyIn<'a, T> {
         if session.is_read_only() {
             return Err(Error::ReadOnly {
                 database: self.on.database().to_owned(),
-                what: format!("rows were to be copied into {}", self.shown()),
+                what: format!("rows were to be copied into {}", shown(&self.table)),
             });
         }
         let worked = work(&self, &session).await;
@@ -320,10 +323,9 @@ impl<'a, T> CopyIn<'a, T> {
         let mut insert = Query::insert();
         insert.into_table(self.table.clone()).columns(names()).on_conflict(conflict.clone());
         insert.select_from(select).map_err(|error| self.refused(error.to_string()))?;
-        let changed = session
-            .execute(&insert)
-            .await
-            .map_err(|error| CopyError::of_server(self.on.database(), &self.shown(), 0, error))?;
+        let changed = session.execute(&insert).await.map_err(|error| {
+            CopyError::of_server(self.on.database(), &shown(&self.table), 0, error)
+        })?;
         session.execute_unprepared(&format!("DROP TABLE {waiting}")).await?;
         Ok(changed.rows_affected())
     }
@@ -331,7 +333,7 @@ impl<'a, T> CopyIn<'a, T> {
     fn stopped(&self, stopped: Stopped, before: u64) -> Error {
         match stopped {
             Stopped::Server(error) => {
-                CopyError::of_server(self.on.database(), &self.shown(), before, error).into()
+                CopyError::of_server(self.on.database(), &shown(&self.table), before, error).into()
             }
             Stopped::Source(error) => self.mine(error),
         }
@@ -342,7 +344,7 @@ impl<'a, T> CopyIn<'a, T> {
         match error {
             Error::Copy(mut error) => {
                 error.database = self.on.database().to_owned();
-                error.table = self.shown();
+                error.table = shown(&self.table);
                 error.into()
             }
             error => error,
@@ -354,16 +356,7 @@ impl<'a, T> CopyIn<'a, T> {
     }
 
     fn failed(&self, fault: CopyFault) -> Error {
-        CopyError::new(self.on.database(), &self.shown(), fault).into()
-    }
-
-    /// The table as its user names it.
-    fn shown(&self) -> String {
-        let TableName(schema, name) = &self.table;
-        match schema {
-            Some(SchemaName(_, schema)) => format!("{schema}.{name}"),
-            None => name.to_string(),
-        }
+        CopyError::new(self.on.database(), &shown(&self.table), fault).into()
     }
 }
 
@@ -385,5 +378,13 @@ pub(super) fn quoted(TableName(schema, name): &TableName) -> String {
     match schema {
         Some(SchemaName(_, schema)) => format!("{}.{name}", quote_ident(&schema.to_string())),
         None => name,
+    }
+}
+
+/// The table as its user names it.
+pub(super) fn shown(TableName(schema, name): &TableName) -> String {
+    match schema {
+        Some(SchemaName(_, schema)) => format!("{}.{}", schema.to_string(), name.to_string()),
+        None => name.to_string(),
     }
 }

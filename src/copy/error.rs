@@ -50,10 +50,6 @@ impl CopyError {
         }
     }
 
-    pub(super) fn refused(database: &str, table: &str, why: impl Into<String>) -> CopyError {
-        CopyError::new(database, table, CopyFault::Refused(why.into()))
-    }
-
     /// The server's error, which knows the row by its place in the COPY that followed `before` rows.
     pub(super) fn of_server(database: &str, table: &str, before: u64, error: DbErr) -> CopyError {
         let mut copy = CopyError::new(database, table, CopyFault::Server(error));
@@ -73,14 +69,16 @@ impl CopyError {
 /// behind the table's name is the line.
 fn place(context: &str) -> Option<(u64, Option<String>)> {
     let copy = context.lines().find_map(|line| line.strip_prefix("COPY "))?;
-    let mut parts = copy.split(", ").skip(1);
-    let line = parts.next()?.rsplit(' ').next()?;
-    let row = line.trim_end_matches(':').parse().ok()?;
-    let column = parts.next().and_then(|part| {
-        let name = part.split_once(' ')?.1;
+    let (_, place) = copy.split_once(", ")?;
+    let begin = place.find(|char: char| char.is_ascii_digit())?;
+    let (_, line) = place.split_at_checked(begin)?;
+    let end = line.find(|char: char| !char.is_ascii_digit()).unwrap_or(line.len());
+    let (line, column) = line.split_at_checked(end)?;
+    let column = column.strip_prefix(", ").and_then(|column| {
+        let (_, name) = column.split_once(' ')?;
         Some(name.split_once(':').map_or(name, |(name, _)| name).to_owned())
     });
-    Some((row, column))
+    Some((line.parse().ok()?, column))
 }
 
 impl fmt::Display for CopyError {
@@ -110,5 +108,21 @@ impl std::error::Error for CopyError {
             CopyFault::Source(error) => Some(&**error),
             CopyFault::Server(error) => Some(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn the_place_is_read_from_the_servers_context() {
+        let column = |name: &str| Some(name.to_owned());
+        assert_eq!(place("COPY t, line 3, column a: \"x, y: 7\""), Some((3, column("a"))));
+        assert_eq!(place("COPY t, line 3, column a"), Some((3, column("a"))));
+        assert_eq!(place("COPY t, line 31: \"7,8,\""), Some((31, None)));
+        assert_eq!(place("COPY t7, Zeile 12"), Some((12, None)));
+        assert_eq!(place("PL/pgSQL function f() line 3 at RAISE\nCOPY t, line 2"), Some((2, None)));
+        assert_eq!(place("SQL statement"), None);
     }
 }

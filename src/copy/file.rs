@@ -24,15 +24,18 @@ pub enum Format {
 }
 
 impl Format {
-    pub(super) fn options_in(self) -> &'static str {
+    pub(super) fn options(self) -> &'static str {
         match self {
             Format::Csv => "FORMAT csv, HEADER",
             Format::Binary => "FORMAT binary",
         }
     }
 
-    pub(super) fn options_out(self) -> &'static str {
-        self.options_in()
+    /// How many of the messages of a COPY … TO STDOUT are no rows: the line of the names, the end mark.
+    pub(super) fn frames(self) -> u64 {
+        match self {
+            Format::Csv | Format::Binary => 1,
+        }
     }
 }
 

@@ -27,20 +27,28 @@
 mod binary;
 mod column;
 mod copy_in;
+mod copy_out;
 mod error;
 mod file;
+mod insert;
 mod rows;
 mod shape;
 mod text;
 
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use sea_orm::{
-    ConnectionTrait as _, DbBackend, EntityTrait, Statement, TransactionTrait, sea_query::TableName,
+    ConnectionTrait as _, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryTrait, Statement,
+    TransactionTrait,
+    sea_query::{SelectStatement, TableName},
 };
 
 pub use self::{
     copy_in::{CopyIn, Named},
+    copy_out::CopyOut,
     error::{CopyError, CopyFault},
     file::Format,
+    insert::InsertMany,
 };
 use crate::{error::Error, pg::Pg, session::Session};
 
@@ -55,31 +63,42 @@ pub struct Progress {
 }
 
 /// Where it happens.
-#[derive(Clone, Copy)]
 enum On<'a> {
-    Pg(&'a Pg),
+    Pg(Pg),
     Session(&'a Session),
 }
 
+impl<'a> From<&'a Session> for On<'a> {
+    fn from(session: &'a Session) -> On<'a> {
+        On::Session(session)
+    }
+}
+
+impl From<&Pg> for On<'static> {
+    fn from(pg: &Pg) -> On<'static> {
+        On::Pg(pg.clone())
+    }
+}
+
 macro_rules! implement_copy {
-    ($type:ident) => {
+    ($type:ty, $lifetime:lifetime) => {
         impl $type {
             /// A copy into the table of an entity, from [rows](CopyIn::rows), a [stream](CopyIn::stream) or
-            /// a [file](CopyIn::from_file): all of it or, if one row is wrong, nothing. It is a session of its
-            /// own or, in a session, one that is nested in that.
+            /// a [file](CopyIn::from_file): all of it or, if one row is wrong, nothing. It is a session of
+            /// its own or, in a session, one that is nested in that.
             ///
-            /// Costs six round trips and, whatever the number of rows, some 200 KiB of memory; it waits for
-            /// the server where that is slower. Values go in PostgreSQL's binary format, or in its text format
-            /// where a column's have no other in SeaORM (an interval, a range, …). An
-            /// integer goes into a column of any width that it fits, a vector into `halfvec` too. Columns that
-            /// the server generates are left out. Dropping the future closes the connection: nothing is
-            /// copied, and a session around it has come to its end.
-            pub fn copy_in<E>(&self) -> CopyIn<'_, E>
+            /// Costs five round trips and, whatever the number of rows, some 200 KiB of memory; it waits for
+            /// the server where that is slower. Values go in PostgreSQL's binary format, or in its text
+            /// format where a column's have no other in SeaORM (an interval, a range, …). An integer goes
+            /// into a column of any width that it fits, a vector into `halfvec` too. Columns that the server
+            /// generates are left out. Dropping the future closes the connection: nothing is copied, and a
+            /// session around it has come to its end.
+            pub fn copy_in<E>(&self) -> CopyIn<$lifetime, E>
             where
                 E: EntityTrait,
                 E::ActiveModel: Send,
             {
-                CopyIn::entity(On::$type(self))
+                CopyIn::entity(self.into())
             }
 
             /// The same into a table without an entity: tuples, with a value for each of `columns`. The table
@@ -88,20 +107,71 @@ macro_rules! implement_copy {
                 &self,
                 table: impl Into<TableName>,
                 columns: impl IntoIterator<Item = impl Into<String>>,
-            ) -> CopyIn<'_, Named> {
-                CopyIn::named(On::$type(self), table.into(), columns)
+            ) -> CopyIn<$lifetime, Named> {
+                CopyIn::named(self.into(), table.into(), columns)
+            }
+
+            /// One INSERT of however many rows: a bind a column, where SeaORM's has one a value and ends at
+            /// 65 535 of them. Rows are models, or active models of which all set the same columns.
+            ///
+            /// Two round trips, one of them for the types of the columns. All rows are in memory, and in one
+            /// message of at most 1 GiB a column; [`copy_in`](Self::copy_in) has neither limit, and is quicker.
+            ///
+            /// ```no_run
+            /// # async fn doc<E>(pg: wharf::Pg, rows: Vec<E::Model>) -> Result<(), wharf::Error>
+            /// # where E: sea_orm::EntityTrait, E::Model: sea_orm::IntoActiveModel<E::ActiveModel>,
+            /// #       E::ActiveModel: Send {
+            /// let with_their_keys = pg.insert_many::<E>(rows).exec_with_returning().await?;
+            /// # Ok(()) }
+            /// ```
+            pub fn insert_many<E>(
+                &self,
+                rows: impl IntoIterator<Item: IntoActiveModel<E::ActiveModel>>,
+            ) -> InsertMany<$lifetime, E>
+            where
+                E: EntityTrait,
+                E::ActiveModel: Send,
+            {
+                InsertMany::new(self.into(), rows)
+            }
+
+            /// What a query gives, as CSV or in PostgreSQL's binary format, into a
+            /// [file](CopyOut::to_file), a [writer](CopyOut::to_writer) or as [bytes](CopyOut::bytes).
+            ///
+            /// One round trip and, whatever the number of rows, some 64 KiB of memory; the server waits
+            /// where the reader is slower. The query's values are part of the statement's text.
+            ///
+            /// ```no_run
+            /// # async fn doc<E: sea_orm::EntityTrait>(pg: wharf::Pg) -> Result<(), wharf::Error> {
+            /// use wharf::copy::Format;
+            /// let rows = pg.copy_out(E::find()).to_file("readings.csv", Format::Csv).await?;
+            /// # Ok(()) }
+            /// ```
+            pub fn copy_out(
+                &self,
+                query: impl QueryTrait<QueryStatement = SelectStatement>,
+            ) -> CopyOut<$lifetime> {
+                CopyOut::new(self.into(), &query)
             }
         }
     };
 }
-implement_copy!(Pg);
-implement_copy!(Session);
+implement_copy!(Pg, 'static);
+implement_copy!(Session, '_);
 
-impl On<'_> {
+impl<'a> On<'a> {
     fn database(&self) -> &str {
         match self {
             On::Pg(pg) => pg.name(),
             On::Session(session) => session.database(),
+        }
+    }
+
+    /// The bytes of a COPY … TO STDOUT of a query that only reads.
+    async fn copied(self, sql: String) -> Result<BoxStream<'a, Result<Bytes, DbErr>>, Error> {
+        match self {
+            On::Pg(pg) => pg.copied(sql).await,
+            On::Session(session) => session.copied(sql).await,
         }
     }
 

@@ -183,6 +183,17 @@ pub enum Error {
     #[cfg(feature = "copy")]
     #[error(transparent)]
     Copy(#[from] crate::copy::CopyError),
+    /// A file or writer to which rows were to be copied gave an error.
+    #[cfg(feature = "copy")]
+    #[error("database `{database}`: {to} could not be written: {source}")]
+    Write {
+        /// Key of the database in the file.
+        database: String,
+        /// The file, or that it was a writer.
+        to: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
     Internal {

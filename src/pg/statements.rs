@@ -106,6 +106,18 @@ impl Pg {
         }
     }
 
+    /// The bytes of a COPY … TO STDOUT of wharf's own, which only reads.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn copied(
+        &self,
+        sql: String,
+    ) -> Result<BoxStream<'static, Result<bytes::Bytes, DbErr>>, Error> {
+        match self.way(&sql, false, Purpose::Hold("a copy", None)).await? {
+            Way::Direct(lent) => Ok(pool::copied(Box::new(lent), sql)),
+            Way::Alone(session) => session.into_copied(sql).await,
+        }
+    }
+
     async fn open_session(&self, options: TransactionOptions) -> Result<Session, DbErr> {
         let held = Purpose::Hold("a session", None);
         Ok(SessionBuilder::new(self.clone(), held).options(options).await?)

@@ -118,6 +118,26 @@ impl Session {
         .await
     }
 
+    /// The bytes of a COPY … TO STDOUT of wharf's own. The session's other statements wait until the
+    /// stream is dropped.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn copied(
+        &self,
+        sql: String,
+    ) -> Result<BoxStream<'_, Result<bytes::Bytes, DbErr>>, Error> {
+        Ok(pool::copied(self.lent(&sql, false).await?, sql))
+    }
+
+    /// The same of a session that nobody else has. When they end its transaction is rolled back.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn into_copied(
+        self,
+        sql: String,
+    ) -> Result<BoxStream<'static, Result<bytes::Bytes, DbErr>>, Error> {
+        let lent: Box<Lent> = Box::new(self.into_lent().await?);
+        Ok(pool::copied(lent, sql))
+    }
+
     async fn open_session(&self, options: TransactionOptions) -> Result<Session, DbErr> {
         let database = || self.shared.database.to_string();
         if options.isolation_level.is_some() {

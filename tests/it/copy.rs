@@ -2,6 +2,8 @@
 
 mod errors;
 mod everything;
+mod files;
+mod insert;
 mod reading;
 
 use std::sync::{Arc, Mutex};

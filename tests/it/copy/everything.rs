@@ -342,3 +342,21 @@ async fn so_does_one_with_a_column_that_goes_as_text() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_does_one_that_was_inserted_with_others() {
+    let database = table().await;
+    let pg = &database.pg().await;
+    holds(plain_rows(), async |rows| {
+        emptied(pg).await;
+        let insert = pg.insert_many::<plain::Entity>(rows.clone());
+        same(rows, insert.exec_with_returning().await.unwrap())
+    })
+    .await;
+    holds(rows_with_text(), async |rows| {
+        emptied(pg).await;
+        let insert = pg.insert_many::<with_text::Entity>(rows.clone());
+        same(rows, insert.exec_with_returning().await.unwrap())
+    })
+    .await;
+}

@@ -1,0 +1,69 @@
+//! Many rows in one INSERT.
+
+use sea_orm::{ActiveValue::NotSet, EntityTrait, PaginatorTrait, Set, sea_query::OnConflict};
+
+use super::reading::{self, Reading, reading};
+use crate::support::number;
+
+#[tokio::test]
+async fn more_values_than_a_statement_has_binds_go_in_one() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let before = pg.monitor().top(100).statements.iter().map(|top| top.calls).sum::<u64>();
+    assert_eq!(pg.insert_many::<Reading>((1..=50_000).map(reading)).exec().await.unwrap(), 50_000);
+    let after = pg.monitor().top(100).statements.iter().map(|top| top.calls).sum::<u64>();
+    assert_eq!(after - before, 2, "the columns' types, and the INSERT");
+    assert_eq!(Reading::find().count(&pg).await.unwrap(), 50_000);
+}
+
+#[tokio::test]
+async fn the_rows_come_back_with_what_the_server_gave_them() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let rows = (0..100).map(|n| reading::ActiveModel { id: NotSet, ..reading(n).into() });
+    let models = pg.insert_many::<Reading>(rows).exec_with_returning().await.unwrap();
+    let expected: Vec<_> = (0..100).map(|n| reading::Model { id: n + 1, ..reading(n) }).collect();
+    assert_eq!(models, expected);
+    let none = pg.insert_many::<Reading>(Vec::<reading::Model>::new());
+    assert_eq!(none.exec_with_returning().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_conflict_is_handled_as_was_asked() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.insert_many::<Reading>((1..=10).map(reading)).exec().await.unwrap();
+    let again = pg.insert_many::<Reading>((5..=15).map(reading)).exec().await;
+    assert!(again.unwrap_err().is_unique_violation());
+    let nothing = OnConflict::column(reading::Column::Id).do_nothing().to_owned();
+    let insert = pg.insert_many::<Reading>((5..=15).map(reading)).on_conflict(nothing);
+    assert_eq!(insert.exec_with_returning().await.unwrap().len(), 5);
+    let update =
+        OnConflict::column(reading::Column::Id).update_column(reading::Column::Value).to_owned();
+    let newer = (1..=20).map(|id| reading::Model { value: Some(-1.0), ..reading(id) });
+    let session = pg.begin().await.unwrap();
+    let insert = session.insert_many::<Reading>(newer).on_conflict(update);
+    assert_eq!(insert.exec().await.unwrap(), 20);
+    session.commit().await.unwrap();
+    assert_eq!(number(&pg, "SELECT count(*) FROM reading WHERE value = -1").await, 20);
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_refused_and_not_cut() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    sea_orm::ConnectionTrait::execute_unprepared(
+        &pg,
+        "ALTER TABLE reading ALTER sensor TYPE varchar(5)",
+    )
+    .await
+    .unwrap();
+    let long = [reading::Model { sensor: "abcdefgh".into(), ..reading(1) }];
+    let error = pg.insert_many::<Reading>(long.clone()).exec().await.unwrap_err();
+    assert_eq!(error.sqlstate().as_deref(), Some("22001"), "{error}");
+    let error = pg.copy_in::<Reading>().rows(long).await.unwrap_err();
+    assert_eq!(error.sqlstate().as_deref(), Some("22001"), "{error}");
+    let odd = [reading(1).into(), reading::ActiveModel { id: Set(2), ..Default::default() }];
+    let error = pg.insert_many::<Reading>(odd).exec().await.unwrap_err();
+    assert!(error.to_string().contains("row 2, column `sensor`: it is not set here"), "{error}");
+}
