@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod account;
+mod copies;
 mod databases;
 mod figures;
 mod history;
@@ -53,6 +54,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Part {
+    /// Rows by the million into a table, in place of everything else.
+    Copies {
+        /// Only this table (again for another).
+        table: Vec<copies::Table>,
+    },
+    /// One way of them, on the server that the environment names.
+    #[command(hide = true)]
+    Copy { writer: copies::Writer, table: copies::Table },
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
@@ -63,11 +72,21 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match args.part {
         None => runtime.block_on(run::all(args)),
+        Some(Part::Copies { table }) => runtime.block_on(copies::all(args.rounds, table)),
+        Some(Part::Copy { writer, table }) => {
+            println!("{}", runtime.block_on(copies::one(writer, table, &url()?))?);
+            Ok(())
+        }
         Some(Part::Measure { peer, work, tasks, seconds }) => {
-            let url = env::var(server::URL).context("a part of `benches` is not run by hand")?;
+            let url = url()?;
             let line = runtime.block_on(peers::measure(peer, &url, work, tasks, seconds))?;
             println!("{line}");
             Ok(())
         }
     }
+}
+
+/// That of the server that is measured on.
+fn url() -> Result<String> {
+    env::var(server::URL).context("a part of `benches` is not run by hand")
 }
