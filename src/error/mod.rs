@@ -179,6 +179,13 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Something is no geometry, or not one that fits its column.
+    #[cfg(feature = "postgis")]
+    #[error(transparent)]
+    Geometry(#[from] crate::ext::postgis::GeometryError),
+    /// TimescaleDB is not there, lacks the licence, or refuses something.
+    #[error(transparent)]
+    Timescale(#[from] crate::ext::timescale::TimescaleError),
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
     Internal {
@@ -284,6 +291,7 @@ impl Error {
         let source = match self {
             Error::Connect(error) => error.source.as_deref(),
             Error::CommitUnknown { source, .. } => Some(&**source),
+            Error::Timescale(error) => driver_error(error.source()),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),
                 None => driver_error(error),

@@ -5,4 +5,6 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod postgis;
 mod support;
+mod timescale;
