@@ -27,7 +27,7 @@ mod capital {
     #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "capital")]
     pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
+        #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
         pub name: String,
         /// geography(Point,4326): longitude and latitude; distances are in metres.
         pub place: Geography<4326, geo_types::Point>,

@@ -33,7 +33,7 @@ mod reading {
         // A hypertable's primary key contains its time.
         #[sea_orm(primary_key, auto_increment = false)]
         pub at: DateTimeUtc,
-        #[sea_orm(primary_key, auto_increment = false)]
+        #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
         pub bed: String,
         pub celsius: f64,
     }
@@ -103,10 +103,12 @@ async fn greenhouse(pg: &Pg) -> Result<(), Error> {
 
     match licence(pg).await? {
         Licence::Community => community(pg).await?,
-        _ => match readings().set_retention(pg, Interval::days(14)).await {
-            Err(error) => println!("\nwhat this build lacks, it says:\n  {error}\n"),
-            Ok(()) => println!("\nretention is set"),
-        },
+        // What the server's build lacks says so itself.
+        _ => {
+            if let Err(error) = readings().set_retention(pg, Interval::days(14)).await {
+                println!("\nnot here: {}\n", Error::from(error));
+            }
+        }
     }
     let dropped = readings().drop_chunks(pg, Interval::days(14)).await?;
     println!("{dropped} chunks older than 14 days are dropped, each as a whole");
