@@ -291,7 +291,7 @@ impl Error {
         let source = match self {
             Error::Connect(error) => error.source.as_deref(),
             Error::CommitUnknown { source, .. } => Some(&**source),
-            Error::Timescale(error) => driver_error(error.source()),
+            Error::Timescale(error) => driver_error(error.said()),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),
                 None => driver_error(error),

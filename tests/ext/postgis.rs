@@ -292,6 +292,11 @@ async fn each_filter_finds_what_it_is_for_and_uses_the_index() {
     }
     assert_eq!(count(&database, Outline.st_contains(Spot)).await, 0);
     assert_eq!(count(&database, Outline.st_covers(Spot)).await, 179 * 89);
+    // A corner is no inside; to touch is to intersect; none is as large as the map.
+    assert_eq!(count(&database, Spot.st_within(Outline)).await, 0);
+    assert_eq!(count(&database, Spot.st_intersects(Outline)).await, 179 * 89);
+    assert_eq!(count(&database, Outline.st_covers(map())).await, 0);
+    assert_eq!(count(&database, Outline.st_equals(map())).await, 0);
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ mod tests {
             hourly.real_time().to_sql(),
             "CREATE MATERIALIZED VIEW \"app\".\"hourly\" WITH (timescaledb.continuous, \
              timescaledb.materialized_only = false) AS SELECT time_bucket(INTERVAL '3600 seconds', \"at\") \
-             AS \"hour\", AVG(\"celsius\") AS \"mean\" FROM \"reading\" WHERE \"device\" <> 'it''s' \
+             AS \"hour\", AVG(\"celsius\") AS \"mean\" FROM \"reading\" WHERE \"device\" <> E'it\\'s' \
              GROUP BY \"hour\" WITH NO DATA; SELECT add_continuous_aggregate_policy('\"app\".\"hourly\"', \
              start_offset => INTERVAL '3 days', end_offset => INTERVAL '3600 seconds', \
              schedule_interval => INTERVAL '1800 seconds')"

@@ -38,7 +38,7 @@ pub enum TimescaleError {
     /// A unique index, as a primary key is, lacks the column by which the table is partitioned.
     #[error(
         "{subject}: each unique index, the primary key first, has to contain the columns that it is \
-         partitioned by ({columns}), as in PRIMARY KEY (id, {columns}); the server says: {message}"
+         partitioned by ({columns}), as in PRIMARY KEY (id, {columns})"
     )]
     NotInKey {
         /// The hypertable.
@@ -46,26 +46,22 @@ pub enum TimescaleError {
         /// Those of the hypertable's time and hash dimensions.
         columns: String,
         /// The server's words.
-        message: String,
-        /// The same as it came.
         source: DbErr,
     },
     /// The server refused it for another reason.
-    #[error("{subject}: {message}{}", if .hint.is_empty() { String::new() } else { format!(" ({hint})") })]
+    #[error("{subject}: {reason}")]
     Refused {
         /// The hypertable or aggregate.
         subject: String,
-        /// The server's words.
-        message: String,
-        /// What it thinks might help.
-        hint: String,
+        /// The server's words, with its hint.
+        reason: String,
         /// The same as it came.
         source: DbErr,
     },
 }
 
 impl TimescaleError {
-    pub(crate) fn source(&self) -> &DbErr {
+    pub(crate) fn said(&self) -> &DbErr {
         match self {
             TimescaleError::Licence { source, .. }
             | TimescaleError::Missing { source, .. }
@@ -101,13 +97,11 @@ pub(super) fn explained(
         "42883" | "42704" | "22023" if is_missing(&message) => {
             TimescaleError::Missing { subject, source }
         }
-        "TS103" => {
-            let columns = columns.to_owned();
-            TimescaleError::NotInKey { subject, columns, message, source }
-        }
+        "TS103" => TimescaleError::NotInKey { subject, columns: columns.to_owned(), source },
         _ => {
-            let hint = said.hint().unwrap_or_default().to_owned();
-            TimescaleError::Refused { subject, message, hint, source }
+            let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let reason = format!("{message}{hint}");
+            TimescaleError::Refused { subject, reason, source }
         }
     };
     Error::from(error).into()
