@@ -28,7 +28,7 @@ mod place {
     use wharf::ext::postgis::{Geography, Geometry};
 
     #[sea_orm::model]
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, serde::Serialize)]
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, serde::Deserialize, serde::Serialize)]
     #[sea_orm(table_name = "place")]
     pub struct Model {
         #[sea_orm(primary_key)]
@@ -367,7 +367,24 @@ async fn geojson_is_the_same_from_the_server_from_a_value_and_from_a_model() {
         assert_eq!(numbers(&outline.geojson().unwrap()), server);
         let text = serde_json::to_string(&model).unwrap();
         assert_eq!(numbers(&text)["outline"], server);
+        assert_eq!(serde_json::from_str::<place::Model>(&text).unwrap(), model);
     }
+    for (json, what) in [
+        (r#"{"coordinates": [52.5, 113.4], "type": "Point"}"#, "the wrong way round"),
+        (r#"{"type": "Point", "coordinates": [1, 2, 3]}"#, "a position of 3 numbers"),
+        (r#"{"type": "Point", "coordinates": [[1, 2]]}"#, "a list where a number"),
+        (r#"{"type": "Point", "coordinates": [{"x": "y"}, 1]}"#, "an object among coordinates"),
+        (r#"{"type": "Circle", "coordinates": [1, 2]}"#, "`Circle` is no type"),
+        (r#"{"type": "Polygon"}"#, "a Polygon without coordinates"),
+        (
+            r#"{"type": "LineString", "coordinates": []}"#,
+            "is a LineString, and a Point was expected",
+        ),
+    ] {
+        let error = serde_json::from_str::<Geography<4326, Point>>(json).unwrap_err().to_string();
+        assert!(error.contains(what), "{json}: {error}");
+    }
+
     let web: String = place::Entity::find()
         .select_only()
         .expr(

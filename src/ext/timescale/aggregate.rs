@@ -49,7 +49,8 @@ impl ContinuousAggregate {
     }
 
     /// Has the server bring it up to date `every` so often: the buckets that are younger than `from` and
-    /// wholly older than `until`. Without this only [`refresh_all`](ContinuousAggregate::refresh_all) does.
+    /// wholly older than `until`, two buckets at least. Without this only
+    /// [`refresh_all`](ContinuousAggregate::refresh_all) does.
     #[must_use]
     pub fn refresh(
         mut self,
