@@ -11,8 +11,8 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, ExprTrait as _, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait, Schema, Set,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, ExprTrait as _,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Schema, Set,
     sea_query::{Expr, Index, IndexType, SimpleExpr},
 };
 use wharf::{
@@ -35,6 +35,24 @@ mod place {
         pub id: i64,
         pub spot: Geometry<4326, geo_types::Point>,
         pub at: Geography<4326, geo_types::Point>,
+        pub outline: Option<Geometry<4326>>,
+    }
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// The same table to an entity that says what its binds are.
+mod cast {
+    use sea_orm::entity::prelude::*;
+    use wharf::ext::postgis::Geometry;
+
+    #[sea_orm::model]
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "place")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i64,
+        #[sea_orm(save_as = "geometry")]
         pub outline: Option<Geometry<4326>>,
     }
 
@@ -297,6 +315,24 @@ async fn each_filter_finds_what_it_is_for_and_uses_the_index() {
     assert_eq!(count(&database, Spot.st_intersects(Outline)).await, 179 * 89);
     assert_eq!(count(&database, Outline.st_covers(map())).await, 0);
     assert_eq!(count(&database, Outline.st_equals(map())).await, 0);
+}
+
+#[tokio::test]
+async fn the_equals_sign_needs_a_field_that_says_what_its_binds_are() {
+    let Some(database) = places().await else { return };
+    let outline: Any = line_string![(x: 0., y: 0.), (x: 1., y: 2.)].into();
+    place(1.0, 1.0, Some(outline.clone())).insert(&*database).await.unwrap();
+    let outline = Geometry::<4326>::new(outline).unwrap();
+    let ambiguous = place::Entity::find().filter(place::Column::Outline.eq(outline.clone()));
+    let error = Error::from(ambiguous.one(&*database).await.unwrap_err());
+    assert_eq!(error.sqlstate().as_deref(), Some("42725"));
+    let cast = cast::Entity::find().filter(cast::Column::Outline.eq(outline.clone()));
+    let found = cast.one(&*database).await.unwrap().unwrap();
+    assert_eq!(found.outline, Some(outline));
+    let mut change: cast::ActiveModel = found.into();
+    change.outline = Set(Some(Geometry::new(Point::new(3.0, 4.0)).unwrap()));
+    let changed = change.update(&*database).await.unwrap();
+    assert_eq!(**changed.outline.as_ref().unwrap(), Any::Point(Point::new(3.0, 4.0)));
 }
 
 #[tokio::test]

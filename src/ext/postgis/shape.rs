@@ -11,7 +11,7 @@ use geozero::{GeomProcessor, error::Result};
 use super::error::GeometryError;
 
 /// What a column's type says of its rows' shape: one of geo-types' shapes with an `f64` a coordinate, or
-/// `geo_types::Geometry` for any of them.
+/// `geo_types::Geometry` for any of them. Nothing else can be one.
 pub trait Shape:
     Walk + Clone + Debug + PartialEq + Send + Sync + TryFrom<Geometry> + 'static
 {
