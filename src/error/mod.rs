@@ -182,7 +182,7 @@ pub enum Error {
     /// Rows that were to be copied into a table were not, none of them.
     #[cfg(feature = "copy")]
     #[error(transparent)]
-    Copy(#[from] crate::copy::CopyError),
+    Copy(Box<crate::copy::CopyError>),
     /// A file or writer to which rows were to be copied gave an error.
     #[cfg(feature = "copy")]
     #[error("database `{database}`: {to} could not be written: {source}")]
@@ -194,6 +194,13 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Something is no geometry, or not one that fits its column.
+    #[cfg(feature = "postgis")]
+    #[error(transparent)]
+    Geometry(#[from] crate::ext::postgis::GeometryError),
+    /// TimescaleDB is not there, lacks the licence, or refuses something.
+    #[error(transparent)]
+    Timescale(#[from] crate::ext::timescale::TimescaleError),
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
     Internal {
@@ -300,10 +307,11 @@ impl Error {
             Error::Connect(error) => error.source.as_deref(),
             Error::CommitUnknown { source, .. } => Some(&**source),
             #[cfg(feature = "copy")]
-            Error::Copy(crate::copy::CopyError {
-                reason: crate::copy::CopyFault::Server(error),
-                ..
-            }) => driver_error(error),
+            Error::Copy(error) => match &error.reason {
+                crate::copy::CopyFault::Server(error) => driver_error(error),
+                _ => None,
+            },
+            Error::Timescale(error) => driver_error(error.said()),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),
                 None => driver_error(error),
@@ -344,6 +352,13 @@ impl From<DbErr> for Error {
             // Somebody else still looks at it: it stays where it is, for `Error::of`.
             Err(shared) => Error::Db(DbErr::Conn(RuntimeErr::SqlxError(shared))),
         }
+    }
+}
+
+#[cfg(feature = "copy")]
+impl From<crate::copy::CopyError> for Error {
+    fn from(error: crate::copy::CopyError) -> Error {
+        Error::Copy(Box::new(error))
     }
 }
 

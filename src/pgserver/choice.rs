@@ -63,7 +63,7 @@ impl PgServer {
             let declined = declined.remove(0);
             return PgServerError::Unavailable { server, declined };
         }
-        PgServerError::NoRuntime { server, tried: declined }
+        PgServerError::NoRuntime { server, needs: self.request.needs(), tried: declined }
     }
 
     pub(super) fn may_use(&self, runtime: Runtime) -> bool {

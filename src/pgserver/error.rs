@@ -36,10 +36,15 @@ pub enum PgServerError {
         reason: String,
     },
     /// No way to run the server can serve what the file asks for.
-    #[error("pgserver `{server}`: nothing on this machine can run it:{}", list(.tried))]
+    #[error(
+        "pgserver `{server}`: nothing on this machine can run it; give it {needs}:{}",
+        list(.tried)
+    )]
     NoRuntime {
         /// Name of the server.
         server: String,
+        /// What would do.
+        needs: String,
         /// Each way with its reason.
         tried: Vec<Declined>,
     },

@@ -104,6 +104,24 @@ impl Request {
         })
     }
 
+    /// What a machine has to have, if nothing on it can serve this: the end of a sentence.
+    pub(crate) fn needs(&self) -> String {
+        let version = self.config.version.as_deref();
+        let image = self.config.image.clone();
+        let image = image.or_else(|| version.map(|version| format!("postgres:{version}")));
+        let postgresql = version.map_or_else(String::new, |version| format!(" {version}"));
+        let extensions: Vec<&str> = self.extensions.iter().map(String::as_str).collect();
+        let with = match extensions.as_slice() {
+            [] => String::new(),
+            [one] => format!(" with extension {one}"),
+            several => format!(" with extensions {}", several.join(", ")),
+        };
+        format!(
+            "a Docker engine that runs {}, or PostgreSQL{postgresql}{with} installed here",
+            image.as_deref().unwrap_or("the image")
+        )
+    }
+
     pub(crate) fn wanted_version(&self) -> Option<Version> {
         self.config.version.as_deref().and_then(Version::parse)
     }

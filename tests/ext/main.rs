@@ -6,4 +6,6 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod copy;
+mod postgis;
 mod support;
+mod timescale;

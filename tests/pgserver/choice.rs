@@ -65,6 +65,7 @@ async fn where_nothing_fits_every_way_is_named_with_its_reason() {
     );
     let text = error.to_string();
     for part in [
+        "give it a Docker engine that runs postgres:12, or PostgreSQL 12 installed here",
         "native: asked for is PostgreSQL 12, installed is PostgreSQL 15",
         "embedded: it is PostgreSQL 17.5",
         "docker:",

@@ -14,7 +14,7 @@ use crate::support::{number, until};
 
 fn copy_error(error: Error) -> CopyError {
     match error {
-        Error::Copy(error) => error,
+        Error::Copy(error) => *error,
         other => panic!("not a copy's: {other:?}"),
     }
 }

@@ -1,1 +1,0 @@
-//! PostGIS: where things are.

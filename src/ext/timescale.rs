@@ -1,1 +1,0 @@
-//! TimescaleDB: tables that grow with time.

@@ -1,0 +1,114 @@
+//! What TimescaleDB refuses, and what to do about it.
+
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::postgres::PgDatabaseError;
+
+use crate::error::Error;
+
+/// Why something of TimescaleDB's was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TimescaleError {
+    /// The server's build of TimescaleDB is the Apache one, which lacks what was asked for.
+    #[error(
+        "{subject}: {feature} needs TimescaleDB under the community licence, and this server has the Apache \
+         build or setting (timescaledb.license): run the image timescale/timescaledb without `-oss`, or \
+         install the community packages and set timescaledb.license = 'timescale' in postgresql.conf"
+    )]
+    Licence {
+        /// The hypertable or aggregate.
+        subject: String,
+        /// What was asked for.
+        feature: &'static str,
+        /// The server's words.
+        source: DbErr,
+    },
+    /// The database has no TimescaleDB, or one before 2.13.
+    #[error(
+        "{subject}: this database has no TimescaleDB of version 2.13 or later: put `extensions: [timescaledb]` \
+         into its entry and migrate, or CREATE EXTENSION timescaledb, on a server that has it (image \
+         timescale/timescaledb, or shared_preload_libraries = 'timescaledb')"
+    )]
+    Missing {
+        /// The hypertable or aggregate.
+        subject: String,
+        /// The server's words.
+        source: DbErr,
+    },
+    /// A unique index, as a primary key is, lacks the column by which the table is partitioned.
+    #[error(
+        "{subject}: each unique index, the primary key first, has to contain the columns that it is \
+         partitioned by ({columns}), as in PRIMARY KEY (id, {columns})"
+    )]
+    NotInKey {
+        /// The hypertable.
+        subject: String,
+        /// Those of the hypertable's time and hash dimensions.
+        columns: String,
+        /// The server's words.
+        source: DbErr,
+    },
+    /// The server refused it for another reason.
+    #[error("{subject}: {reason}")]
+    Refused {
+        /// The hypertable or aggregate.
+        subject: String,
+        /// The server's words, with its hint.
+        reason: String,
+        /// The same as it came.
+        source: DbErr,
+    },
+}
+
+impl TimescaleError {
+    pub(crate) fn said(&self) -> &DbErr {
+        match self {
+            TimescaleError::Licence { source, .. }
+            | TimescaleError::Missing { source, .. }
+            | TimescaleError::NotInKey { source, .. }
+            | TimescaleError::Refused { source, .. } => source,
+        }
+    }
+}
+
+/// What the server said of `feature` for `subject`, in wharf's words. Errors that it did not say (a lost
+/// connection, a closed pool) stay as they are.
+pub(super) fn explained(
+    source: DbErr,
+    subject: String,
+    feature: &'static str,
+    columns: &str,
+) -> DbErr {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        &source
+    else {
+        return source;
+    };
+    let said = error.as_database_error().and_then(|it| it.try_downcast_ref::<PgDatabaseError>());
+    let Some(said) = said else {
+        return source;
+    };
+    let message = said.message().to_owned();
+    let error = match said.code() {
+        "0A000" if message.contains("license") => {
+            TimescaleError::Licence { subject, feature, source }
+        }
+        // No such function, type, parameter namespace (`timescaledb.compress`), or procedure.
+        "42883" | "42704" | "22023" if is_missing(&message) => {
+            TimescaleError::Missing { subject, source }
+        }
+        "TS103" => TimescaleError::NotInKey { subject, columns: columns.to_owned(), source },
+        _ => {
+            let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let reason = format!("{message}{hint}");
+            TimescaleError::Refused { subject, reason, source }
+        }
+    };
+    Error::from(error).into()
+}
+
+fn is_missing(message: &str) -> bool {
+    message.contains("does not exist")
+        || message.contains("unrecognized parameter namespace")
+        || message.contains("unrecognized configuration parameter")
+}

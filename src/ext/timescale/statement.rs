@@ -1,0 +1,74 @@
+//! How what TimescaleDB is told goes to the server.
+
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr, QueryResult, Statement,
+    sea_query::{IntoTableRef, SchemaName, TableName, TableRef},
+};
+
+use super::error::explained;
+use crate::sql::{quote_ident, quote_literal};
+
+/// A table or view, and what is asked for it.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    kind: &'static str,
+    name: String,
+    quoted: String,
+    /// Those that a unique key has to contain.
+    pub(super) columns: Vec<String>,
+}
+
+impl Subject {
+    pub(super) fn new(kind: &'static str, table: impl IntoTableRef) -> Subject {
+        let table = table.into_table_ref();
+        let (schema, name) = match &table {
+            TableRef::Table(TableName(schema, name), _) => {
+                (schema.as_ref().map(|SchemaName(_, name)| name.to_string()), name.to_string())
+            }
+            // No table is named so, which the server will say.
+            other => (None, other.sea_orm_table().to_string()),
+        };
+        let parts = || schema.iter().chain([&name]);
+        let quoted = parts().map(|part| quote_ident(part)).collect::<Vec<_>>().join(".");
+        let name = parts().map(String::as_str).collect::<Vec<_>>().join(".");
+        Subject { kind, name, quoted, columns: Vec::new() }
+    }
+
+    /// As an identifier.
+    pub(super) fn quoted(&self) -> &str {
+        &self.quoted
+    }
+
+    /// As an argument of type regclass.
+    pub(super) fn literal(&self) -> String {
+        quote_literal(&self.quoted)
+    }
+
+    /// Statements that give no rows, in one message: all of them are done or none is.
+    pub(super) async fn execute(
+        &self,
+        db: &impl ConnectionTrait,
+        feature: &'static str,
+        sql: &str,
+    ) -> Result<(), DbErr> {
+        let done = db.execute_unprepared(sql).await;
+        done.map(drop).map_err(|error| self.explained(error, feature))
+    }
+
+    /// The one row of a query.
+    pub(super) async fn row(
+        &self,
+        db: &impl ConnectionTrait,
+        feature: &'static str,
+        sql: String,
+    ) -> Result<QueryResult, DbErr> {
+        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await;
+        let missing = || DbErr::RecordNotFound(format!("{}: no answer", self.name));
+        row.map_err(|error| self.explained(error, feature))?.ok_or_else(missing)
+    }
+
+    fn explained(&self, error: DbErr, feature: &'static str) -> DbErr {
+        let subject = format!("{} `{}`", self.kind, self.name);
+        explained(error, subject, feature, &self.columns.join(", "))
+    }
+}
