@@ -4,6 +4,7 @@ mod checkout;
 mod connector;
 mod housekeeper;
 mod lent;
+mod listening;
 mod opener;
 mod options;
 mod queue;
@@ -27,7 +28,9 @@ use tokio::{
 pub use checkout::Holder;
 pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
-pub(crate) use lent::{Lent, MetricCallback, rows, runtime};
+pub(crate) use lent::{Lent, MetricCallback, gives_up, rows, runtime};
+pub(crate) use listening::{Listening, ListensTo};
+pub(crate) use opener::pause;
 pub(crate) use options::ConnectTo;
 use queue::{Answer, Check, Limits, Place, Queue};
 pub(crate) use sea_orm::SeaOrm;

@@ -1,6 +1,7 @@
 //! A unit of work: one transaction, from BEGIN to its end.
 
 mod begin;
+mod cursor;
 mod retry;
 mod statements;
 
@@ -17,6 +18,7 @@ use ::sea_orm::{DbErr, TransactionError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 pub use begin::SessionBuilder;
+pub use cursor::Cursor;
 pub use retry::Retry;
 
 use crate::{
@@ -151,6 +153,10 @@ impl Session {
     /// Whether the server refuses writes in this session.
     pub fn is_read_only(&self) -> bool {
         self.shared.read_only
+    }
+
+    pub(crate) fn database(&self) -> &str {
+        &self.shared.database
     }
 
     async fn end(mut self, commit: bool) -> Result<(), Error> {

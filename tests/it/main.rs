@@ -9,11 +9,13 @@ mod proxy;
 mod seen;
 mod support;
 
+mod cursor;
 mod dropped;
 mod embedded;
 mod ensure;
 mod failures;
 mod give_back;
+mod listen;
 mod logins;
 mod manager;
 mod metrics;
