@@ -95,7 +95,7 @@ impl Listen {
         let (ask, requests) = mpsc::channel(1);
         let (opened, listens) = oneshot::channel();
         let channels = channels.into_iter().collect();
-        tokio::spawn(Task { pg, channels, ping_every, tell, requests }.run(opened));
+        tokio::spawn(Task::new(pg, channels, ping_every, tell, requests).run(opened));
         // It goes without a word where the database is closed.
         listens.await.unwrap_or(Err(closed))?;
         Ok(Listener { database, events, ask })
@@ -149,8 +149,7 @@ impl Listener {
     /// while the server is away, as long as that lasts. Dropping the future leaves open whether it does.
     ///
     /// # Errors
-    /// [`Error::Notifications`] for what cannot be a channel; [`Error::Closed`]; the driver's, where the
-    /// connection is lost on the way: it is not listened to then.
+    /// [`Error::Notifications`] for what cannot be a channel; [`Error::Closed`]; what the server says.
     pub async fn listen(&self, channel: impl Into<String>) -> Result<(), Error> {
         let channel = channel.into();
         channel::check(&self.database, &channel)?;
@@ -158,7 +157,7 @@ impl Listener {
     }
 
     /// Listens to a channel no more; fine if it does not. What was heard before is still to be read. Costs
-    /// and errors are those of [`listen`](Listener::listen).
+    /// what [`listen`](Listener::listen) does.
     ///
     /// # Errors
     /// As there.

@@ -25,15 +25,27 @@ pub(super) enum Request {
 }
 
 pub(super) struct Task {
-    pub(super) pg: Pg,
+    pg: Pg,
     /// What is listened to, on whichever connection there is.
-    pub(super) channels: BTreeSet<String>,
-    pub(super) ping_every: Duration,
-    pub(super) tell: mpsc::Sender<Event>,
-    pub(super) requests: mpsc::Receiver<Request>,
+    channels: BTreeSet<String>,
+    ping_every: Duration,
+    tell: mpsc::Sender<Event>,
+    requests: mpsc::Receiver<Request>,
+    /// Who asked for something when the connection was lost.
+    untold: Option<Told>,
 }
 
 impl Task {
+    pub(super) fn new(
+        pg: Pg,
+        channels: BTreeSet<String>,
+        ping_every: Duration,
+        tell: mpsc::Sender<Event>,
+        requests: mpsc::Receiver<Request>,
+    ) -> Task {
+        Task { pg, channels, ping_every, tell, requests, untold: None }
+    }
+
     /// Until the listener is dropped, or the database closed.
     pub(super) async fn run(mut self, opened: Told) {
         let (pg, tell) = (self.pg.clone(), self.tell.clone());
@@ -59,6 +71,9 @@ impl Task {
             listening = self.reopen().await;
             let gap = heard_at.elapsed();
             tracing::info!(database = self.pg.name(), ?gap, "listening again");
+            if let Some(told) = self.untold.take() {
+                let _ = told.send(Ok(()));
+            }
             let _ = self.tell.send(Event::Lost { gap }).await;
         }
     }
@@ -100,35 +115,38 @@ impl Task {
         }
     }
 
+    /// Gives how the connection was lost, if it was. The next one does what was asked for, then.
     async fn answer(
         &mut self,
         request: Request,
         listening: &mut Listening,
     ) -> Result<(), Arc<sqlx::Error>> {
+        let before = self.channels.clone();
         let (done, told) = match request {
             Request::Listen(channel, told) => {
                 let done = listening.listen(&channel).await;
-                if done.is_ok() {
-                    self.channels.insert(channel);
-                }
+                self.channels.insert(channel);
                 (done, told)
             }
             Request::Unlisten(channel, told) => {
                 let done = listening.unlisten(&channel).await;
-                if done.is_ok() {
-                    self.channels.remove(&channel);
-                }
+                self.channels.remove(&channel);
                 (done, told)
             }
         };
-        let Err(error) = done else {
-            let _ = told.send(Ok(()));
-            return Ok(());
-        };
-        let (lost, error) = (pool::gives_up(&error), Arc::new(error));
-        let to_tell = DbErr::Exec(RuntimeErr::SqlxError(Arc::clone(&error)));
-        let _ = told.send(Err(Error::Db(to_tell)));
-        if lost { Err(error) } else { Ok(()) }
+        match done.map_err(Arc::new) {
+            Ok(()) => drop(told.send(Ok(()))),
+            Err(error) if pool::gives_up(&error) => {
+                self.untold = Some(told);
+                return Err(error);
+            }
+            Err(error) => {
+                self.channels = before;
+                let error = DbErr::Exec(RuntimeErr::SqlxError(error));
+                drop(told.send(Err(Error::Db(error))));
+            }
+        }
+        Ok(())
     }
 }
 

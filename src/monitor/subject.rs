@@ -113,14 +113,37 @@ impl<'a> Subject<'a> {
             (_, Token::End) if !matches!(self.place, Place::Start) => self.end(),
             (Place::Start, Token::Word(word)) => self.begins(word),
             (Place::Start, _) => {}
-            (Place::MadeUp, Token::Word(word)) if self.operation == "DECLARE" && is(word, "FOR") => {
+            (Place::MadeUp, Token::Word(word))
+                if self.operation == "DECLARE" && is(word, "FOR") =>
+            {
                 (self.keyword, self.place) = ("FROM", Place::Before);
             }
             (Place::MadeUp, _) => {
                 const FIXED: [&str; 24] = [
-                    "SAVEPOINT", "TO", "WORK", "TRANSACTION", "AND", "NO", "CHAIN", "PREPARED",
-                    "BINARY", "ASENSITIVE", "INSENSITIVE", "SCROLL", "CURSOR", "WITH", "WITHOUT", "HOLD",
-                    "FORWARD", "BACKWARD", "FROM", "IN", "ALL", "NEXT", "PRIOR", "FIRST",
+                    "SAVEPOINT",
+                    "TO",
+                    "WORK",
+                    "TRANSACTION",
+                    "AND",
+                    "NO",
+                    "CHAIN",
+                    "PREPARED",
+                    "BINARY",
+                    "ASENSITIVE",
+                    "INSENSITIVE",
+                    "SCROLL",
+                    "CURSOR",
+                    "WITH",
+                    "WITHOUT",
+                    "HOLD",
+                    "FORWARD",
+                    "BACKWARD",
+                    "FROM",
+                    "IN",
+                    "ALL",
+                    "NEXT",
+                    "PRIOR",
+                    "FIRST",
                 ];
                 return token.word().is_some_and(|word| !FIXED.iter().any(|fixed| is(word, fixed)));
             }
@@ -270,7 +293,11 @@ mod tests {
             ("CREATE TABLE IF NOT EXISTS t (id int)", "CREATE", Some("t")),
             ("DROP TABLE IF EXISTS \"a.b\"", "DROP", Some("\"a.b\"")),
             ("CREATE INDEX i ON t (a)", "CREATE", None),
-            ("DECLARE c NO SCROLL CURSOR FOR SELECT (SELECT 1 FROM u) FROM t", "DECLARE", Some("t")),
+            (
+                "DECLARE c NO SCROLL CURSOR FOR SELECT (SELECT 1 FROM u) FROM t",
+                "DECLARE",
+                Some("t"),
+            ),
             ("FETCH FORWARD 100 FROM c", "FETCH", None),
             ("BEGIN READ ONLY; SELECT 1 FROM t", "BEGIN", None),
             (" ; SELECT 1 FROM t", "SELECT", Some("t")),

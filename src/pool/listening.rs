@@ -27,9 +27,10 @@ impl ListensTo {
         if slot::of(&to.host, to.port).is_some() {
             return Err(Error::Notifications {
                 database: to.name.to_string(),
-                reason: "the embedded engine serves one connection in all, and a listener would keep \
+                reason:
+                    "the embedded engine serves one connection in all, and a listener would keep \
                          it: use a server (runtime: native or docker)"
-                    .to_owned(),
+                        .to_owned(),
             });
         }
         Ok(ListensTo { connector: Connector::new(to, false) })
@@ -75,9 +76,10 @@ impl ListensTo {
             // Whoever only reads may listen; a standby may not.
             Some("25006") => Error::Notifications {
                 database,
-                reason: "this server is a standby, where nothing can be listened to: listen on the \
+                reason:
+                    "this server is a standby, where nothing can be listened to: listen on the \
                          primary"
-                    .to_owned(),
+                        .to_owned(),
             },
             _ => Error::Db(DbErr::Exec(runtime(error))),
         }

