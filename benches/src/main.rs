@@ -18,6 +18,7 @@ mod peers;
 mod ratios;
 mod run;
 mod server;
+mod streams;
 mod table;
 mod work;
 
@@ -27,6 +28,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use peers::Name;
+use streams::Reader;
 use work::Work;
 
 /// wharf beside its peers, on a PostgreSQL of its own.
@@ -56,6 +58,11 @@ enum Part {
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
+    /// A million rows as they come, in place of everything else.
+    Streams,
+    /// One reading of them, on the server that the environment names.
+    #[command(hide = true)]
+    Stream { reader: Reader },
 }
 
 fn main() -> Result<()> {
@@ -63,11 +70,21 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match args.part {
         None => runtime.block_on(run::all(args)),
+        Some(Part::Streams) => runtime.block_on(streams::all(args.rounds)),
+        Some(Part::Stream { reader }) => {
+            println!("{}", runtime.block_on(streams::read(reader, &url()?))?);
+            Ok(())
+        }
         Some(Part::Measure { peer, work, tasks, seconds }) => {
-            let url = env::var(server::URL).context("a part of `benches` is not run by hand")?;
+            let url = url()?;
             let line = runtime.block_on(peers::measure(peer, &url, work, tasks, seconds))?;
             println!("{line}");
             Ok(())
         }
     }
+}
+
+/// That of the server that is measured on.
+fn url() -> Result<String> {
+    env::var(server::URL).context("a part of `benches` is not run by hand")
 }

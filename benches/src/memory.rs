@@ -41,9 +41,18 @@ async fn look_ups<P: Peer>(peer: &P, number: usize) -> Result<()> {
 }
 
 fn now() -> Result<u64> {
+    status("VmRSS:")
+}
+
+/// The most resident memory that this process has had, in KiB.
+pub fn peak() -> Result<u64> {
+    status("VmHWM:")
+}
+
+fn status(field: &'static str) -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("resident memory needs Linux")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|line| line.split_whitespace().next()).context(field)?;
     Ok(number.parse()?)
 }
 
