@@ -46,13 +46,15 @@ impl Pg {
     /// Listens to `channels`, from when the future is done: await it for a [`Listener`].
     ///
     /// A channel is a name of the whole database: a [scoped](Pg::scoped) view hears what all schemas
-    /// say, so a tenant's channel has its name in it. Upper and lower case differ, as nowhere else in
-    /// PostgreSQL, and as in [`notify`](Pg::notify): `NOTIFY Orders` of raw SQL goes to `orders`.
+    /// say, so a tenant's channel has its name in it. It is taken as it stands, here and in
+    /// [`notify`](Pg::notify): `Orders` is another than `orders`, to which `NOTIFY Orders` in raw SQL goes.
     ///
     /// # What it costs
     /// A connection of its own, beside those of the pool and not among its figures, as long as the
     /// listener lives: a server that takes 100 connections takes so many pools and listeners together.
-    /// One listener hears any number of channels. Opening it takes two connects and one round trip.
+    /// One listener hears any number of channels. Opening it takes two connects and one round trip. Its
+    /// connects are counted with the pool's, and its LISTENs and pings are nobody's statements to the
+    /// [monitor](crate::monitor).
     ///
     /// # Errors
     /// [`Error::Connect`] where the server cannot be reached, at once; [`Error::Notifications`] for what

@@ -140,7 +140,8 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        // The driver gives the connection back to its pool, which closes it then.
+        // The driver sends UNLISTEN and gives the connection back to its pool, which closes it then. Where
+        // the network swallows everything that takes until the system gives the socket up.
         drop(self.pool.close());
     }
 }

@@ -43,7 +43,8 @@ impl Session {
     /// ```
     ///
     /// The rows are those that were there when it was opened: what the session changes meanwhile is not
-    /// among them.
+    /// among them. A statement for each row still is what the [monitor](crate::monitor) warns of as N+1,
+    /// where one for a batch would do.
     pub fn cursor<Q>(&self, select: &Q) -> Cursor<'_>
     where
         Q: QueryTrait<QueryStatement = SelectStatement>,
@@ -64,6 +65,8 @@ impl Session {
 /// here, and the server sends no more than that ahead. PostgreSQL plans a cursor for its first rows
 /// (`cursor_tuple_fraction`) and without parallel workers: where all rows are wanted and nothing else is to
 /// run meanwhile, a stream is faster.
+///
+/// The [monitor](crate::monitor) sees DECLARE, each FETCH and CLOSE; a FETCH again and again is no N+1.
 ///
 /// # When it ends
 /// The cursor is closed behind the last row. One whose rows are dropped before that stays with the server

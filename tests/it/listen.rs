@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, future::join};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use wharf::{
     ConnectErrorKind, Error, Manager, Pg,
@@ -413,8 +413,10 @@ async fn it_ends_with_its_database() {
     let streamed = tokio::spawn(stream.collect::<Vec<_>>());
     pg.close_by_ref().await.unwrap();
     let closed = |error: Error| assert!(matches!(error, Error::Closed { .. }), "{error}");
-    closed(waiting.await.unwrap().unwrap_err());
-    assert_eq!(streamed.await.unwrap().len(), 1);
+    let ended = tokio::time::timeout(Duration::from_secs(20), join(waiting, streamed)).await;
+    let (waiting, streamed) = ended.expect("a listener outlives its database");
+    closed(waiting.unwrap().unwrap_err());
+    assert_eq!(streamed.unwrap().len(), 1);
     closed(late.recv().await.unwrap_err());
     closed(late.listen("b").await.unwrap_err());
     closed(pg.listen(["a"]).await.unwrap_err());
