@@ -75,7 +75,7 @@ async fn it_follows_its_primary_and_no_restart_of_either_clones_anew() {
         .await;
     assert!(refused.unwrap_err().to_string().contains("read-only transaction"));
     let at = standby(&first);
-    let mut config = DatabaseConfig::from_url("postgres://localhost/postgres").unwrap();
+    let mut config = DatabaseConfig::from_url("postgres://it@localhost/postgres").unwrap();
     config.address = Address::Host { host: at.host, port: at.port };
     (config.user, config.password) = (at.user, at.password);
     let refused = Pg::from_config("standby", config).listen(["a"]).await.unwrap_err();
