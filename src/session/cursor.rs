@@ -62,7 +62,7 @@ impl Session {
 ///
 /// # What it costs
 /// Three round trips more than the query by itself, and then one for each batch. Memory is that of one batch
-/// here, and the server sends no more than that ahead. PostgreSQL plans a cursor for its first rows
+/// here, up to twice the size of its values, and the server sends no more than that ahead. PostgreSQL plans a cursor for its first rows
 /// (`cursor_tuple_fraction`) and without parallel workers: where all rows are wanted and nothing else is to
 /// run meanwhile, a stream is faster.
 ///
