@@ -27,6 +27,8 @@
 //! - [`Pg`]: one database; `&Pg` is what SeaORM takes as a connection.
 //! - [`Session`]: a unit of work; `&Session` is what SeaORM takes as a transaction.
 //! - [`Pg::scoped`]: a schema a tenant; [`ensure`]: what many make at once, made once.
+//! - [`Session::cursor`]: rows by the million, while the session does other things meanwhile.
+//! - [`Pg::listen`], [`Session::notify`]: what sessions say to others when they commit.
 //! - [`monitor`]: what is slow, what waits, what runs again and again.
 //! - [`config`]: the file, key by key.
 #![cfg_attr(feature = "pgserver", doc = "- [`pgserver`]: the server to develop against.")]
@@ -66,6 +68,7 @@ pub mod copy;
 pub mod ensure;
 mod error;
 pub mod ext;
+pub mod listen;
 mod manager;
 #[cfg(feature = "migrate")]
 pub mod migrate;
@@ -88,7 +91,7 @@ pub use manager::Manager;
 pub use monitor::{assert_queries, scope};
 pub use pg::{Healthy, Pg, PgStats};
 pub use pool::{Holder, PoolStats};
-pub use session::{Retry, Session, SessionBuilder};
+pub use session::{Cursor, Retry, Session, SessionBuilder};
 /// A test with a database of its own.
 ///
 /// ```no_run

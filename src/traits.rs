@@ -82,7 +82,10 @@ macro_rules! implement_sea_orm {
             }
 
             impl StreamTrait for $type {
-                /// Holds the connection until it ends or is dropped.
+                /// Holds the connection until it ends or is dropped: a session can do nothing else
+                /// meanwhile ([`Session::cursor`](crate::Session::cursor) lets it). Rows are read from the
+                /// socket one by one, so memory is that of two rows, or 13 kB where they are narrow, however
+                /// many they are and however late they are read; what is not read waits at the server.
                 type Stream<'a> = BoxStream<'a, Result<QueryResult, DbErr>>;
 
                 fn get_database_backend(&self) -> DbBackend {

@@ -19,6 +19,7 @@ mod peers;
 mod ratios;
 mod run;
 mod server;
+mod streams;
 mod table;
 mod work;
 
@@ -28,6 +29,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use peers::Name;
+use streams::Reader;
 use work::Work;
 
 /// wharf beside its peers, on a PostgreSQL of its own.
@@ -65,6 +67,11 @@ enum Part {
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
+    /// A million rows as they come, in place of everything else.
+    Streams,
+    /// One reading of them, on the server that the environment names.
+    #[command(hide = true)]
+    Stream { reader: Reader },
 }
 
 fn main() -> Result<()> {
@@ -75,6 +82,11 @@ fn main() -> Result<()> {
         Some(Part::Copies { table }) => runtime.block_on(copies::all(args.rounds, table)),
         Some(Part::Copy { writer, table }) => {
             println!("{}", runtime.block_on(copies::one(writer, table, &url()?))?);
+            Ok(())
+        }
+        Some(Part::Streams) => runtime.block_on(streams::all(args.rounds)),
+        Some(Part::Stream { reader }) => {
+            println!("{}", runtime.block_on(streams::read(reader, &url()?))?);
             Ok(())
         }
         Some(Part::Measure { peer, work, tasks, seconds }) => {

@@ -83,6 +83,10 @@ impl Server {
         command
     }
 
+    pub fn url(&self) -> String {
+        url(&self.at)
+    }
+
     pub fn version(&self) -> &str {
         &self.at.version
     }

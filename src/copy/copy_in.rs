@@ -345,7 +345,7 @@ impl<'a, T> CopyIn<'a, T> {
             Error::Copy(mut error) => {
                 error.database = self.on.database().to_owned();
                 error.table = shown(&self.table);
-                error.into()
+                Error::Copy(error)
             }
             error => error,
         }

@@ -143,7 +143,7 @@ pub(super) fn by_line(error: Error) -> Error {
     match error {
         Error::Copy(mut error) => {
             error.line = error.row.take();
-            error.into()
+            Error::Copy(error)
         }
         error => error,
     }

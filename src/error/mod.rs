@@ -201,6 +201,14 @@ pub enum Error {
     /// TimescaleDB is not there, lacks the licence, or refuses something.
     #[error(transparent)]
     Timescale(#[from] crate::ext::timescale::TimescaleError),
+    /// Nothing can be listened to or notified as it was asked for.
+    #[error("database `{database}`, notifications: {reason}")]
+    Notifications {
+        /// Key of the database in the file.
+        database: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
     Internal {

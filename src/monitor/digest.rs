@@ -15,13 +15,17 @@ pub struct Digest {
     operation: &'static str,
     table: Option<Arc<str>>,
     controls_transaction: bool,
+    goes_on: bool,
 }
 
 impl Digest {
     pub(super) fn new(sql: &str, outline: Outline<'_>) -> Digest {
         const CONTROL: [&str; 8] =
             ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
+        // With what a DECLARE has begun.
+        const GO_ON: [&str; 3] = ["FETCH", "MOVE", "CLOSE"];
         Digest {
+            goes_on: GO_ON.contains(&outline.operation),
             controls_transaction: CONTROL.contains(&outline.operation),
             fingerprint: outline.fingerprint,
             text: fingerprint::normalized(sql).into(),
@@ -60,6 +64,11 @@ impl Digest {
     /// Whether it begins or ends a transaction or a part of one.
     pub(super) fn controls_transaction(&self) -> bool {
         self.controls_transaction
+    }
+
+    /// Whether it goes on with a cursor, or ends it: again and again is what it is for.
+    pub(super) fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
     /// As spans are named by OpenTelemetry's conventions.

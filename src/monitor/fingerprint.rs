@@ -345,6 +345,18 @@ mod tests {
     }
 
     #[test]
+    fn cursors_are_one_whatever_their_names() {
+        same(&[
+            "DECLARE wharf_1 NO SCROLL CURSOR WITHOUT HOLD FOR SELECT a FROM t",
+            "DECLARE wharf_2 NO SCROLL CURSOR WITHOUT HOLD FOR SELECT a FROM t",
+        ]);
+        same(&["FETCH FORWARD 100 FROM wharf_1", "FETCH FORWARD 5 FROM wharf_2"]);
+        same(&["CLOSE wharf_1", "CLOSE \"wharf_2\""]);
+        distinct(&["DECLARE a CURSOR FOR SELECT b FROM t", "DECLARE a CURSOR FOR SELECT c FROM t"]);
+        distinct(&["FETCH FORWARD 1 FROM a", "FETCH BACKWARD 1 FROM a", "CLOSE a", "CLOSE ALL"]);
+    }
+
+    #[test]
     fn the_text_shows_the_first_of_a_list() {
         assert_eq!(
             normalized("SELECT \"a\",  b FROM t -- x\n WHERE b IN ($1, $2, $3) AND c = 'x'"),

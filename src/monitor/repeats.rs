@@ -100,7 +100,7 @@ impl Monitor {
     /// Whether it may run once more; else how often it has.
     fn ran_again(&self, entry: &Arc<Entry>, repeats: &mut Repeats) -> Result<(), u32> {
         let action = self.config.n_plus_one;
-        if action == NPlusOne::Off {
+        if action == NPlusOne::Off || entry.digest().goes_on() {
             return Ok(());
         }
         let kind = repeats.count(entry.digest().fingerprint());

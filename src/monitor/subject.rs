@@ -90,7 +90,7 @@ enum Place {
     Name,
     /// Behind a name, which may go on with a dot.
     Behind { of: Option<Found>, dot: bool },
-    /// Every name is one that was made up: of savepoints.
+    /// Every name is one that was made up: of savepoints and cursors.
     MadeUp,
     /// There is nothing more to learn.
     End,
@@ -113,9 +113,38 @@ impl<'a> Subject<'a> {
             (_, Token::End) if !matches!(self.place, Place::Start) => self.end(),
             (Place::Start, Token::Word(word)) => self.begins(word),
             (Place::Start, _) => {}
+            (Place::MadeUp, Token::Word(word))
+                if self.operation == "DECLARE" && is(word, "FOR") =>
+            {
+                (self.keyword, self.place) = ("FROM", Place::Before);
+            }
             (Place::MadeUp, _) => {
-                const FIXED: [&str; 8] =
-                    ["SAVEPOINT", "TO", "WORK", "TRANSACTION", "AND", "NO", "CHAIN", "PREPARED"];
+                const FIXED: [&str; 24] = [
+                    "SAVEPOINT",
+                    "TO",
+                    "WORK",
+                    "TRANSACTION",
+                    "AND",
+                    "NO",
+                    "CHAIN",
+                    "PREPARED",
+                    "BINARY",
+                    "ASENSITIVE",
+                    "INSENSITIVE",
+                    "SCROLL",
+                    "CURSOR",
+                    "WITH",
+                    "WITHOUT",
+                    "HOLD",
+                    "FORWARD",
+                    "BACKWARD",
+                    "FROM",
+                    "IN",
+                    "ALL",
+                    "NEXT",
+                    "PRIOR",
+                    "FIRST",
+                ];
                 return token.word().is_some_and(|word| !FIXED.iter().any(|fixed| is(word, fixed)));
             }
             (Place::With, _) => self.with(token, depth),
@@ -150,7 +179,9 @@ impl<'a> Subject<'a> {
             "UPDATE" | "COPY" | "TRUNCATE" | "LOCK" | "TABLE" => ("", Place::Name),
             "CREATE" | "ALTER" | "DROP" => ("TABLE", Place::Before),
             "WITH" => ("FROM", Place::With),
-            "SAVEPOINT" | "RELEASE" | "ROLLBACK" => ("", Place::MadeUp),
+            "SAVEPOINT" | "RELEASE" | "ROLLBACK" | "DECLARE" | "FETCH" | "MOVE" | "CLOSE" => {
+                ("", Place::MadeUp)
+            }
             _ => ("", Place::End),
         };
     }
@@ -262,6 +293,12 @@ mod tests {
             ("CREATE TABLE IF NOT EXISTS t (id int)", "CREATE", Some("t")),
             ("DROP TABLE IF EXISTS \"a.b\"", "DROP", Some("\"a.b\"")),
             ("CREATE INDEX i ON t (a)", "CREATE", None),
+            (
+                "DECLARE c NO SCROLL CURSOR FOR SELECT (SELECT 1 FROM u) FROM t",
+                "DECLARE",
+                Some("t"),
+            ),
+            ("FETCH FORWARD 100 FROM c", "FETCH", None),
             ("BEGIN READ ONLY; SELECT 1 FROM t", "BEGIN", None),
             (" ; SELECT 1 FROM t", "SELECT", Some("t")),
             ("/* hint */ SELECT 1 FROM t;", "SELECT", Some("t")),

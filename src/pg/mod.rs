@@ -16,6 +16,7 @@ use std::{
 
 use ::sea_orm::{AccessMode, DbBackend, DbErr, QueryResult, Statement};
 use futures_util::future::{BoxFuture, join_all};
+use tokio::sync::Notify;
 
 use crate::{
     author::Author,
@@ -93,6 +94,8 @@ struct Database {
     writer: OnceLock<Arc<Pool>>,
     reader: OnceLock<Arc<Pool>>,
     closed: AtomicBool,
+    /// For those who have a connection of their own.
+    closing: Notify,
     /// Its size, where [`Pg::resize`] gave it another than the file does.
     size: Mutex<Option<(usize, usize)>>,
 }
@@ -154,6 +157,7 @@ impl Pg {
             writer: OnceLock::new(),
             reader: OnceLock::new(),
             closed: AtomicBool::new(false),
+            closing: Notify::new(),
             size: Mutex::default(),
         });
         Pg { database, read_only, metric: None, scope: None }
@@ -306,7 +310,7 @@ impl Pg {
     /// # Errors
     /// None; the signature is that of SeaORM's `DatabaseConnection`.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
-        self.database.closed.store(true, Ordering::Release);
+        self.close_to_all();
         self.pools().for_each(|pool| pool.close());
         Ok(())
     }
@@ -329,9 +333,22 @@ impl Pg {
     /// [`Error::CutOff`] names those that were; it comes up to a second after `limit`, once they
     /// have let go. Dropping the future leaves the pool closed and cuts nothing off.
     pub async fn close_within(&self, limit: Duration) -> Result<(), Error> {
-        self.database.closed.store(true, Ordering::Release);
+        self.close_to_all();
         let drained = join_all(self.pools().map(|pool| pool.drain(limit))).await;
         drained.into_iter().collect()
+    }
+
+    fn close_to_all(&self) {
+        self.database.closed.store(true, Ordering::Release);
+        self.database.closing.notify_waiters();
+    }
+
+    /// Waits until it is closed.
+    pub(crate) async fn closing(&self) {
+        let closing = self.database.closing.notified();
+        if !self.database.closed.load(Ordering::Acquire) {
+            closing.await;
+        }
     }
 
     pub(crate) fn scope(&self) -> Option<&Scope> {

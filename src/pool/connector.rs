@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
 use super::{ConnectTo, checkout::Cut, options};
 use crate::{
@@ -57,8 +57,30 @@ impl Connector {
     }
 
     pub(super) async fn open(&self) -> Result<Open, ConnectError> {
+        let opened = self.within_limit(async |login| self.connect(login).await).await;
+        opened.map(|driver| self.opened(driver))
+    }
+
+    /// What `connect` makes with the login of now, if it does within `connect_timeout`.
+    pub(super) async fn within_limit<T>(
+        &self,
+        connect: impl AsyncFnOnce(&Role) -> Result<T, sqlx::Error>,
+    ) -> Result<T, ConnectError> {
         let started = Instant::now();
-        let opened = self.open_one(started).await;
+        let opened = tokio::time::timeout(self.limit(), async {
+            let login = self
+                .to
+                .login()
+                .await
+                .map_err(|error| ConnectError::no_login(&self.to, started.elapsed(), error))?;
+            let connected = connect(&login).await;
+            connected
+                .map_err(|error| ConnectError::new(&self.to, &login.user, started.elapsed(), error))
+        });
+        let opened = match opened.await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectError::timeout(&self.to, started.elapsed())),
+        };
         match &opened {
             Ok(_) => self.meter.connected(started.elapsed()),
             Err(error) => self.meter.not_connected(error.kind.name()),
@@ -66,38 +88,31 @@ impl Connector {
         opened
     }
 
-    async fn open_one(&self, started: Instant) -> Result<Open, ConnectError> {
-        let config = &self.to.config;
-        let limit = config.connect_timeout.min(config.pool_timeout);
-        let opened = tokio::time::timeout(limit, async {
-            let login = self
-                .to
-                .login()
-                .await
-                .map_err(|error| ConnectError::no_login(&self.to, started.elapsed(), error))?;
-            let connected = self.connect(&login).await;
-            connected
-                .map_err(|error| ConnectError::new(&self.to, &login.user, started.elapsed(), error))
-        });
-        match opened.await {
-            Ok(driver) => Ok(self.opened(driver?)),
-            Err(_) => Err(ConnectError::timeout(&self.to, started.elapsed())),
-        }
+    /// Longest time for opening a connection.
+    pub(super) fn limit(&self) -> Duration {
+        self.to.config.connect_timeout.min(self.to.config.pool_timeout)
     }
 
     /// A server that does not know how to look after its clients, or a PgBouncer that passes no
     /// startup options on, is connected to without that, from the first refusal on.
-    async fn connect(&self, login: &Role) -> Result<PgConnection, sqlx::Error> {
-        let plain = self.to.driver_options(login);
-        if self.plain.load(Ordering::Relaxed) {
-            return plain.connect().await;
-        }
-        match options::looked_after(plain.clone()).connect().await {
-            Err(sqlx::Error::Database(error)) if options::refused(&*error) => {
+    pub(super) async fn connect(&self, login: &Role) -> Result<PgConnection, sqlx::Error> {
+        match self.options(login).connect().await {
+            Err(sqlx::Error::Database(error))
+                if !self.plain.load(Ordering::Relaxed) && options::refused(&*error) =>
+            {
                 self.plain.store(true, Ordering::Relaxed);
-                plain.connect().await
+                self.options(login).connect().await
             }
             result => result,
+        }
+    }
+
+    /// Those that a connection is opened with now.
+    pub(super) fn options(&self, login: &Role) -> PgConnectOptions {
+        let plain = self.to.driver_options(login);
+        match self.plain.load(Ordering::Relaxed) {
+            true => plain,
+            false => options::looked_after(plain),
         }
     }
 

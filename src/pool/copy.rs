@@ -137,7 +137,7 @@ where
                 Err(error)
             }
             Ok(mut pieces) => loop {
-                let next = wait.until(super::lent::next(&mut pieces, &mut running)).await;
+                let next = super::lent::next(&mut pieces, &mut running, wait).await;
                 if let Ok(Some(piece)) = next {
                     yield piece;
                 } else {

@@ -157,6 +157,18 @@ impl Lent {
         }
     }
 
+    /// The same of one that does not come again: the driver keeps nothing of it prepared, and nothing
+    /// that it had kept can be stale. One round trip more.
+    pub(crate) async fn execute_once(
+        &mut self,
+        statement: Statement,
+        author: Author<'_>,
+    ) -> Result<PgQueryResult, DbErr> {
+        let (flight, query) = self.send(statement, author)?;
+        let result = flight.wait.until(flight.driver.execute(query.persistent(false))).await;
+        flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
+    }
+
     /// Runs a prepared statement for its first row.
     pub(crate) async fn query_one(
         &mut self,
@@ -378,7 +390,7 @@ fn is_stale(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the connection is of no use after this error.
-pub(super) fn gives_up(error: &sqlx::Error) -> bool {
+pub(crate) fn gives_up(error: &sqlx::Error) -> bool {
     use sqlx::postgres::PgSeverity::{Fatal, Panic};
     match error {
         sqlx::Error::Database(_) => {
@@ -414,7 +426,7 @@ where
             }
             let mut rows = driver.fetch(query);
             let end = loop {
-                let next = wait.until(next(&mut rows, &mut running)).await;
+                let next = next(&mut rows, &mut running, wait).await;
                 if let Ok(Some(row)) = next {
                     any = true;
                     yield QueryResult::from(row);
@@ -434,19 +446,23 @@ where
     stream.boxed()
 }
 
-/// The next row, while `running` takes the time.
+/// The next row, while `running` takes the time. Most have come with those before them: for these
+/// there is no clock to look at and nothing to wait for.
 pub(super) async fn next<T>(
     rows: &mut (impl Stream<Item = Result<T, sqlx::Error>> + Unpin),
     running: &mut Option<Running<'_>>,
+    wait: Wait<'_>,
 ) -> Result<Option<T>, sqlx::Error> {
-    let next = poll_fn(|context| {
-        let next = rows.poll_next_unpin(context);
-        if let (Poll::Pending, Some(running)) = (&next, &mut *running) {
-            running.waits();
+    let here = poll_fn(|context| Poll::Ready(rows.poll_next_unpin(context))).await;
+    let next = match here {
+        Poll::Ready(next) => next.transpose(),
+        Poll::Pending => {
+            if let Some(running) = &mut *running {
+                running.waits();
+            }
+            wait.until(async { rows.next().await.transpose() }).await
         }
-        next
-    });
-    let next = next.await.transpose();
+    };
     if let Some(running) = running {
         running.came(matches!(next, Ok(Some(_))));
     }

@@ -6,6 +6,7 @@ mod connector;
 mod copy;
 mod housekeeper;
 mod lent;
+mod listening;
 mod opener;
 mod options;
 mod queue;
@@ -31,7 +32,9 @@ pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
 #[cfg(feature = "copy")]
 pub(crate) use copy::{Source, Stopped, copied};
-pub(crate) use lent::{Lent, MetricCallback, rows, runtime};
+pub(crate) use lent::{Lent, MetricCallback, gives_up, rows, runtime};
+pub(crate) use listening::{Listening, ListensTo};
+pub(crate) use opener::pause;
 pub(crate) use options::ConnectTo;
 use queue::{Answer, Check, Limits, Place, Queue};
 pub(crate) use sea_orm::SeaOrm;

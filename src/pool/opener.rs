@@ -81,7 +81,7 @@ impl Pool {
                 Some(Failing { attempts, since, .. }) => (attempts + 1, *since),
                 None => (1, now),
             };
-            let next_attempt = now + pause(attempts);
+            let next_attempt = now + pause(attempts, LONGEST_PAUSE);
             queue.failing = Some(Failing { error: error.clone(), attempts, since, next_attempt });
             let all = !may_pass(error.kind, queue.reached);
             let told = queue.take_told(all);
@@ -115,9 +115,10 @@ fn may_pass(kind: ConnectErrorKind, reached: bool) -> bool {
     }
 }
 
-fn pause(attempts: u32) -> Duration {
+/// How long to wait after so many attempts in a row that failed.
+pub(crate) fn pause(attempts: u32, longest: Duration) -> Duration {
     let doubled = FIRST_PAUSE * 2u32.pow(attempts.min(10).saturating_sub(1));
-    LONGEST_PAUSE.min(doubled).mul_f64(1.0 - fastrand::f64() / 2.0)
+    longest.min(doubled).mul_f64(1.0 - fastrand::f64() / 2.0)
 }
 
 /// One connection on its way.

@@ -1,6 +1,7 @@
 //! A unit of work: one transaction, from BEGIN to its end.
 
 mod begin;
+mod cursor;
 mod retry;
 mod statements;
 
@@ -17,6 +18,7 @@ use ::sea_orm::{DbErr, TransactionError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 pub use begin::SessionBuilder;
+pub use cursor::Cursor;
 pub use retry::Retry;
 
 use crate::{
@@ -153,7 +155,6 @@ impl Session {
         self.shared.read_only
     }
 
-    #[cfg(feature = "copy")]
     pub(crate) fn database(&self) -> &str {
         &self.shared.database
     }

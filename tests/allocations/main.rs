@@ -1,4 +1,5 @@
-//! Looking at statements allocates nothing where the kind of statement has been seen before.
+//! Looking at statements allocates nothing where the kind of statement has been seen before, and rows that
+//! are read as they come need no more memory however many they are.
 //!
 //! A program of its own, for it counts what its allocator is asked for.
 
@@ -11,7 +12,9 @@ mod support;
 use allocation_counter::measure;
 use entity::shop::customer;
 use futures_util::TryStreamExt;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Statement, StreamTrait,
+};
 use wharf::Pg;
 
 use support::TestDatabase;
@@ -88,4 +91,98 @@ fn a_statement_that_is_looked_at_allocates_no_more_than_one_that_is_not() {
         on.close().await.unwrap();
         off.close().await.unwrap();
     });
+}
+
+/// The most memory that `work` had at a time, beyond what it found there, once everything was warm.
+fn most(runtime: &tokio::runtime::Runtime, mut work: impl AsyncFnMut()) -> u64 {
+    let mut once = || measure(|| runtime.block_on(work())).bytes_max;
+    once();
+    once()
+}
+
+fn select(sql: &str) -> Statement {
+    Statement::from_string(DbBackend::Postgres, sql)
+}
+
+const MILLION: i32 = 1_000_000;
+
+#[test]
+fn a_million_rows_take_no_more_memory_than_a_thousand() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(TestDatabase::new());
+    let pg = database.pg_with(&[]);
+    let rows = async |number: i32| {
+        let rows = format!(
+            "SELECT n, 'row ' || n, n / 7.0::float8, now() FROM generate_series(1, {number}) n"
+        );
+        let mut rows = pg.stream_raw(select(&rows)).await.unwrap();
+        let mut read = 0;
+        while let Some(row) = rows.try_next().await.unwrap() {
+            read += 1;
+            assert_eq!(row.try_get_by_index::<i32>(0).unwrap(), read);
+        }
+        assert_eq!(read, number);
+    };
+    let few = most(&runtime, async || rows(1_000).await);
+    let many = measure(|| runtime.block_on(rows(MILLION))).bytes_max;
+    assert!(few > 0, "the allocator is not counted");
+    assert!(many < few + 64 * 1024, "{many} bytes at a time, and {few} for a thousand rows");
+    runtime.block_on(pg.close()).unwrap();
+}
+
+/// Rows of 100 kB, 200 MB in all.
+const WIDE: &str = "SELECT repeat(md5(n::text), 3200) FROM generate_series(1, 2000) n";
+
+#[test]
+fn wide_rows_are_read_one_by_one_however_late() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(TestDatabase::new());
+    let (pg, other) = (database.pg_with(&[]), database.pg_with(&[]));
+    let read = async || {
+        let mut rows = pg.stream_raw(select(WIDE)).await.unwrap();
+        let mut read = 0;
+        while let Some(row) = rows.try_next().await.unwrap() {
+            assert_eq!(row.try_get_by_index::<String>(0).unwrap().len(), 102_400);
+            read += 1;
+            // A reader that has other things to do, while the server would send on.
+            if read % 10 == 0 {
+                other.query_one_raw(select("SELECT pg_sleep(0.001)")).await.unwrap();
+            }
+        }
+        assert_eq!(read, 2_000);
+    };
+    let most = most(&runtime, read);
+    assert!(most < 2 << 20, "{most} bytes at a time");
+    runtime.block_on(async {
+        pg.close().await.unwrap();
+        other.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_cursor_takes_the_memory_of_one_batch() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(TestDatabase::new());
+    let pg = database.pg_with(&[]);
+    let read = async |batch: u32| {
+        let session = pg.session().await.unwrap();
+        let mut rows = session.cursor_raw(select(WIDE)).fetch_size(batch).rows().await.unwrap();
+        let mut read = 0;
+        while rows.try_next().await.unwrap().is_some() {
+            read += 1;
+        }
+        assert_eq!(read, 2_000);
+        drop(rows);
+        session.commit().await.unwrap();
+    };
+    for batch in [10, 100] {
+        let most = most(&runtime, async || read(batch).await);
+        let of_batch = u64::from(batch) * 102_400;
+        assert!(most >= of_batch, "{most} bytes at a time, in batches of {of_batch}");
+        assert!(
+            most < 2 * of_batch + (1 << 20),
+            "{most} bytes at a time, in batches of {of_batch}"
+        );
+    }
+    runtime.block_on(pg.close()).unwrap();
 }

@@ -52,6 +52,8 @@ async fn pools_hand_the_one_connection_on() {
     for (name, health) in manager.health().await {
         assert!(health.is_ok(), "{name}: {health:?}");
     }
+    let refused = shop.listen(["orders"]).await.unwrap_err();
+    assert!(refused.to_string().contains("one connection in all, and a listener"), "{refused}");
     stop(manager).await;
 }
 

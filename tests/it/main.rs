@@ -10,11 +10,13 @@ mod seen;
 mod support;
 
 mod copy;
+mod cursor;
 mod dropped;
 mod embedded;
 mod ensure;
 mod failures;
 mod give_back;
+mod listen;
 mod logins;
 mod manager;
 mod metrics;

@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{ConnectionTrait, DbErr};
+use futures_util::TryStreamExt;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StreamTrait};
 use wharf::{
     ConnectErrorKind, Error, Pg,
     config::{DatabaseConfig, PgServerConfig, Runtime},
@@ -205,6 +206,29 @@ async fn a_network_that_swallows_everything_is_given_up_after_socket_timeout() {
     let back = Instant::now();
     one(&pg).await.unwrap();
     assert!(back.elapsed() < AT_ONCE, "{:?}", back.elapsed());
+}
+
+#[tokio::test]
+async fn a_stream_whose_rows_stay_away_is_given_up_after_socket_timeout() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["socket_timeout: 0.5"]);
+    let many = "SELECT repeat('x', 1000) FROM generate_series(1, 50000)";
+    let mut rows = pg.stream_raw(Statement::from_string(DbBackend::Postgres, many)).await.unwrap();
+    rows.try_next().await.unwrap().unwrap();
+    // Its reader's time does not count.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    rows.try_next().await.unwrap().unwrap();
+    proxy.set(Network::Swallows);
+    let started = Instant::now();
+    let error = loop {
+        match rows.try_next().await {
+            Ok(row) => assert!(row.is_some(), "all of them came"),
+            Err(error) => break Error::from(error),
+        }
+    };
+    assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_millis(500) + AT_ONCE);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wharf::config::{Config, PgServerConfig};
+use wharf::config::{Address, Config, DatabaseConfig, PgServerConfig};
 use wharf::pgserver::{Endpoint, PgServer, StandbyReport};
 use wharf::{Manager, Pg};
 
@@ -74,6 +74,15 @@ async fn it_follows_its_primary_and_no_restart_of_either_clones_anew() {
         .execute(&mut connect(&standby(&first)).await.unwrap())
         .await;
     assert!(refused.unwrap_err().to_string().contains("read-only transaction"));
+    let at = standby(&first);
+    let mut config = DatabaseConfig::from_url("postgres://it@localhost/postgres").unwrap();
+    config.address = Address::Host { host: at.host, port: at.port };
+    (config.user, config.password) = (at.user, at.password);
+    let refused = Pg::from_config("standby", config).listen(["a"]).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("a standby, where nothing can be listened to"),
+        "{refused}"
+    );
     assert_eq!(follower(&pg).await.name, server.standby());
     mark(&server);
 
