@@ -19,6 +19,7 @@ mod ratios;
 mod run;
 mod server;
 mod table;
+mod vectors;
 mod work;
 
 use std::env;
@@ -53,6 +54,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Part {
+    /// The nearest of 100,000 vectors, on a server in Docker.
+    Vectors(vectors::Vectors),
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
@@ -63,6 +66,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match args.part {
         None => runtime.block_on(run::all(args)),
+        Some(Part::Vectors(told)) => runtime.block_on(vectors::run(told)),
         Some(Part::Measure { peer, work, tasks, seconds }) => {
             let url = env::var(server::URL).context("a part of `benches` is not run by hand")?;
             let line = runtime.block_on(peers::measure(peer, &url, work, tasks, seconds))?;
