@@ -101,7 +101,6 @@ pub enum Rerank {
 
 /// One that was found, and how far it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Near<M> {
     /// The row.
     pub model: M,
