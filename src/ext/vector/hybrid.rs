@@ -204,7 +204,7 @@ impl<E: EntityTrait> Hybrid<E> {
         let declared = Declared::of(&column)?;
         distance.on(&declared)?;
         declared.takes(&to)?;
-        is_whole(&find, &declared)?;
+        let filtered = !is_whole(&find, &declared)?;
         let (text, query) = words.exprs(&declared.place)?;
 
         let keys = || E::PrimaryKey::iter().map(|key| key.into_column());
@@ -248,7 +248,7 @@ impl<E: EntityTrait> Hybrid<E> {
         for key in keys() {
             whole.order_by(key.as_column_ref(), Order::Asc);
         }
-        let scan = Scan { ef_search: None, probes: None, to_the_end: false };
+        let scan = Scan { ef_search: None, probes: None, filtered, to_the_end: false };
         Ok((Search::as_ordered(whole, limit), scan.at_least(candidates)))
     }
 }

@@ -43,10 +43,14 @@ use crate::{error::Error, pg::Pg, session::Session};
 /// ```
 /// # What is found
 /// Always as many as were asked for, if there are as many. An index by itself gives its nearest 40
-/// (`hnsw.ef_search`) and lets a filter take from those; a filtered search goes on through the index
-/// (`iterative_scan`), and where that ends before enough are found (`hnsw.max_scan_tuples`: 20,000 by
-/// default), it reads the table by the filter. Which they are is as exact as the index is:
-/// [`ef_search`](Nearest::ef_search) and [`probes`](Nearest::probes) make it more so. Rows without a vector
+/// (`hnsw.ef_search`) and lets a filter take from those. A filtered search goes on through the index
+/// (`iterative_scan`) until 4 times as many are found as were asked for, and takes the nearest of them. Where
+/// the index ends before there are enough (`hnsw.max_scan_tuples`: 20,000 by default), the table is read by
+/// the filter; so it is at once where the planner sees that the filter keeps little. An index on what is
+/// filtered by makes that quick.
+///
+/// Which they are is as exact as the index is: [`ef_search`](Nearest::ef_search),
+/// [`candidates`](Nearest::candidates) and [`probes`](Nearest::probes) make it more so. Rows without a vector
 /// are never among them.
 ///
 /// # What it costs
@@ -68,7 +72,8 @@ pub fn nearest<E: EntityTrait>(
         to: to.into(),
         distance: Distance::default(),
         limit: 10,
-        scan: Scan { ef_search: None, probes: None, to_the_end: true },
+        scan: Scan { ef_search: None, probes: None, filtered: false, to_the_end: true },
+        candidates: None,
         rerank: None,
         model: PhantomData,
     }
@@ -84,7 +89,8 @@ pub struct Nearest<E: EntityTrait, M = <E as EntityTrait>::Model> {
     distance: Distance,
     limit: u64,
     scan: Scan,
-    rerank: Option<(Rerank, u64)>,
+    candidates: Option<u64>,
+    rerank: Option<Rerank>,
     model: PhantomData<fn() -> M>,
 }
 
@@ -92,10 +98,10 @@ pub struct Nearest<E: EntityTrait, M = <E as EntityTrait>::Model> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rerank {
-    /// That of [`VectorIndex::halves`](super::VectorIndex::halves). Twice as many candidates as are asked for
-    /// do.
+    /// That of [`VectorIndex::halves`](super::VectorIndex::halves), which loses next to nothing.
     Halves,
-    /// That of [`VectorIndex::bits`](super::VectorIndex::bits). Ten to twenty times as many do.
+    /// That of [`VectorIndex::bits`](super::VectorIndex::bits), which needs many candidates, and vectors of
+    /// hundreds of dimensions.
     Bits,
 }
 
@@ -122,7 +128,8 @@ impl<E: EntityTrait, M> Nearest<E, M> {
     }
 
     /// How many candidates an HNSW index has at hand, 1 to 1,000: more finds more of the right ones, and
-    /// takes longer. Default: the server's (`hnsw.ef_search`, 40), and at least as many as are asked for.
+    /// takes longer. Default: the server's (`hnsw.ef_search`, 40); as many as there are candidates, where
+    /// these are over 40.
     pub fn ef_search(mut self, candidates: u32) -> Self {
         self.scan.ef_search = Some(candidates);
         self
@@ -135,9 +142,17 @@ impl<E: EntityTrait, M> Nearest<E, M> {
         self
     }
 
-    /// Finds `candidates` by a smaller index, and orders those by their exact distance.
-    pub fn rerank(mut self, by: Rerank, candidates: u64) -> Self {
-        self.rerank = Some((by, candidates));
+    /// How many are found by the index, before the nearest are chosen from them by their exact distance.
+    /// Default: of a whole table as many as are asked for; filtered or by halves 4 times, by bits 20 times
+    /// as many. More finds more of the right ones.
+    pub fn candidates(mut self, candidates: u64) -> Self {
+        self.candidates = Some(candidates);
+        self
+    }
+
+    /// Finds candidates by a smaller index.
+    pub fn rerank(mut self, by: Rerank) -> Self {
+        self.rerank = Some(by);
         self
     }
 
@@ -150,8 +165,9 @@ impl<E: EntityTrait, M> Nearest<E, M> {
     /// Makes another model of a row, for a select of some columns. The embedding itself need not come back:
     /// `find().select_only().columns([…])`.
     pub fn into_model<N: FromQueryResult>(self) -> Nearest<E, N> {
-        let Nearest { find, column, to, distance, limit, scan, rerank, .. } = self;
-        Nearest { find, column, to, distance, limit, scan, rerank, model: PhantomData }
+        let Nearest { find, column, to, distance, limit, scan, candidates, rerank, .. } = self;
+        let model = PhantomData;
+        Nearest { find, column, to, distance, limit, scan, candidates, rerank, model }
     }
 }
 
@@ -170,7 +186,7 @@ impl<E: EntityTrait, M: FromQueryResult> Nearest<E, M> {
                 return near(rows);
             }
         }
-        near(scan.at_least(search.limit()).run(pg, &search).await?)
+        near(scan.run(pg, &search).await?)
     }
 
     /// The same in a session, which keeps its settings until it ends. One round trip more than its search.
@@ -179,33 +195,42 @@ impl<E: EntityTrait, M: FromQueryResult> Nearest<E, M> {
     /// As [`all`](Nearest::all).
     pub async fn all_in(self, session: &Session) -> Result<Vec<Near<M>>, Error> {
         let (search, scan, _) = self.prepare()?;
-        near(scan.at_least(search.limit()).run_in(session, &search).await?)
+        near(scan.run_in(session, &search).await?)
     }
 
     /// The search, how it is to be run, and whether it needs no more than a statement.
     fn prepare(self) -> Result<(Search, Scan, bool), VectorError> {
-        let Nearest { find, column, to, distance, limit, scan, rerank, .. } = self;
+        let Nearest { find, column, to, distance, limit, scan, candidates, rerank, .. } = self;
         let declared = Declared::of(&column)?;
         distance.on(&declared)?;
         declared.takes(&to)?;
         scan.check(&declared)?;
         let whole = is_whole(&find, &declared)?;
+        let scan = Scan { filtered: !whole, ..scan };
+        let times = match rerank {
+            None if whole => 1,
+            None | Some(Rerank::Halves) => 4,
+            Some(Rerank::Bits) => 20,
+        };
+        let looked_at = candidates.unwrap_or_else(|| limit.saturating_mul(times));
+        if looked_at < limit {
+            let reason = format!("{looked_at} candidates are fewer than the {limit} asked for");
+            return Err(VectorError::Search { place: declared.place, reason });
+        }
         let of = Expr::col(column.as_column_ref());
         let mut select = find.into_query();
         select.expr_as(distance.between(of.clone(), to.clone().into_expr()), DISTANCE);
         has_one(&mut select, &column, &declared);
-        let Some((rerank, candidates)) = rerank else {
-            select.order_by(Alias::new(DISTANCE), Order::Asc);
-            let tuned = scan.ef_search.is_some() || scan.probes.is_some();
-            let plain = whole && !tuned && limit <= u64::from(EF_SEARCH);
-            return Ok((Search::as_ordered(select, limit), scan, plain));
+        match rerank {
+            None => select.order_by(Alias::new(DISTANCE), Order::Asc),
+            Some(by) => select.order_by_expr(by.order(&declared, distance, of, to)?, Order::Asc),
         };
-        if candidates < limit {
-            let reason = format!("{candidates} candidates are fewer than the {limit} asked for");
-            return Err(VectorError::Search { place: declared.place, reason });
+        if whole && rerank.is_none() && candidates.is_none() {
+            let tuned = scan.ef_search.is_some() || scan.probes.is_some();
+            let plain = !tuned && limit <= u64::from(EF_SEARCH);
+            return Ok((Search::as_ordered(select, limit), scan.at_least(limit), plain));
         }
-        select.order_by_expr(rerank.order(&declared, distance, of, to)?, Order::Asc);
-        Ok((Search::reordered(select, candidates, limit), scan.at_least(candidates), false))
+        Ok((Search::reordered(select, looked_at, limit), scan.at_least(looked_at), false))
     }
 }
 

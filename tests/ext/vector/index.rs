@@ -69,7 +69,7 @@ async fn an_index_is_built_while_others_write_and_says_how_far_it_is() {
     assert!(seen[0].to_string().starts_with("point_at_hnsw: "), "{}", seen[0]);
     assert_eq!(indexes(&pg).await, [("point_at_hnsw".to_owned(), true)]);
     let find = point::Entity::find()
-        .order_by_asc(point::Column::At.cosine_distance(vec![1.0; 16]).unwrap())
+        .order_by_asc(point::Column::At.cosine_distance(vec![1.0; 64]).unwrap())
         .limit(10);
     let plan = plan(&pg, find.build(DbBackend::Postgres)).await;
     assert!(plan.contains("Index Scan using point_at_hnsw"), "{plan}");

@@ -22,7 +22,7 @@ mod point {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: i32,
         pub rare: bool,
-        pub at: Vector<16>,
+        pub at: Vector<64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -36,19 +36,16 @@ mod point {
 async fn points(count: i32) -> Option<(TestDatabase, Pg)> {
     let database = support::database(Image::Vector).await?;
     let table =
-        "CREATE TABLE point (id int PRIMARY KEY, rare bool NOT NULL, at vector(16) NOT NULL)";
+        "CREATE TABLE point (id int PRIMARY KEY, rare bool NOT NULL, at vector(64) NOT NULL)";
     database.execute_unprepared(table).await.unwrap();
     // For a few rows the planner would rather read them all.
     let indexed = format!("ALTER DATABASE {} SET enable_seqscan = off", database.name());
     database.execute_unprepared(&indexed).await.unwrap();
-    let mut dice = Dice(7);
-    let centres: Vec<[f32; 16]> = (0..20).map(|_| dice.vector()).collect();
+    let (centres, mut dice) = (centres(), Dice(8));
     let points = (0..count).map(|id| {
         let rare = id % 100 == 99;
         let centre = if rare { 19 } else { id % 19 };
-        let off = dice.vector();
-        let at: Vec<f32> =
-            centres[centre as usize].iter().zip(off).map(|(to, off)| to + off * 0.3).collect();
+        let at = dice.around(&centres[centre as usize]);
         point::ActiveModel { id: Set(id), rare: Set(rare), at: Set(Vector::new(at).unwrap()) }
     });
     point::Entity::insert_many(points).exec(&*database).await.unwrap();
@@ -56,11 +53,25 @@ async fn points(count: i32) -> Option<(TestDatabase, Pg)> {
     Some((database, pg))
 }
 
+fn centres() -> Vec<[f32; 64]> {
+    let mut dice = Dice(7);
+    (0..20).map(|_| dice.vector()).collect()
+}
+
+/// What is asked for: near one of the centres of what is not rare.
+fn question(nth: u64) -> Vec<f32> {
+    Dice(nth).around(&centres()[nth as usize % 19])
+}
+
 /// The same throws each time.
 struct Dice(u64);
 
 impl Dice {
-    fn vector(&mut self) -> [f32; 16] {
+    fn around(&mut self, centre: &[f32; 64]) -> Vec<f32> {
+        centre.iter().zip(self.vector()).map(|(at, off)| at + off * 0.3).collect()
+    }
+
+    fn vector(&mut self) -> [f32; 64] {
         std::array::from_fn(|_| {
             self.0 = self
                 .0
