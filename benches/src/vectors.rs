@@ -93,10 +93,11 @@ pub async fn run(vectors: Vectors) -> Result<()> {
     ] {
         config.postgres_conf.insert(setting.to_owned(), value.to_owned());
     }
-    let server = PgServer::temporary(config, []);
+    let server = PgServer::new(config, []);
     let at = server.start().await?;
     let measured = measured(vectors, &at).await;
-    server.stop().await?;
+    // With its data.
+    server.remove().await?;
     measured
 }
 

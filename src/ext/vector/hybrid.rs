@@ -108,8 +108,9 @@ impl<C: ColumnTrait> Words<C> {
 ///     .await?;
 /// # Ok(()) }
 /// ```
-/// One statement in a read-only session: 2 round trips. Each list is of 50 rows, of those that `find` finds;
-/// the models are whole, whatever it selects.
+/// One statement in a read-only session: 2 round trips. Each list is of up to 50 rows, of those that `find`
+/// finds; that of the nearest is as long as the index makes it (see [`nearest`](super::nearest), which reads
+/// the table then). The models are whole, whatever `find` selects.
 pub fn hybrid<E: EntityTrait>(
     find: Select<E>,
     column: E::Column,
