@@ -120,7 +120,7 @@ async fn measured(vectors: Vectors, at: &Endpoint) -> Result<()> {
         .build(&pg)
         .memory("550MB")
         .workers(1)
-        .progress(|progress| eprintln!("{progress}"))
+        .progress(|progress| eprint!("\r{progress} "))
         .await?;
     let built = began.elapsed();
     pg.execute_unprepared("VACUUM ANALYZE item").await?;

@@ -45,8 +45,10 @@ CREATE TABLE thing (id bigserial PRIMARY KEY, \"full\" vector(2) NOT NULL, half 
     sparse sparsevec(2) NOT NULL, bits bit(4) NOT NULL, name text NOT NULL DEFAULT '');
 INSERT INTO thing (\"full\", half, sparse, bits) VALUES ('[3,4]', '[3,4]', '{1:3,2:4}/2', B'1100')";
 
-/// Each kind of column with something to compare it with, and what is far as each distance of it says.
-fn all() -> Vec<(thing::Column, Kind, AnyVector, Vec<(Distance, f64)>)> {
+/// A column, what it is, something to compare it with, and how far that is by each distance.
+type Case = (thing::Column, Kind, AnyVector, Vec<(Distance, f64)>);
+
+fn all() -> Vec<Case> {
     let dense = vec![
         (Distance::L2, 8.0_f64.sqrt()),
         (Distance::InnerProduct, -11.0),

@@ -63,7 +63,7 @@ async fn an_index_is_built_while_others_write_and_says_how_far_it_is() {
     writer.commit().await.unwrap();
     build.await.unwrap().unwrap();
 
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert!(seen.iter().all(|progress| progress.table == "point"), "{seen:?}");
     assert!(seen.iter().all(|progress| progress.pid == others[0].pid), "{seen:?}");
     assert!(seen[0].to_string().starts_with("point_at_hnsw: "), "{}", seen[0]);

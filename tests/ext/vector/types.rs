@@ -158,9 +158,9 @@ trait FromValue: sea_orm::sea_query::ValueType {
 }
 impl<T: sea_orm::sea_query::ValueType> FromValue for T {}
 
-#[tokio::test]
-async fn vectors_of_generated_entities_are_looked_at_before_they_are_written() {
-    let mut rows = vec![one().into_active_model(), one().into_active_model()];
+#[test]
+fn vectors_of_generated_entities_are_looked_at_before_they_are_written() {
+    let mut rows = [one().into_active_model(), one().into_active_model()];
     assert_eq!(rows.iter().try_for_each(vector::check), Ok(()));
     rows[1].generated = Set(PgVector::from(vec![1.0, 2.0]));
     let error = rows.iter().try_for_each(vector::check).unwrap_err();
