@@ -11,13 +11,14 @@ use std::{fs, path::Path};
 use anyhow::Context as _;
 use entity::library::passage;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, FromQueryResult, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Set,
-    prelude::PgVector,
-    sea_query::{BinOper, Expr, SimpleExpr},
+    ColumnTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter, QuerySelect,
+    QueryTrait, Set, prelude::PgVector,
 };
 use sea_orm_migration::MigratorTrait;
-use wharf::{Error, Manager, Pg};
+use wharf::{
+    Error, Manager, Pg,
+    ext::vector::{self, Near},
+};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -50,8 +51,9 @@ async fn search(manager: &Manager) -> anyhow::Result<()> {
         let topic = (filter != "any").then_some(filter.as_str());
         let only = topic.map(|topic| format!(" (only {topic})")).unwrap_or_default();
         println!("{question}{only}");
-        for answer in nearest(&library, embedding, topic).await? {
-            let Answer { topic, text, distance } = answer;
+        for Near { model: Answer { topic, text }, distance } in
+            nearest(&library, embedding, topic).await?
+        {
             println!("  {:.2}  {topic:10}  {text}", 1.0 - distance);
         }
         println!();
@@ -87,41 +89,23 @@ async fn load(library: &Pg) -> anyhow::Result<u64> {
 struct Answer {
     topic: String,
     text: String,
-    distance: f64,
 }
 
 /// The five passages whose embeddings point most nearly the same way.
 async fn nearest(
     library: &Pg,
-    embedding: PgVector,
+    question: PgVector,
     topic: Option<&str>,
-) -> Result<Vec<Answer>, Error> {
-    library
-        .session()
-        .read_only()
-        .run(async |s| {
-            // For 170 rows the planner would rather read them all; and an index scan that filters
-            // has to go on until it has found enough.
-            s.execute_unprepared("SET LOCAL enable_seqscan = off").await?;
-            s.execute_unprepared("SET LOCAL hnsw.iterative_scan = strict_order").await?;
-            passage::Entity::find()
-                .select_only()
-                .columns([passage::Column::Topic, passage::Column::Text])
-                .expr_as(cosine_distance(embedding.clone()), "distance")
-                .apply_if(topic, |find, topic| find.filter(passage::Column::Topic.eq(topic)))
-                .order_by_asc(cosine_distance(embedding))
-                .limit(5)
-                .into_model::<Answer>()
-                .all(s)
-                .await
-        })
+) -> Result<Vec<Near<Answer>>, Error> {
+    let find = passage::Entity::find()
+        .select_only()
+        .columns([passage::Column::Topic, passage::Column::Text])
+        .apply_if(topic, |find, topic| find.filter(passage::Column::Topic.eq(topic)));
+    vector::nearest(find, passage::Column::Embedding, question)
+        .limit(5)
+        .into_model()
+        .all(library)
         .await
-        .map_err(Error::from)
-}
-
-/// pgvector's `<=>`.
-fn cosine_distance(to: PgVector) -> SimpleExpr {
-    Expr::col(passage::Column::Embedding).binary(BinOper::Custom("<=>"), Expr::val(to))
 }
 
 /// The lines of `NAME.tsv`, two columns each, with their embeddings from beside it.

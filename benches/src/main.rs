@@ -21,6 +21,7 @@ mod run;
 mod server;
 mod streams;
 mod table;
+mod vectors;
 mod work;
 
 use std::env;
@@ -64,6 +65,8 @@ enum Part {
     /// One way of them, on the server that the environment names.
     #[command(hide = true)]
     Copy { writer: copies::Writer, table: copies::Table },
+    /// The nearest of 100,000 vectors, on a server in Docker.
+    Vectors(vectors::Vectors),
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
@@ -89,6 +92,7 @@ fn main() -> Result<()> {
             println!("{}", runtime.block_on(streams::read(reader, &url()?))?);
             Ok(())
         }
+        Some(Part::Vectors(told)) => runtime.block_on(vectors::run(told)),
         Some(Part::Measure { peer, work, tasks, seconds }) => {
             let url = url()?;
             let line = runtime.block_on(peers::measure(peer, &url, work, tasks, seconds))?;

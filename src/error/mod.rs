@@ -209,6 +209,10 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A vector, an index of vectors or a search among them is not right.
+    #[cfg(feature = "vector")]
+    #[error(transparent)]
+    Vector(#[from] crate::ext::vector::VectorError),
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
     Internal {

@@ -1,6 +1,6 @@
 //! Vectors and places through COPY, and back by the ORM.
 
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement, QueryOrder as _, entity::prelude::*};
+use sea_orm::{ConnectionTrait as _, DbBackend, QueryOrder as _, Statement, entity::prelude::*};
 use wharf::Pg;
 
 use crate::support::{Image, database};
@@ -37,7 +37,9 @@ fn vector(id: i32) -> PgVector {
 #[tokio::test]
 async fn vectors_come_back_as_they_went() {
     let Some(pg) = database(Image::Vector).await else { return };
-    pg.execute_unprepared("CREATE TABLE item (id int PRIMARY KEY, embedding vector(3))").await.unwrap();
+    pg.execute_unprepared("CREATE TABLE item (id int PRIMARY KEY, embedding vector(3))")
+        .await
+        .unwrap();
     let models: Vec<_> = (0..5_000)
         .map(|id| item::Model { id, embedding: (id % 9 != 0).then(|| vector(id)) })
         .collect();

@@ -9,3 +9,4 @@ mod copy;
 mod postgis;
 mod support;
 mod timescale;
+mod vector;

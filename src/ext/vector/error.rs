@@ -1,0 +1,104 @@
+//! What is wrong with a vector, a distance, an index or a search before the server sees it.
+
+use sea_orm::DbErr;
+
+use super::{Distance, Kind};
+use crate::error::Error;
+
+/// What is wrong before anything is sent.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VectorError {
+    /// A vector of another length than the column's or the type's.
+    #[error(
+        "{place} has {expected} dimensions, and the vector given has {given}: was it made by another model?"
+    )]
+    Dimensions {
+        /// The column (``column `passage.embedding` ``) or the type.
+        place: String,
+        /// How many it has.
+        expected: usize,
+        /// How many were given.
+        given: usize,
+    },
+    /// A number that pgvector does not keep.
+    #[error("{place}: number {at} of the vector is {number}, {}", beyond(*.number))]
+    Number {
+        /// The column or the type.
+        place: String,
+        /// Where in the vector, from 0.
+        at: usize,
+        /// The number.
+        number: f32,
+    },
+    /// A text or a value that is no such vector.
+    #[error("{place} cannot be made from {text:?}: {reason}")]
+    Malformed {
+        /// The type.
+        place: String,
+        /// What was given; the first 40 characters.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The column is none of pgvector's.
+    #[error(
+        "{place} is declared as {declared}, which is no vector: its `column_type` is to be Vector, halfvec, sparsevec or Bit"
+    )]
+    NotAVector {
+        /// The column.
+        place: String,
+        /// What the entity says that it is.
+        declared: String,
+    },
+    /// A vector that this column cannot be compared with.
+    #[error("{place} is a {column}, which has no distance to a {given}")]
+    Mismatch {
+        /// The column.
+        place: String,
+        /// What it is.
+        column: Kind,
+        /// What was given.
+        given: Kind,
+    },
+    /// A distance that there is none of between such vectors.
+    #[error("{place} is a {column}, and pgvector knows no {distance} distance of these: there are {}", Distance::names(*.column))]
+    Distance {
+        /// The column.
+        place: String,
+        /// What it is.
+        column: Kind,
+        /// The distance asked for.
+        distance: Distance,
+    },
+    /// An index that pgvector cannot make.
+    #[error("index `{index}`: {reason}")]
+    Index {
+        /// Its name.
+        index: String,
+        /// Why not, and what can be done.
+        reason: String,
+    },
+    /// A search that cannot be what was meant.
+    #[error("search by {place}: {reason}")]
+    Search {
+        /// The column.
+        place: String,
+        /// Why not, and what can be done.
+        reason: String,
+    },
+}
+
+impl From<VectorError> for DbErr {
+    /// As wharf's other errors pass through SeaORM: [`Error::from`] gives it back.
+    fn from(error: VectorError) -> DbErr {
+        Error::from(error).into()
+    }
+}
+
+fn beyond(number: f32) -> &'static str {
+    match number.is_finite() {
+        true => "which is more than a halfvec holds (65,504)",
+        false => "and pgvector keeps finite ones only",
+    }
+}
