@@ -29,6 +29,11 @@
 //! - [`Pg::scoped`]: a schema a tenant; [`ensure`]: what many make at once, made once.
 //! - [`Session::cursor`]: rows by the million, while the session does other things meanwhile.
 //! - [`Pg::listen`], [`Session::notify`]: what sessions say to others when they commit.
+#![cfg_attr(
+    feature = "copy",
+    doc = "- [`copy`]: rows by the million, into tables and out of them."
+)]
+//! - [`ext`]: what extensions add: vectors, time series, places.
 //! - [`monitor`]: what is slow, what waits, what runs again and again.
 //! - [`config`]: the file, key by key.
 #![cfg_attr(feature = "pgserver", doc = "- [`pgserver`]: the server to develop against.")]
@@ -53,6 +58,7 @@
 //! | `copy` | no | rows by the million: COPY, and inserts and upserts in bulk |
 //! | `vector` | no | pgvector's types, expressions, indexes and searches |
 //! | `postgis` | no | PostGIS's types and expressions, by geo-types |
+//! | `with-time` | no | SeaORM's feature of the same name, for `copy` |
 //! | `migrate` | no | SeaORM migrations, one process at a time |
 //! | `testing` | no | a database for every test |
 //! | `cli` | no | the program `wharf`: `cargo install --features cli` |

@@ -76,6 +76,9 @@ impl<'a, R: AsyncRead + Unpin + Send> Reader<'a, R> {
 }
 
 impl<R: AsyncRead + Unpin + Send> Source for Reader<'_, R> {
+    /// It may have ended in the middle of a row.
+    const ENDS_WHOLE: bool = false;
+
     async fn fill(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
         std::mem::swap(&mut self.ahead, piece);
         self.ahead.clear();

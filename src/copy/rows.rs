@@ -97,8 +97,9 @@ where
         self.ended
     }
 
-    /// Appends the row whose values lie ready.
+    /// Appends the row whose values lie ready: all of it, or nothing.
     fn put(&mut self) -> Result<(), Error> {
+        let begin = self.buffer.len();
         let columns = self.columns.iter().zip(&self.values).enumerate();
         let out = &mut self.buffer;
         if self.form == Form::Binary {
@@ -116,6 +117,7 @@ where
             };
             if let Err(why) = put {
                 let odd = Odd { column: Some(name.clone()), why };
+                self.buffer.truncate(begin);
                 return Err(self.odd(odd));
             }
         }
@@ -167,14 +169,15 @@ where
     R: Stream<Item = Result<S::Row, BoxError>> + Send,
     S: Shape,
 {
+    const ENDS_WHOLE: bool = true;
+
     async fn fill(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
         // The driver encodes into a buffer of its own kind.
         std::mem::swap(&mut *self.buffer, piece);
         let encoded = self.encode().await;
         std::mem::swap(&mut *self.buffer, piece);
-        encoded?;
         self.part += piece.len();
-        let more = !self.ended && self.part < PART;
+        let more = encoded.is_ok() && !self.ended && self.part < PART;
         if !more {
             self.part = 0;
             if self.form == Form::Binary {
@@ -185,6 +188,6 @@ where
         if let Some(report) = &mut self.report {
             report(self.progress);
         }
-        Ok(more)
+        encoded.map(|()| more)
     }
 }

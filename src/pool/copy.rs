@@ -16,7 +16,12 @@ use crate::{
 
 /// What a COPY … FROM STDIN is fed with.
 pub(crate) trait Source: Send {
-    /// Appends the next bytes, so many as are worth a message; whether more are to come.
+    /// What it has given makes a whole COPY even where it could not go on. An error of the server's is then
+    /// about what came before that.
+    const ENDS_WHOLE: bool;
+
+    /// Appends the next bytes, so many as are worth a message; whether more are to come. With an error, the
+    /// last.
     fn fill(&mut self, piece: &mut Vec<u8>) -> impl Future<Output = Result<bool, Error>> + Send;
 }
 
@@ -30,7 +35,7 @@ pub(crate) enum Stopped {
 
 impl Lent {
     /// Runs a COPY … FROM STDIN with what `source` gives, and says how many rows it was. Two round
-    /// trips.
+    /// trips. After an error its transaction has to be rolled back.
     pub(crate) async fn copy_in(
         &mut self,
         sql: &str,
@@ -43,10 +48,10 @@ impl Lent {
         }
         // The driver cannot find back from the middle of a COPY.
         state.copies = true;
-        let fed = feed(driver, sql, wait, &mut running, source).await;
-        state.copies = !fed.in_step;
-        let landed = InFlight { driver, state, wait, running, watch }.land(fed.result);
-        match (landed, fed.refused) {
+        let (result, refused) = feed(driver, sql, wait, &mut running, source).await;
+        state.copies = false;
+        let landed = InFlight { driver, state, wait, running, watch }.land(result);
+        match (landed, refused) {
             (_, Some(error)) => Err(Stopped::Source(error)),
             (Err(error), None) => Err(Stopped::Server(DbErr::Exec(runtime(error)))),
             (Ok(Copied(rows)), None) => Ok(rows),
@@ -63,27 +68,23 @@ impl Ended for Copied {
     }
 }
 
-struct Fed {
-    result: Result<Copied, sqlx::Error>,
-    /// The source's error, which is the one to tell.
-    refused: Option<Error>,
-    /// Driver and server agree on where they are.
-    in_step: bool,
-}
-
-async fn feed(
+/// With what the source could not go on because of, if it was that.
+///
+/// The COPY is brought to its end in that case too, and what was loaded until then is for the transaction to
+/// undo: where the server had an error of its own to tell, the driver leaves the end of an abort unread.
+async fn feed<S: Source>(
     driver: &mut PgConnection,
     sql: &str,
     wait: Wait<'_>,
     running: &mut Option<Running<'_>>,
-    source: &mut impl Source,
-) -> Fed {
+    source: &mut S,
+) -> (Result<Copied, sqlx::Error>, Option<Error>) {
     let mut copy = match wait.until(driver.copy_in_raw(sql)).await {
         Ok(copy) => copy,
-        Err(error) => return Fed { result: Err(error), refused: None, in_step: true },
+        Err(error) => return (Err(error), None),
     };
     let mut piece = Vec::new();
-    loop {
+    let refused = loop {
         piece.clear();
         if let Some(running) = running {
             running.came(false);
@@ -92,25 +93,22 @@ async fn feed(
         if let Some(running) = running {
             running.waits();
         }
-        let more = match filled {
-            Ok(more) => more,
-            Err(error) => {
-                // Where the server had an error of its own to tell, the driver leaves the end of it
-                // unread.
-                let aborted = wait.until(copy.abort("the source of the rows failed")).await;
-                let result = Err(sqlx::Error::Encode(error.to_string().into()));
-                return Fed { result, refused: Some(error), in_step: aborted.is_ok() };
-            }
-        };
         if !piece.is_empty()
             && let Err(error) = wait.until(copy.send(piece.as_slice())).await
         {
-            return Fed { result: Err(error), refused: None, in_step: false };
+            return (Err(error), None);
         }
-        if !more {
-            let result = wait.until(copy.finish()).await.map(Copied);
-            return Fed { result, refused: None, in_step: true };
+        match filled {
+            Ok(true) => {}
+            Ok(false) => break None,
+            Err(error) => break Some(error),
         }
+    };
+    match (wait.until(copy.finish()).await, refused) {
+        (Err(error), Some(refused)) if !S::ENDS_WHOLE => (Err(error), Some(refused)),
+        (Err(error), _) => (Err(error), None),
+        (Ok(_), Some(error)) => (Err(sqlx::Error::Encode(error.to_string().into())), Some(error)),
+        (Ok(rows), None) => (Ok(Copied(rows)), None),
     }
 }
 

@@ -135,6 +135,11 @@ impl Lent {
         self.state.in_flight
     }
 
+    /// Whether driver and server do not agree any more on where they are.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.state.copies && !self.state.in_flight
+    }
+
     /// Whether what is in flight is a stream.
     pub(crate) fn streams(&self) -> bool {
         self.state.streams

@@ -291,6 +291,9 @@ impl Shared {
     /// The connection, with what dropped sessions left undone done.
     async fn lock(&self) -> Result<MappedMutexGuard<'_, Lent>, Error> {
         let mut place = self.lent.lock().await;
+        if place.as_ref().is_some_and(Lent::is_lost) {
+            self.ended.store(true, Ordering::Release);
+        }
         if self.ended.load(Ordering::Acquire) {
             drop(place.take());
         }
@@ -347,6 +350,9 @@ impl Shared {
 }
 
 async fn roll_back(mut lent: Lent) -> Result<(), Error> {
+    if lent.is_lost() {
+        return Ok(());
+    }
     if lent.is_in_flight() && Box::pin(lent.drain(Some(ABANDONED_MAY_TAKE))).await.is_err() {
         // Rolls back as well.
         lent.close();

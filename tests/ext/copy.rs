@@ -1,7 +1,17 @@
 //! Vectors and places through COPY, and back by the ORM.
 
+use proptest::{
+    arbitrary::any,
+    collection::vec,
+    option, prop_assert_eq,
+    strategy::Strategy,
+    test_runner::{Config, TestRunner},
+};
 use sea_orm::{ConnectionTrait as _, DbBackend, QueryOrder as _, Statement, entity::prelude::*};
-use wharf::Pg;
+use wharf::{
+    Pg,
+    ext::vector::{Bits, HalfVec, SparseVec, Vector},
+};
 
 use crate::support::{Image, database};
 
@@ -30,7 +40,7 @@ async fn texts(pg: &Pg, sql: &str) -> Vec<Option<String>> {
 
 /// One that is like no other, of values that are halves too.
 fn vector(id: i32) -> PgVector {
-    let at = |n: i32| (id * 7 + n) as f32 / 8.0;
+    let at = |n: i32| (id % 200 * 7 + n) as f32 / 8.0;
     PgVector::from(vec![at(0), -at(1), at(2)])
 }
 
@@ -71,31 +81,118 @@ async fn a_vector_of_other_dimensions_is_refused_before_the_server_sees_it() {
     assert_eq!(error.sqlstate(), None);
 }
 
-#[tokio::test]
-async fn the_other_kinds_of_vectors_go_by_copy_too() {
+mod kinds {
+    use sea_orm::entity::prelude::*;
+    use wharf::ext::vector::{Bits, HalfVec, SparseVec, Vector};
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "kinds")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i32,
+        pub vector: Option<Vector<5>>,
+        pub half: Option<HalfVec<5>>,
+        #[sea_orm(save_as = "varbit")]
+        pub bits: Bits<11>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+
+    /// With a kind that goes as text, and all others with it.
+    pub mod with_sparse {
+        use super::*;
+
+        #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+        #[sea_orm(table_name = "kinds")]
+        pub struct Model {
+            #[sea_orm(primary_key, auto_increment = false)]
+            pub id: i32,
+            pub vector: Option<Vector<5>>,
+            pub half: Option<HalfVec<5>>,
+            #[sea_orm(save_as = "varbit")]
+            pub bits: Bits<11>,
+            #[sea_orm(save_as = "sparsevec")]
+            pub sparse: Option<SparseVec<5>>,
+        }
+
+        #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+        pub enum Relation {}
+
+        impl ActiveModelBehavior for ActiveModel {}
+    }
+}
+
+fn numbers() -> impl Strategy<Value = Vec<f32>> {
+    vec(any::<f32>().prop_filter("pgvector has only finite numbers", |n| n.is_finite()), 5)
+}
+
+/// Of what a half holds.
+fn halves() -> impl Strategy<Value = Vec<f32>> {
+    vec((-2048..=2048_i16, -4..=4_i32).prop_map(|(n, e)| f32::from(n) * 2_f32.powi(e)), 5)
+}
+
+fn rows() -> impl Strategy<Value = Vec<kinds::with_sparse::Model>> {
+    let row = (
+        option::of(numbers()),
+        option::of(halves()),
+        vec(any::<bool>(), 11),
+        option::of(numbers()),
+    );
+    let row = row.prop_map(|(vector, half, bits, sparse)| kinds::with_sparse::Model {
+        id: 0,
+        vector: vector.map(|numbers| Vector::new(numbers).unwrap()),
+        half: half.map(|numbers| HalfVec::new(&numbers).unwrap()),
+        bits: Bits::new(&bits).unwrap(),
+        sparse: sparse.map(|numbers| SparseVec::new((0..).zip(numbers)).unwrap()),
+    });
+    vec(row, 0..40).prop_map(|rows| {
+        rows.into_iter().zip(1..).map(|(row, id)| kinds::with_sparse::Model { id, ..row }).collect()
+    })
+}
+
+/// Of random values of each kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_vector_comes_back_by_the_orm_as_it_went_by_copy() {
     let Some(pg) = database(Image::Vector).await else { return };
     pg.execute_unprepared(
-        "CREATE TABLE item (id int PRIMARY KEY, half halfvec(3), halves halfvec[], bits bit(9), sparse sparsevec(5))",
+        "CREATE TABLE kinds (id int PRIMARY KEY, vector vector(5), half halfvec(5), bits bit(11) NOT NULL,
+             sparse sparsevec(5))",
     )
     .await
     .unwrap();
-    let rows = (1..=1_000).map(|id| (id, vector(id), format!("{:09b}", id % 512)));
-    pg.copy_in_named("item", ["id", "half", "bits"]).rows(rows).await.unwrap();
-    let halves = texts(&pg, "SELECT (half::vector)::text FROM item ORDER BY id").await;
-    let expected: Vec<_> = (1..=1_000)
-        .map(|id| {
-            let numbers: Vec<_> = vector(id).to_vec().iter().map(f32::to_string).collect();
-            Some(format!("[{}]", numbers.join(",")))
-        })
-        .collect();
-    assert!(halves == expected, "{halves:?}");
-    let bits = "SELECT count(*)::text FROM item WHERE bits = (id % 512)::bit(9)";
-    assert_eq!(texts(&pg, bits).await, [Some("1000".to_owned())]);
-    // As text, all of it.
-    let rows = (1_001..=1_100).map(|id| (id, vector(id), format!("{{1:{id},4:0.5}}/5")));
-    pg.copy_in_named("item", ["id", "half", "sparse"]).rows(rows).await.unwrap();
-    let sparse = "SELECT count(*)::text FROM item WHERE sparse = ('{1:' || id || ',4:0.5}/5')::sparsevec AND half IS NOT NULL";
-    assert_eq!(texts(&pg, sparse).await, [Some("100".to_owned())]);
+    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
+    let runtime = tokio::runtime::Handle::current();
+    let check = async |rows: Vec<kinds::with_sparse::Model>| {
+        use kinds::with_sparse;
+        let emptied = async || pg.execute_unprepared("DELETE FROM kinds").await.unwrap();
+        emptied().await;
+        pg.copy_in::<with_sparse::Entity>().rows(rows.clone()).await.unwrap();
+        let find = with_sparse::Entity::find().order_by_asc(with_sparse::Column::Id);
+        prop_assert_eq!(&find.all(pg.pg()).await.unwrap(), &rows);
+        emptied().await;
+        let binary: Vec<_> = rows
+            .into_iter()
+            .map(|row| kinds::Model {
+                id: row.id,
+                vector: row.vector,
+                half: row.half,
+                bits: row.bits,
+            })
+            .collect();
+        pg.copy_in::<kinds::Entity>().rows(binary.clone()).await.unwrap();
+        let find = || kinds::Entity::find().order_by_asc(kinds::Column::Id);
+        prop_assert_eq!(&find().all(pg.pg()).await.unwrap(), &binary);
+        emptied().await;
+        pg.insert_many::<kinds::Entity>(binary.clone()).exec().await.unwrap();
+        prop_assert_eq!(&find().all(pg.pg()).await.unwrap(), &binary);
+        Ok(())
+    };
+    let mut runner = TestRunner::new(config);
+    let run = || runner.run(&rows(), |rows| runtime.block_on(check(rows)));
+    tokio::task::block_in_place(run).unwrap();
 }
 
 #[tokio::test]

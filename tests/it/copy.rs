@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::stream;
 use sea_orm::{
     ActiveValue::NotSet, ConnectionTrait, EntityTrait, PaginatorTrait, QueryOrder, Set,
-    TransactionTrait, sea_query::OnConflict,
+    sea_query::OnConflict,
 };
 
 use self::reading::{Reading, reading};

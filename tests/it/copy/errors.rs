@@ -143,10 +143,13 @@ async fn a_source_that_fails_after_the_server_did_leaves_no_broken_connection() 
         3_000 => Err(io::Error::other("the other end hung up")),
         id => Ok(reading(id % 2)),
     });
-    pg.copy_in::<Reading>().stream(rows).await.unwrap_err();
+    let error = pg.copy_in::<Reading>().stream(rows).await.unwrap_err();
+    assert!(error.is_unique_violation(), "it came first: {error}");
+    assert_eq!(copy_error(error).row, Some(3));
     for _ in 0..20 {
         is_empty(&pg).await;
     }
+    assert_eq!(pg.stats().writer.open, 1);
 }
 
 #[tokio::test]

@@ -161,13 +161,34 @@ async fn a_file_is_there_when_it_is_whole() {
     assert_eq!(number(&pg, "SELECT count(*) FROM r").await, 1_000);
 }
 
+/// The driver does not read such an error to its end.
+#[tokio::test]
+async fn a_query_that_the_server_refuses_ends_its_session_and_nothing_else() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared("ALTER TABLE reading RENAME TO other").await.unwrap();
+    let session = pg.begin().await.unwrap();
+    let error =
+        session.copy_out(Reading::find()).to_writer(Vec::new(), Format::Csv).await.unwrap_err();
+    assert_eq!(error.sqlstate().as_deref(), Some("42P01"), "{error}");
+    let error = session.execute_unprepared("SELECT 1").await.unwrap_err();
+    assert!(matches!(Error::from(error), Error::SessionEnded { .. }));
+    assert!(session.commit().await.is_err());
+    for n in 0..5 {
+        let session = pg.begin().await.unwrap();
+        session.copy_out(Reading::find()).to_writer(Vec::new(), Format::Csv).await.unwrap_err();
+        session.rollback().await.unwrap();
+        pg.copy_out(Reading::find()).to_writer(Vec::new(), Format::Csv).await.unwrap_err();
+        assert_eq!(number(&pg, &format!("SELECT {n}::int8")).await, n);
+    }
+}
+
 #[tokio::test]
 async fn a_reader_or_writer_that_fails_leaves_nothing() {
     let database = reading::table().await;
     let pg = database.pg().await;
     let good = io::Cursor::new(b"id,sensor\n1,a\n");
-    let broken = tokio_test_reader();
-    let reader = tokio::io::AsyncReadExt::chain(good, broken);
+    let reader = tokio::io::AsyncReadExt::chain(good, Broken);
     let error = pg.copy_in::<Reading>().from_reader(reader, Format::Csv).await.unwrap_err();
     assert!(error.to_string().ends_with("the disk is on fire"), "{error}");
     assert_eq!(Reading::find().count(&pg).await.unwrap(), 0);
@@ -183,16 +204,14 @@ async fn a_reader_or_writer_that_fails_leaves_nothing() {
 }
 
 /// Fails at once.
-fn tokio_test_reader() -> impl tokio::io::AsyncRead + Unpin + Send {
-    struct Broken;
-    impl tokio::io::AsyncRead for Broken {
-        fn poll_read(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            _: &mut tokio::io::ReadBuf<'_>,
-        ) -> std::task::Poll<io::Result<()>> {
-            std::task::Poll::Ready(Err(io::Error::other("the disk is on fire")))
-        }
+struct Broken;
+
+impl tokio::io::AsyncRead for Broken {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Err(io::Error::other("the disk is on fire")))
     }
-    Broken
 }
