@@ -188,23 +188,33 @@ fn bits(size: Option<usize>, value: &str, out: &mut PgArgumentBuffer) -> Result<
     Ok(true)
 }
 
-/// One dimension, counted from 1.
+/// What the bytes of an array begin with, of one dimension that is counted from 1.
+pub(super) fn begin_array(
+    element: u32,
+    length: usize,
+    out: &mut PgArgumentBuffer,
+) -> Result<(), String> {
+    let dimensions = i32::from(length > 0);
+    let length = i32::try_from(length).map_err(|_| "too many elements".to_owned())?;
+    let has_nulls = 1_i32;
+    for word in [dimensions, has_nulls, element.cast_signed()] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    if length > 0 {
+        for word in [length, 1] {
+            out.extend_from_slice(&word.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
 fn array(
     kind: &Kind,
     element: u32,
     values: &[Value],
     out: &mut PgArgumentBuffer,
 ) -> Result<bool, String> {
-    let dimensions = i32::from(!values.is_empty());
-    let length = i32::try_from(values.len()).map_err(|_| "too many elements".to_owned())?;
-    let has_nulls = 1_i32;
-    for word in [dimensions, has_nulls, element.cast_signed()] {
-        out.extend_from_slice(&word.to_be_bytes());
-    }
-    if !values.is_empty() {
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&1_i32.to_be_bytes());
-    }
+    begin_array(element, values.len(), out)?;
     for value in values {
         put(kind, value, out)?;
     }

@@ -8,6 +8,9 @@ pub(super) struct Column {
     pub(super) name: String,
     /// Its type, for a cast, which is to know nothing of a length: it would cut off what is longer.
     pub(super) declared: String,
+    /// The numbers, in the server's catalog, of what it is made of and of an array of that.
+    pub(super) oid: u32,
+    pub(super) array_oid: u32,
     /// Its value is the server's to make.
     pub(super) generated: bool,
     pub(super) kind: Kind,
@@ -59,7 +62,8 @@ WITH RECURSIVE base AS (
     WHERE typtype = 'd'
 )
 SELECT attname::text, declared, generated, typmod, t.typname::text, t.typtype::text,
-       e.oid::int8, coalesce(d.typname, e.typname)::text, coalesce(d.typtype, e.typtype)::text
+       e.oid::int8, coalesce(d.typname, e.typname)::text, coalesce(d.typtype, e.typtype)::text,
+       t.oid::int8, t.typarray::int8
 FROM base
 JOIN pg_catalog.pg_type t ON t.oid = type AND t.typtype <> 'd'
 LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid
@@ -74,6 +78,7 @@ pub(super) async fn of_table(on: &impl ConnectionTrait, table: &str) -> Result<V
 
 impl Column {
     fn read(row: &QueryResult) -> Result<Column, DbErr> {
+        let oid = |at| row.try_get_by_index(at).map(|oid: i64| u32::try_from(oid).unwrap_or(0));
         let typmod: i32 = row.try_get_by_index(3)?;
         let (name, form): (String, String) = (row.try_get_by_index(4)?, row.try_get_by_index(5)?);
         let element: Option<i64> = row.try_get_by_index(6)?;
@@ -91,6 +96,8 @@ impl Column {
         Ok(Column {
             name: row.try_get_by_index(0)?,
             declared: row.try_get_by_index(1)?,
+            oid: oid(9)?,
+            array_oid: oid(10)?,
             generated: row.try_get_by_index(2)?,
             kind,
         })

@@ -1,19 +1,25 @@
 //! Many rows in one INSERT.
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IntoActiveModel,
-    Iterable as _, QueryResult,
-    sea_query::{Expr, InsertStatement, OnConflict, Query, SelectStatement},
+    ColumnTrait as _, DbErr, EntityTrait, FromQueryResult, IntoActiveModel, Iterable as _,
+    QueryResult, Value,
+    sea_query::{Expr, InsertStatement, OnConflict, PostgresQueryBuilder, Query, SelectStatement},
+};
+use sqlx::{
+    Arguments as _, Encode, Postgres, Type,
+    encode::IsNull,
+    error::BoxDynError,
+    postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, types::Oid},
 };
 
 use super::{
-    CopyError, CopyFault, On,
-    column::{self, Column},
+    CopyError, CopyFault, On, binary,
+    column::{self, Column, Kind},
     copy_in::{entity_table, quoted, shown},
     shape::{OfEntity, Shape},
     text,
 };
-use crate::error::Error;
+use crate::{error::Error, pool::Bind};
 
 /// Rows to insert by one statement. See [`Pg::insert_many`](crate::Pg::insert_many).
 #[must_use = "nothing is inserted before it is run"]
@@ -46,10 +52,16 @@ where
     /// Inserts them, and gives the number of those that were inserted or changed.
     ///
     /// # Errors
-    /// [`Error::Copy`] for a row that has other columns than the first; what the server says.
+    /// [`Error::Copy`] for a row that has other columns than the first, or a value that does not fit; what
+    /// the server says.
     pub async fn exec(self) -> Result<u64, Error> {
-        let (on, Some(insert)) = self.statement().await? else { return Ok(0) };
-        Ok(on.execute(&insert).await?.rows_affected())
+        let (on, Some((insert, lists))) = self.statement().await? else { return Ok(0) };
+        let sql = insert.to_string(PostgresQueryBuilder);
+        let done = match &on {
+            On::Pg(pg) => pg.run_bound(&sql, &lists).await?,
+            On::Session(session) => session.run_bound(&sql, &lists).await?,
+        };
+        Ok(done.rows_affected())
     }
 
     /// Inserts them, and gives them as they are in the table, in the order in which they were given;
@@ -58,76 +70,134 @@ where
     /// # Errors
     /// As [`exec`](Self::exec).
     pub async fn exec_with_returning(self) -> Result<Vec<E::Model>, Error> {
-        let (on, Some(mut insert)) = self.statement().await? else { return Ok(Vec::new()) };
+        let (on, Some((mut insert, lists))) = self.statement().await? else {
+            return Ok(Vec::new());
+        };
         let columns = E::Column::iter().map(|column| column.select_as(Expr::col(column)));
         insert.returning(Query::returning().exprs(columns));
-        let rows = on.query_all(&insert).await?;
-        let model = |row: &QueryResult| E::Model::from_query_result(row, "");
-        Ok(rows.iter().map(model).collect::<Result<_, DbErr>>()?)
+        let sql = insert.to_string(PostgresQueryBuilder);
+        let rows = match &on {
+            On::Pg(pg) => pg.all_bound(&sql, &lists).await?,
+            On::Session(session) => session.all_bound(&sql, &lists).await?,
+        };
+        let model = |row| E::Model::from_query_result(&QueryResult::from(row), "");
+        Ok(rows.into_iter().map(model).collect::<Result<_, DbErr>>()?)
     }
 
-    /// None for no rows. The values of a column are one bind, the text of an array: SeaORM's own arrays
-    /// hold no NULL.
-    async fn statement(self) -> Result<(On<'a>, Option<InsertStatement>), Error> {
+    /// With the values of each column, as one bind. None for no rows.
+    async fn statement(self) -> Result<(On<'a>, Option<(InsertStatement, Lists)>), Error> {
         let InsertMany { on, rows, conflict } = self;
         let table = entity_table::<E>();
         let failed = |fault| CopyError::new(on.database(), &shown(&table), fault);
+        let refused = |why| failed(CopyFault::Refused(why));
         let Some(first) = rows.first() else { return Ok((on, None)) };
         let described = match &on {
             On::Pg(pg) => column::of_table(pg, &quoted(&table)).await?,
             On::Session(session) => column::of_table(*session, &quoted(&table)).await?,
         };
-        let (shape, places) = OfEntity::<E>::new(first, &[], &described)
-            .map_err(|why| failed(CopyFault::Refused(why)))?;
+        let (shape, places) = OfEntity::<E>::new(first, &[], &described).map_err(refused)?;
         let columns: Vec<&Column> = places.iter().filter_map(|at| described.get(*at)).collect();
-        let mut lists = vec![String::new(); columns.len()];
         let mut values = Vec::new();
+        let odd = |row, column, why| {
+            let mut error = refused(why);
+            (error.row, error.column) = (Some(row), column);
+            error
+        };
+        let length = rows.len();
+        let mut lists: Vec<List> = Vec::new();
         for (row, number) in rows.into_iter().zip(1..) {
-            let refused = |column, why| {
-                let mut error = failed(CopyFault::Refused(why));
-                (error.row, error.column) = (Some(number), column);
-                error
-            };
-            shape.values(row, &mut values).map_err(|odd| refused(odd.column, odd.why))?;
-            for ((list, column), value) in lists.iter_mut().zip(&columns).zip(values.drain(..)) {
-                let text = text::of(&column.kind, &value)
-                    .map_err(|why| refused(Some(column.name.clone()), why))?;
-                list.push(if number == 1 { '{' } else { ',' });
-                text::put_element(text.as_deref(), list);
+            shape.values(row, &mut values).map_err(|it| odd(number, it.column, it.why))?;
+            if lists.is_empty() {
+                let each = columns.iter().zip(&values);
+                let each = each.map(|(column, value)| List::new((*column).clone(), value, length));
+                lists = each.collect::<Result<_, String>>().map_err(refused)?;
+            }
+            for (list, value) in lists.iter_mut().zip(values.drain(..)) {
+                let put = list.put(value);
+                put.map_err(|why| odd(number, Some(list.column.name.clone()), why))?;
             }
         }
-        let lists = lists.into_iter().zip(&columns).map(|(mut list, column)| {
-            list.push('}');
-            let declared = &column.declared;
-            // A list of lists would be flattened.
-            let unnest = match declared.ends_with("[]") {
-                true => format!("unnest($1::text[])::{declared}"),
-                false => format!("unnest($1::{declared}[])"),
-            };
-            Expr::cust_with_values(unnest, [list])
-        });
-        let select: SelectStatement = Query::select().exprs(lists).take();
+        let exprs = lists.iter().zip(1..).map(|(list, number)| Expr::cust(list.sql(number)));
+        let select: SelectStatement = Query::select().exprs(exprs).take();
         let mut insert = Query::insert();
         insert.into_table(table.clone()).columns(columns.iter().map(|column| column.name.clone()));
-        let filled = insert.select_from(select);
-        filled.map_err(|error| failed(CopyFault::Refused(error.to_string())))?;
+        insert.select_from(select).map_err(|error| refused(error.to_string()))?;
         conflict.map(|conflict| insert.on_conflict(conflict));
-        Ok((on, Some(insert)))
+        Ok((on, Some((insert, Lists(lists)))))
     }
 }
 
-impl On<'_> {
-    async fn execute(&self, insert: &InsertStatement) -> Result<sea_orm::ExecResult, DbErr> {
-        match self {
-            On::Pg(pg) => pg.execute(insert).await,
-            On::Session(session) => session.execute(insert).await,
-        }
+struct Lists(Vec<List>);
+
+impl Bind for Lists {
+    fn bind(&self) -> Result<PgArguments, BoxDynError> {
+        let mut arguments = PgArguments::default();
+        self.0.iter().try_for_each(|list| arguments.add(list))?;
+        Ok(arguments)
+    }
+}
+
+/// The values of one column, as an array of the server's: SeaORM's own hold neither NULL nor a vector.
+struct List {
+    column: Column,
+    as_text: bool,
+    array: u32,
+    bytes: PgArgumentBuffer,
+}
+
+/// Below it are the types that every server has.
+const FIRST_OF_USERS: u32 = 16_384;
+const TEXT: u32 = 25;
+const TEXT_ARRAY: u32 = 1009;
+
+impl List {
+    /// A list of lists would be flattened, so that these are text, as is what has no binary form, and a list
+    /// of an enum's, which the driver asks the server about and does not understand the answer.
+    fn new(column: Column, first: &Value, length: usize) -> Result<List, String> {
+        let is_list = matches!(column.kind, Kind::Array(..));
+        let is_enum = column.kind == Kind::Text && column.oid >= FIRST_OF_USERS;
+        let as_text = is_list || is_enum || column.array_oid == 0 || !column.kind.takes(first);
+        let (element, array) =
+            if as_text { (TEXT, TEXT_ARRAY) } else { (column.oid, column.array_oid) };
+        let mut bytes = PgArgumentBuffer::default();
+        binary::begin_array(element, length, &mut bytes)?;
+        Ok(List { column, as_text, array, bytes })
     }
 
-    async fn query_all(&self, insert: &InsertStatement) -> Result<Vec<QueryResult>, DbErr> {
-        match self {
-            On::Pg(pg) => pg.query_all(insert).await,
-            On::Session(session) => session.query_all(insert).await,
+    fn put(&mut self, value: Value) -> Result<(), String> {
+        if self.as_text {
+            let text = Value::String(text::of(&self.column.kind, &value)?);
+            return binary::put(&Kind::Text, &text, &mut self.bytes);
         }
+        binary::put(&self.column.kind, &value, &mut self.bytes)
+    }
+
+    fn sql(&self, number: usize) -> String {
+        match self.as_text {
+            true => format!("unnest(${number})::{}", self.column.declared),
+            false => format!("unnest(${number})"),
+        }
+    }
+}
+
+impl Type<Postgres> for List {
+    /// Each list has its own, see `produces`.
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(TEXT_ARRAY))
+    }
+}
+
+impl Encode<'_, Postgres> for List {
+    fn encode_by_ref(&self, out: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        out.extend_from_slice(&self.bytes);
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(Oid(self.array)))
+    }
+
+    fn size_hint(&self) -> usize {
+        self.bytes.len()
     }
 }

@@ -115,21 +115,20 @@ fn array(kind: &Kind, values: &[Value]) -> Result<String, String> {
         if at > 0 {
             text.push(',');
         }
-        put_element(of(kind, value)?.as_deref(), &mut text);
+        match of(kind, value)? {
+            Some(value) => {
+                text.push('"');
+                for char in value.chars() {
+                    if matches!(char, '"' | '\\') {
+                        text.push('\\');
+                    }
+                    text.push(char);
+                }
+                text.push('"');
+            }
+            None => text.push_str("NULL"),
+        }
     }
     text.push('}');
     Ok(text)
-}
-
-/// As an element of an array.
-pub(super) fn put_element(value: Option<&str>, array: &mut String) {
-    let Some(value) = value else { return array.push_str("NULL") };
-    array.push('"');
-    for char in value.chars() {
-        if matches!(char, '"' | '\\') {
-            array.push('\\');
-        }
-        array.push(char);
-    }
-    array.push('"');
 }

@@ -106,6 +106,38 @@ impl Pg {
         }
     }
 
+    /// A statement of wharf's own, with binds that SeaORM has no form of.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn run_bound(
+        &self,
+        sql: &str,
+        binds: &impl pool::Bind,
+    ) -> Result<PgQueryResult, DbErr> {
+        match self.way(sql, false, Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.run_bound(sql, binds).await,
+            Way::Alone(session) => {
+                let result = session.run_bound(sql, binds).await;
+                session.finish_with(result).await
+            }
+        }
+    }
+
+    /// The same for all its rows.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn all_bound(
+        &self,
+        sql: &str,
+        binds: &impl pool::Bind,
+    ) -> Result<Vec<PgRow>, DbErr> {
+        match self.way(sql, false, Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.all_bound(sql, binds).await,
+            Way::Alone(session) => {
+                let rows = session.all_bound(sql, binds).await;
+                session.finish_with(rows).await
+            }
+        }
+    }
+
     /// The bytes of a COPY … TO STDOUT of wharf's own, which only reads.
     #[cfg(feature = "copy")]
     pub(crate) async fn copied(

@@ -1,4 +1,4 @@
-//! COPY: rows in and out as bytes.
+//! COPY: rows in and out as bytes; and statements with the rows of many in their binds.
 
 use std::ops::DerefMut;
 
@@ -6,7 +6,12 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use sea_orm::DbErr;
-use sqlx::PgConnection;
+use sqlx::{
+    AssertSqlSafe, Executor as _, PgConnection, Postgres,
+    error::BoxDynError,
+    postgres::{PgArguments, PgQueryResult, PgRow},
+    query::Query,
+};
 
 use super::lent::{InFlight, Lent, Wait, runtime};
 use crate::{
@@ -56,6 +61,56 @@ impl Lent {
             (Err(error), None) => Err(Stopped::Server(DbErr::Exec(runtime(error)))),
             (Ok(Copied(rows)), None) => Ok(rows),
         }
+    }
+}
+
+/// Makes a statement's binds, where SeaORM has no form of them; once more where it is prepared anew.
+pub(crate) trait Bind: Sync {
+    fn bind(&self) -> Result<PgArguments, BoxDynError>;
+}
+
+impl Lent {
+    /// Runs a prepared statement for its effect.
+    pub(crate) async fn run_bound(
+        &mut self,
+        sql: &str,
+        binds: &impl Bind,
+    ) -> Result<PgQueryResult, DbErr> {
+        loop {
+            let (flight, query) = self.send_bound(sql, binds)?;
+            let result = flight.wait.until(flight.driver.execute(query)).await;
+            match flight.land(result) {
+                Err(_) if self.heals().await => {}
+                landed => return landed.map_err(|error| DbErr::Exec(runtime(error))),
+            }
+        }
+    }
+
+    /// Runs a prepared statement for all its rows.
+    pub(crate) async fn all_bound(
+        &mut self,
+        sql: &str,
+        binds: &impl Bind,
+    ) -> Result<Vec<PgRow>, DbErr> {
+        loop {
+            let (flight, query) = self.send_bound(sql, binds)?;
+            let result = flight.wait.until(flight.driver.fetch_all(query)).await;
+            match flight.land(result) {
+                Err(_) if self.heals().await => {}
+                landed => return landed.map_err(|error| DbErr::Query(runtime(error))),
+            }
+        }
+    }
+
+    fn send_bound(
+        &mut self,
+        sql: &str,
+        binds: &impl Bind,
+    ) -> Result<(InFlight<'_>, Query<'static, Postgres, PgArguments>), DbErr> {
+        let arguments =
+            binds.bind().map_err(|error| DbErr::Exec(runtime(sqlx::Error::Encode(error))))?;
+        let query = sqlx::query_with(AssertSqlSafe(sql.to_owned()), arguments);
+        Ok((self.statement(sql, None)?, query))
     }
 }
 

@@ -162,18 +162,6 @@ impl Lent {
         }
     }
 
-    /// The same of one that does not come again: the driver keeps nothing of it prepared, and nothing
-    /// that it had kept can be stale. One round trip more.
-    pub(crate) async fn execute_once(
-        &mut self,
-        statement: Statement,
-        author: Author<'_>,
-    ) -> Result<PgQueryResult, DbErr> {
-        let (flight, query) = self.send(statement, author)?;
-        let result = flight.wait.until(flight.driver.execute(query.persistent(false))).await;
-        flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
-    }
-
     /// Runs a prepared statement for its first row.
     pub(crate) async fn query_one(
         &mut self,

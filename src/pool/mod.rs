@@ -31,7 +31,7 @@ pub use checkout::Holder;
 pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
 #[cfg(feature = "copy")]
-pub(crate) use copy::{Source, Stopped, copied};
+pub(crate) use copy::{Bind, Source, Stopped, copied};
 pub(crate) use lent::{Lent, MetricCallback, gives_up, rows, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;

@@ -121,7 +121,8 @@ impl<'a> Cursor<'a> {
         let Cursor { session, select, raw, fetch_size } = self;
         if fetch_size == 0 {
             return Err(DbErr::Custom(format!(
-                "database `{}`: a cursor's batch of 0 rows would never get to its end: give                  fetch_size at least 1",
+                "database `{}`: a cursor's batch of 0 rows would never get to its end: give \
+                 fetch_size at least 1",
                 session.database()
             )));
         }
@@ -147,7 +148,9 @@ impl<'a> Cursor<'a> {
 }
 
 /// One that no other cursor of the process has ever had: what the driver has prepared for the FETCH of one
-/// would be taken for that of the next by the same name, whose columns may be others.
+/// would be taken for that of the next by the same name, whose columns may be others. (Unprepared, a bind of
+/// an extension's type fails: the driver asks for that type in between, and the server forgets what it had
+/// parsed.)
 fn name() -> String {
     static CURSORS: AtomicU64 = AtomicU64::new(1);
     format!("wharf_{}", CURSORS.fetch_add(1, Ordering::Relaxed))
@@ -161,7 +164,7 @@ impl Session {
             // It is the query that is looked at: a cursor like this leaves nothing behind.
             let mut lent = self.lent(sql, raw).await?;
             let declare = Statement { sql: declare, ..select.clone() };
-            lent.execute_once(declare.clone(), Author::Caller(&declare)).await
+            lent.execute(declare.clone(), Author::Caller(&declare)).await
         })
         .await?;
         Ok(())

@@ -118,6 +118,26 @@ impl Session {
         .await
     }
 
+    /// A statement of wharf's own, with binds that SeaORM has no form of.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn run_bound(
+        &self,
+        sql: &str,
+        binds: &impl pool::Bind,
+    ) -> Result<PgQueryResult, DbErr> {
+        self.to_its_end(async { self.lent(sql, false).await?.run_bound(sql, binds).await }).await
+    }
+
+    /// The same for all its rows.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn all_bound(
+        &self,
+        sql: &str,
+        binds: &impl pool::Bind,
+    ) -> Result<Vec<PgRow>, DbErr> {
+        self.to_its_end(async { self.lent(sql, false).await?.all_bound(sql, binds).await }).await
+    }
+
     /// The bytes of a COPY … TO STDOUT of wharf's own. The session's other statements wait until the
     /// stream is dropped.
     #[cfg(feature = "copy")]

@@ -1,5 +1,6 @@
 //! Vectors and places through COPY, and back by the ORM.
 
+use futures_util::TryStreamExt as _;
 use proptest::{
     arbitrary::any,
     collection::vec,
@@ -7,10 +8,13 @@ use proptest::{
     strategy::Strategy,
     test_runner::{Config, TestRunner},
 };
-use sea_orm::{ConnectionTrait as _, DbBackend, QueryOrder as _, Statement, entity::prelude::*};
+use sea_orm::{
+    ConnectionTrait as _, DbBackend, ExprTrait as _, QueryOrder as _, Statement, entity::prelude::*,
+};
 use wharf::{
     Pg,
-    ext::vector::{Bits, HalfVec, SparseVec, Vector},
+    copy::Format,
+    ext::vector::{Bits, HalfVec, SparseVec, Vector, VectorColumn as _},
 };
 
 use crate::support::{Image, database};
@@ -59,6 +63,29 @@ async fn vectors_come_back_as_they_went() {
     pg.execute_unprepared("DELETE FROM item").await.unwrap();
     pg.insert_many::<item::Entity>(models.clone()).exec().await.unwrap();
     assert!(find().all(pg.pg()).await.unwrap() == models);
+}
+
+/// The driver has yet to learn of the type when it first meets it.
+#[tokio::test]
+async fn a_cursor_and_a_copy_out_take_vectors_as_binds() {
+    let Some(pg) = database(Image::Vector).await else { return };
+    pg.execute_unprepared("CREATE TABLE item (id int PRIMARY KEY, embedding vector(3))")
+        .await
+        .unwrap();
+    let models = (0..100).map(|id| item::Model { id, embedding: Some(vector(id)) });
+    pg.copy_in::<item::Entity>().rows(models).await.unwrap();
+    let find = item::Entity::find()
+        .filter(item::Column::Embedding.l2_distance(vector(50)).unwrap().lt(10.0))
+        .order_by_asc(item::Column::Id);
+    let expected = find.clone().all(pg.pg()).await.unwrap();
+    assert!((3..50).contains(&expected.len()), "{}", expected.len());
+    let fresh = Pg::from_url(&pg.url()).await.unwrap();
+    let session = fresh.begin().await.unwrap();
+    let rows = session.cursor(&find).fetch_size(2).models::<item::Model>().await.unwrap();
+    assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap(), expected);
+    let mut csv = Vec::new();
+    let rows = session.copy_out(find).to_writer(&mut csv, Format::Csv).await.unwrap();
+    assert_eq!(rows, expected.len() as u64, "{}", String::from_utf8_lossy(&csv));
 }
 
 #[tokio::test]
