@@ -118,15 +118,15 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// A stream's row, or its end, has come.
-    pub(crate) fn came(&mut self, row: bool) {
+    /// So many rows of a stream, or its end, have come.
+    pub(crate) fn came(&mut self, some: usize) {
         if let Some(polled) = &mut self.polled
             && let Some(since) = polled.since.take()
         {
             polled.before += since.elapsed();
         }
-        if let (true, Some(Rows::Returned(rows))) = (row, &mut self.rows) {
-            *rows += 1;
+        if let Some(Rows::Returned(rows)) = &mut self.rows {
+            *rows += some as u64;
         }
     }
 

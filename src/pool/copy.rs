@@ -4,7 +4,7 @@ use std::ops::DerefMut;
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use sea_orm::DbErr;
 use sqlx::{
     AssertSqlSafe, Executor as _, PgConnection, Postgres,
@@ -13,7 +13,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::lent::{InFlight, Lent, Wait, runtime};
+use super::lent::{self, InFlight, Lent, Wait, runtime};
 use crate::{
     error::Error,
     monitor::{Ended, Rows, Running},
@@ -142,7 +142,7 @@ async fn feed<S: Source>(
     let refused = loop {
         piece.clear();
         if let Some(running) = running {
-            running.came(false);
+            running.came(0);
         }
         let filled = source.fill(&mut piece).await;
         if let Some(running) = running {
@@ -174,7 +174,7 @@ where
     G: DerefMut<Target = Lent> + Send + 'a,
 {
     let failed = |error| DbErr::Query(runtime(error));
-    let stream = try_stream! {
+    let some = try_stream! {
         let flight = lent.statement(&sql, None)?;
         let InFlight { driver, state, wait, mut running, watch } = flight;
         if let Some(running) = &mut running {
@@ -190,11 +190,10 @@ where
                 Err(error)
             }
             Ok(mut pieces) => loop {
-                let next = super::lent::next(&mut pieces, &mut running, wait).await;
-                if let Ok(Some(piece)) = next {
-                    yield piece;
-                } else {
-                    break next.map(|_| ());
+                let (some, end) = lent::some(&mut pieces, &mut running, wait).await;
+                yield some;
+                if let Some(end) = end {
+                    break end;
                 }
             },
         };
@@ -202,5 +201,5 @@ where
         let landed = InFlight { driver, state, wait, running, watch }.land(end);
         landed.map_err(failed)?;
     };
-    stream.boxed()
+    lent::one_by_one(some, |piece| piece)
 }
