@@ -15,7 +15,7 @@ use sqlx::{
 use super::{
     CopyError, CopyFault, On, binary,
     column::{self, Column, Kind},
-    copy_in::{entity_table, quoted, shown},
+    destination::{entity_table, quoted, shown},
     shape::{OfEntity, Shape},
     text,
 };

@@ -1,8 +1,6 @@
 //! Rows as what a COPY is fed with.
 
-use std::pin::Pin;
-
-use futures_util::{Stream, TryStreamExt as _};
+use futures_util::{TryStreamExt as _, stream::BoxStream};
 use sea_orm::Value;
 use sqlx::postgres::PgArgumentBuffer;
 
@@ -25,9 +23,9 @@ const PART: usize = 16 * 1024 * 1024;
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Report<'a> = Box<dyn FnMut(Progress) + Send + 'a>;
 
-pub(super) struct Rows<'a, 'r, R, S: Shape> {
+pub(super) struct Rows<'a, 'r, S: Shape> {
     first: Option<S::Row>,
-    rest: Pin<&'a mut R>,
+    rest: BoxStream<'a, Result<S::Row, BoxError>>,
     shape: S,
     columns: Vec<(String, Kind)>,
     form: Form,
@@ -47,19 +45,15 @@ enum Form {
     Text,
 }
 
-impl<'a, 'r, R, S> Rows<'a, 'r, R, S>
-where
-    R: Stream<Item = Result<S::Row, BoxError>> + Send,
-    S: Shape,
-{
+impl<'a, 'r, S: Shape> Rows<'a, 'r, S> {
     /// `first` is looked at for the form in which all will go.
     pub(super) fn new(
         first: S::Row,
-        rest: Pin<&'a mut R>,
+        rest: BoxStream<'a, Result<S::Row, BoxError>>,
         shape: S,
         columns: &[Column],
         report: Option<Report<'r>>,
-    ) -> Rows<'a, 'r, R, S> {
+    ) -> Rows<'a, 'r, S> {
         let columns =
             columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
         Rows {
@@ -164,11 +158,7 @@ where
     }
 }
 
-impl<R, S> Source for Rows<'_, '_, R, S>
-where
-    R: Stream<Item = Result<S::Row, BoxError>> + Send,
-    S: Shape,
-{
+impl<S: Shape> Source for Rows<'_, '_, S> {
     const ENDS_WHOLE: bool = true;
 
     async fn fill(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {

@@ -2,6 +2,10 @@
 
 use std::{
     panic::Location,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,6 +38,8 @@ pub(crate) struct Running<'a> {
     /// The time in which it waited for the server, where that is not all.
     polled: Option<Polled>,
     rows: Option<Rows>,
+    /// Of a stream, those that its reader has been given.
+    given: Option<Arc<AtomicU64>>,
     ended: bool,
     #[cfg(feature = "tracing-spans")]
     span: Span,
@@ -99,14 +105,21 @@ impl<'a> Running<'a> {
             context,
             polled: None,
             rows: None,
+            given: None,
             ended: false,
         }
     }
 
-    /// It is one whose rows are read as they come: its reader's time is not its own.
-    pub(crate) fn streams(&mut self) {
+    /// It is one whose rows are read as they come: its reader's time is not its own. `given` counts what the
+    /// reader has been given.
+    pub(crate) fn streams(&mut self, given: Arc<AtomicU64>) {
+        self.waits_for_others();
+        self.given = Some(given);
+    }
+
+    /// Somebody else's time is not its own.
+    pub(crate) fn waits_for_others(&mut self) {
         self.polled = Some(Polled { before: Duration::ZERO, since: Some(self.context.started) });
-        self.rows = Some(Rows::Returned(0));
     }
 
     /// The server is waited for from here on.
@@ -118,15 +131,12 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// So many rows of a stream, or its end, have come.
-    pub(crate) fn came(&mut self, some: usize) {
+    /// What the server was waited for has come.
+    pub(crate) fn came(&mut self) {
         if let Some(polled) = &mut self.polled
             && let Some(since) = polled.since.take()
         {
             polled.before += since.elapsed();
-        }
-        if let Some(Rows::Returned(rows)) = &mut self.rows {
-            *rows += some as u64;
         }
     }
 
@@ -157,7 +167,8 @@ impl<'a> Running<'a> {
                 before + since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
             }
         };
-        let (rows, returned) = match self.rows {
+        let given = || Some(Rows::Returned(self.given.as_ref()?.load(Ordering::Relaxed)));
+        let (rows, returned) = match self.rows.or_else(given) {
             None => (None, false),
             Some(Rows::Affected(rows)) => (Some(rows), false),
             Some(Rows::Returned(rows)) => (Some(rows), true),

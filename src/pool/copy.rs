@@ -1,6 +1,9 @@
 //! COPY: rows in and out as bytes; and statements with the rows of many in their binds.
 
-use std::ops::DerefMut;
+use std::{
+    ops::DerefMut,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use async_stream::try_stream;
 use bytes::Bytes;
@@ -49,7 +52,7 @@ impl Lent {
         let flight = self.statement(sql, None).map_err(Stopped::Server)?;
         let InFlight { driver, state, wait, mut running, watch } = flight;
         if let Some(running) = &mut running {
-            running.streams();
+            running.waits_for_others();
         }
         // The driver cannot find back from the middle of a COPY.
         state.copies = true;
@@ -142,7 +145,7 @@ async fn feed<S: Source>(
     let refused = loop {
         piece.clear();
         if let Some(running) = running {
-            running.came(0);
+            running.came();
         }
         let filled = source.fill(&mut piece).await;
         if let Some(running) = running {
@@ -174,11 +177,13 @@ where
     G: DerefMut<Target = Lent> + Send + 'a,
 {
     let failed = |error| DbErr::Query(runtime(error));
+    let given = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&given);
     let some = try_stream! {
         let flight = lent.statement(&sql, None)?;
         let InFlight { driver, state, wait, mut running, watch } = flight;
         if let Some(running) = &mut running {
-            running.streams();
+            running.streams(Arc::clone(&counted));
         }
         // What the server still has to say, however much it is, would have to be read first.
         state.copies = true;
@@ -201,5 +206,5 @@ where
         let landed = InFlight { driver, state, wait, running, watch }.land(end);
         landed.map_err(failed)?;
     };
-    lent::one_by_one(some, |piece| piece)
+    lent::one_by_one(some, given, |piece| piece)
 }

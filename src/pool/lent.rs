@@ -3,7 +3,10 @@
 use std::{
     future::poll_fn,
     ops::DerefMut,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{self, Poll},
     time::{Duration, Instant},
 };
@@ -411,6 +414,8 @@ pub(crate) fn rows<'a, G>(
 where
     G: DerefMut<Target = Lent> + Send + 'a,
 {
+    let given = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&given);
     let some = try_stream! {
         let mut any = false;
         loop {
@@ -418,7 +423,7 @@ where
             let (InFlight { driver, state, wait, mut running, watch }, query) =
                 lent.send(statement.clone(), Author::Caller(&statement))?;
             if let Some(running) = &mut running {
-                running.streams();
+                running.streams(Arc::clone(&counted));
             }
             let mut rows = driver.fetch(query);
             let end = loop {
@@ -438,7 +443,7 @@ where
             break;
         }
     };
-    one_by_one(some, QueryResult::from)
+    one_by_one(some, given, QueryResult::from)
 }
 
 /// How many rows are handed on at a time, of those that have come already: a stream's turn costs a twentieth
@@ -479,21 +484,27 @@ pub(super) async fn some<T>(
         }
     };
     if let Some(running) = running {
-        running.came(some.len());
+        running.came();
     }
     (some, end)
 }
 
-/// What comes some at a time.
+/// What comes some at a time; `given` counts it.
 pub(super) fn one_by_one<'a, T, O>(
     some: impl Stream<Item = Result<Vec<T>, DbErr>> + Send + 'a,
+    given: Arc<AtomicU64>,
     each: impl Fn(T) -> O + Copy + Send + 'a,
 ) -> BoxStream<'a, Result<O, DbErr>>
 where
     T: Send + 'a,
     O: Send + 'a,
 {
-    some.map_ok(move |some| stream::iter(some.into_iter().map(move |one| Ok(each(one)))))
+    some.map_ok(move |some| stream::iter(some.into_iter().map(Ok)))
         .try_flatten()
+        .map_ok(move |one| {
+            // Nobody else writes to it.
+            given.store(given.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            each(one)
+        })
         .boxed()
 }

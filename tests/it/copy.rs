@@ -16,6 +16,7 @@ use sea_orm::{
 
 use self::reading::{Reading, reading};
 use crate::support::{TestDatabase, number};
+use wharf::copy::Format;
 
 #[tokio::test]
 async fn models_come_back_as_they_went() {
@@ -216,4 +217,37 @@ async fn the_monitor_sees_a_copy() {
     let top = pg.monitor().top(20);
     let copy = top.statements.iter().find(|top| top.digest.text().starts_with("COPY")).unwrap();
     assert_eq!((copy.calls, copy.rows), (1, 1_000), "{copy:?}");
+}
+
+#[tokio::test]
+async fn every_way_can_be_a_task_of_its_own() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let (one, two, three, four) = (pg.clone(), pg.clone(), pg.clone(), pg.clone());
+    let rows = (1..=10).map(reading);
+    let copied = tokio::spawn(async move { one.copy_in::<Reading>().rows(rows).await });
+    assert_eq!(copied.await.unwrap().unwrap(), 10);
+    let copied = tokio::spawn(async move {
+        let session = two.begin().await?;
+        let rows = stream::iter((11..=20).map(|id| Ok::<_, std::io::Error>(reading(id))));
+        session.copy_in::<Reading>().stream(rows).await?;
+        session.copy_in_named("reading", ["sensor"]).rows(["a"]).await?;
+        let csv = &b"id,sensor\n1000,b\n"[..];
+        session.copy_in::<Reading>().from_reader(csv, Format::Csv).await?;
+        session.insert_many::<Reading>((21..=30).map(reading)).exec_with_returning().await?;
+        session.commit().await?;
+        Ok::<_, wharf::Error>(())
+    });
+    // The name has a number of its own, which some reading has.
+    assert!(copied.await.unwrap().unwrap_err().is_unique_violation());
+    let inserted =
+        tokio::spawn(
+            async move { three.insert_many::<Reading>((21..=30).map(reading)).exec().await },
+        );
+    assert_eq!(inserted.await.unwrap().unwrap(), 10);
+    let out = tokio::spawn(async move {
+        let mut csv = Vec::new();
+        four.copy_out(Reading::find()).to_writer(&mut csv, Format::Csv).await
+    });
+    assert_eq!(out.await.unwrap().unwrap(), 20);
 }

@@ -1,0 +1,189 @@
+//! The table that rows are copied into, and how they get there.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sea_orm::{
+    ConnectionTrait as _, EntityTrait,
+    sea_query::{Expr, IntoIden as _, OnConflict, Query, SchemaName, SelectStatement, TableName},
+};
+
+use super::{
+    CopyError, CopyFault, On, Quiet,
+    column::{self, Column},
+    shape,
+};
+use crate::{error::Error, pool::Stopped, session::Session, sql::quote_ident};
+
+pub(super) struct Destination<'a> {
+    pub(super) on: On<'a>,
+    pub(super) table: TableName,
+    /// Those that were named.
+    pub(super) columns: Vec<String>,
+    pub(super) conflict: Option<OnConflict>,
+}
+
+impl Destination<'_> {
+    /// Keeps what was copied, or nothing of it.
+    pub(super) async fn finish(
+        &self,
+        (session, quiet): (Session, Quiet),
+        copied: Result<u64, Error>,
+    ) -> Result<u64, Error> {
+        match copied {
+            Ok(rows) => {
+                quiet.end(&session).await?;
+                session.commit().await?;
+                Ok(rows)
+            }
+            Err(error) => {
+                // The server does it by itself, if it cannot be told.
+                let _ = session.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// All of it, or nothing: in a session of its own, or in one nested in the caller's.
+    pub(super) async fn begin(&self) -> Result<(Session, Quiet), Error> {
+        let (session, quiet) = self.on.begin().await?;
+        if session.is_read_only() {
+            return Err(Error::ReadOnly {
+                database: self.on.database().to_owned(),
+                what: format!("rows were to be copied into {}", shown(&self.table)),
+            });
+        }
+        Ok((session, quiet))
+    }
+
+    pub(super) async fn described(&self, session: &Session) -> Result<Vec<Column>, Error> {
+        let columns = column::of_table(session, &quoted(&self.table)).await?;
+        if columns.is_empty() {
+            return Err(self.refused(
+                "there is no such table here: has it been migrated, is its schema in the search path?"
+                    .to_owned(),
+            ));
+        }
+        Ok(columns)
+    }
+
+    /// Those that were named, or all that are not the server's to make.
+    pub(super) fn chosen(&self, described: Vec<Column>) -> Result<Vec<Column>, Error> {
+        if self.columns.is_empty() {
+            return Ok(described.into_iter().filter(|column| !column.generated).collect());
+        }
+        let chosen = shape::named(&self.columns, &described).map_err(|why| self.refused(why))?;
+        Ok(chosen.into_iter().filter_map(|at| described.get(at).cloned()).collect())
+    }
+
+    /// Where the rows go first, and how.
+    pub(super) async fn begin_copy(
+        &self,
+        session: &Session,
+        columns: &[Column],
+        options: &str,
+    ) -> Result<Copy, Error> {
+        let list: Vec<String> = columns.iter().map(|column| quote_ident(&column.name)).collect();
+        let list = list.join(", ");
+        let waiting = match &self.conflict {
+            Some(_) => {
+                static NEXT: AtomicU32 = AtomicU32::new(0);
+                let name = format!("wharf_copy_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+                let table = quoted(&self.table);
+                session
+                    .execute_unprepared(&format!(
+                        "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {list} FROM {table} WITH NO DATA"
+                    ))
+                    .await?;
+                Some(name)
+            }
+            None => None,
+        };
+        let table = waiting.clone().unwrap_or_else(|| quoted(&self.table));
+        Ok(Copy { sql: format!("COPY {table} ({list}) FROM STDIN ({options})"), waiting })
+    }
+
+    pub(super) async fn end_copy(
+        &self,
+        session: &Session,
+        columns: &[Column],
+        copy: Copy,
+        copied: u64,
+    ) -> Result<u64, Error> {
+        let (Some(waiting), Some(conflict)) = (copy.waiting, &self.conflict) else {
+            return Ok(copied);
+        };
+        let names = || columns.iter().map(|column| column.name.clone());
+        let select: SelectStatement =
+            Query::select().exprs(names().map(Expr::col)).from(waiting.clone()).take();
+        let mut insert = Query::insert();
+        insert.into_table(self.table.clone()).columns(names()).on_conflict(conflict.clone());
+        insert.select_from(select).map_err(|error| self.refused(error.to_string()))?;
+        let changed = session.execute(&insert).await.map_err(|error| {
+            CopyError::of_server(self.on.database(), &shown(&self.table), 0, error)
+        })?;
+        session.execute_unprepared(&format!("DROP TABLE {waiting}")).await?;
+        Ok(changed.rows_affected())
+    }
+
+    pub(super) fn stopped(&self, stopped: Stopped, before: u64) -> Error {
+        match stopped {
+            Stopped::Server(error) => {
+                CopyError::of_server(self.on.database(), &shown(&self.table), before, error).into()
+            }
+            Stopped::Source(error) => self.mine(error),
+        }
+    }
+
+    /// An error of the rows, which do not know where they go.
+    pub(super) fn mine(&self, error: Error) -> Error {
+        match error {
+            Error::Copy(mut error) => {
+                error.database = self.on.database().to_owned();
+                error.table = shown(&self.table);
+                Error::Copy(error)
+            }
+            error => error,
+        }
+    }
+
+    pub(super) fn refused(&self, why: String) -> Error {
+        self.failed(CopyFault::Refused(why))
+    }
+
+    pub(super) fn failed(&self, fault: CopyFault) -> Error {
+        self.error(fault).into()
+    }
+
+    pub(super) fn error(&self, fault: CopyFault) -> CopyError {
+        CopyError::new(self.on.database(), &shown(&self.table), fault)
+    }
+}
+
+/// A COPY statement.
+pub(super) struct Copy {
+    pub(super) sql: String,
+    /// The temporary table that it fills, if it is one.
+    waiting: Option<String>,
+}
+
+pub(super) fn entity_table<E: EntityTrait>() -> TableName {
+    let entity = E::default();
+    let schema = entity.schema_name().map(|schema| SchemaName(None, schema.to_owned().into_iden()));
+    TableName(schema, entity.table_name().into_iden())
+}
+
+pub(super) fn quoted(TableName(schema, name): &TableName) -> String {
+    let name = quote_ident(&name.to_string());
+    match schema {
+        Some(SchemaName(_, schema)) => format!("{}.{name}", quote_ident(&schema.to_string())),
+        None => name,
+    }
+}
+
+/// The table as its user names it.
+pub(super) fn shown(TableName(schema, name): &TableName) -> String {
+    match schema {
+        Some(SchemaName(_, schema)) => format!("{}.{}", schema.to_string(), name.to_string()),
+        None => name.to_string(),
+    }
+}
