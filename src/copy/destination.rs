@@ -183,7 +183,7 @@ pub(super) fn quoted(TableName(schema, name): &TableName) -> String {
 /// The table as its user names it.
 pub(super) fn shown(TableName(schema, name): &TableName) -> String {
     match schema {
-        Some(SchemaName(_, schema)) => format!("{}.{}", schema.to_string(), name.to_string()),
+        Some(SchemaName(_, schema)) => format!("{schema}.{name}"),
         None => name.to_string(),
     }
 }
