@@ -16,7 +16,10 @@ use sqlx::{
     query::Query,
 };
 
-use super::lent::{self, InFlight, Lent, Wait, runtime};
+use super::{
+    lent::{InFlight, Lent, Wait, runtime},
+    stream,
+};
 use crate::{
     error::Error,
     monitor::{Ended, Rows, Running},
@@ -195,7 +198,7 @@ where
                 Err(error)
             }
             Ok(mut pieces) => loop {
-                let (some, end) = lent::some(&mut pieces, &mut running, wait).await;
+                let (some, end) = stream::some(&mut pieces, &mut running, wait).await;
                 yield some;
                 if let Some(end) = end {
                     break end;
@@ -206,5 +209,5 @@ where
         let landed = InFlight { driver, state, wait, running, watch }.land(end);
         landed.map_err(failed)?;
     };
-    lent::one_by_one(some, given, |piece| piece)
+    stream::one_by_one(some, given, |piece| piece)
 }

@@ -14,6 +14,7 @@ mod repair;
 mod sea_orm;
 mod slot;
 mod stats;
+mod stream;
 #[cfg(feature = "cli")]
 mod text;
 
@@ -32,7 +33,7 @@ pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
 #[cfg(feature = "copy")]
 pub(crate) use copy::{Bind, Source, Stopped, copied};
-pub(crate) use lent::{Lent, MetricCallback, gives_up, rows, runtime};
+pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
 pub(crate) use options::ConnectTo;
@@ -40,6 +41,7 @@ use queue::{Answer, Check, Limits, Place, Queue};
 pub(crate) use sea_orm::SeaOrm;
 use slot::Slot;
 pub use stats::PoolStats;
+pub(crate) use stream::rows;
 #[cfg(feature = "cli")]
 pub(crate) use text::{Column, Rows};
 
