@@ -40,13 +40,19 @@ pub(super) fn of(kind: &Kind, value: &Value) -> Result<Option<String>, String> {
             value.map(|value| timestamp(value.naive_utc(), "+00"))
         }
         #[cfg(feature = "with-time")]
-        Value::TimeDate(value) => shown(value),
+        Value::TimeDate(value) => value.map(|value| day(value.to_calendar_date(), "")),
         #[cfg(feature = "with-time")]
-        Value::TimeTime(value) => shown(value),
+        Value::TimeTime(value) => value.map(|value| clock(value.as_hms_micro())),
         #[cfg(feature = "with-time")]
-        Value::TimeDateTime(value) => shown(value),
+        Value::TimeDateTime(value) => value.map(|value| {
+            let clock = clock(value.as_hms_micro());
+            day(value.to_calendar_date(), &format!(" {clock}"))
+        }),
         #[cfg(feature = "with-time")]
-        Value::TimeDateTimeWithTimeZone(value) => shown(value),
+        Value::TimeDateTimeWithTimeZone(value) => value.map(|value| {
+            let (clock, zone) = (clock(value.to_hms_micro()), value.offset());
+            day(value.to_calendar_date(), &format!(" {clock}{zone}"))
+        }),
         #[cfg(feature = "vector")]
         Value::Vector(value) => value.as_ref().map(|value| format!("{:?}", value.as_slice())),
         Value::Array(_, Some(values)) => Some(array(kind, values)?),
@@ -93,12 +99,25 @@ fn hex(kind: &Kind, value: &[u8]) -> String {
 }
 
 /// PostgreSQL counts years as people do: before 1 came 1 BC.
+fn era(year: i32) -> (i32, &'static str) {
+    if year > 0 { (year, "") } else { (1 - year, " BC") }
+}
+
 fn date(date: NaiveDate, rest: &str) -> String {
-    let (year, era) = match date.year() {
-        year if year > 0 => (year, ""),
-        year => (1 - year, " BC"),
-    };
+    let (year, era) = era(date.year());
     format!("{year:04}-{:02}-{:02}{rest}{era}", date.month(), date.day())
+}
+
+/// The same by the crate time, whose month is a type of its own.
+#[cfg(feature = "with-time")]
+fn day((year, month, day): (i32, impl Into<u8>, u8), rest: &str) -> String {
+    let ((year, era), month) = (era(year), month.into());
+    format!("{year:04}-{month:02}-{day:02}{rest}{era}")
+}
+
+#[cfg(feature = "with-time")]
+fn clock((hour, minute, second, micro): (u8, u8, u8, u32)) -> String {
+    format!("{hour:02}:{minute:02}:{second:02}.{micro:06}")
 }
 
 fn timestamp(at: NaiveDateTime, zone: &str) -> String {

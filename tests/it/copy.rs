@@ -5,6 +5,7 @@ mod everything;
 mod files;
 mod insert;
 mod reading;
+mod times;
 
 use std::sync::{Arc, Mutex};
 
