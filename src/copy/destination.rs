@@ -1,7 +1,5 @@
 //! The table that rows are copied into, and how they get there.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use sea_orm::{
     ConnectionTrait as _, EntityTrait,
     sea_query::{Expr, IntoIden as _, OnConflict, Query, SchemaName, SelectStatement, TableName},
@@ -13,6 +11,9 @@ use super::{
     shape,
 };
 use crate::{error::Error, pool::Stopped, session::Session, sql::quote_ident};
+
+/// Where rows of an upsert are first. A session has one at a time, and the statements are of one kind.
+const WAITING: &str = "wharf_copy";
 
 pub(super) struct Destination<'a> {
     pub(super) on: On<'a>,
@@ -84,21 +85,15 @@ impl Destination<'_> {
     ) -> Result<Copy, Error> {
         let list: Vec<String> = columns.iter().map(|column| quote_ident(&column.name)).collect();
         let list = list.join(", ");
-        let waiting = match &self.conflict {
-            Some(_) => {
-                static NEXT: AtomicU32 = AtomicU32::new(0);
-                let name = format!("wharf_copy_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-                let table = quoted(&self.table);
-                session
-                    .execute_unprepared(&format!(
-                        "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {list} FROM {table} WITH NO DATA"
-                    ))
-                    .await?;
-                Some(name)
-            }
-            None => None,
-        };
-        let table = waiting.clone().unwrap_or_else(|| quoted(&self.table));
+        let waiting = self.conflict.is_some().then_some(WAITING);
+        if let Some(waiting) = waiting {
+            let table = quoted(&self.table);
+            let create = format!(
+                "CREATE TEMPORARY TABLE {waiting} ON COMMIT DROP AS SELECT {list} FROM {table} WITH NO DATA"
+            );
+            session.execute_unprepared(&create).await?;
+        }
+        let table = waiting.map_or_else(|| quoted(&self.table), str::to_owned);
         Ok(Copy { sql: format!("COPY {table} ({list}) FROM STDIN ({options})"), waiting })
     }
 
@@ -114,7 +109,7 @@ impl Destination<'_> {
         };
         let names = || columns.iter().map(|column| column.name.clone());
         let select: SelectStatement =
-            Query::select().exprs(names().map(Expr::col)).from(waiting.clone()).take();
+            Query::select().exprs(names().map(Expr::col)).from(waiting).take();
         let mut insert = Query::insert();
         insert.into_table(self.table.clone()).columns(names()).on_conflict(conflict.clone());
         insert.select_from(select).map_err(|error| self.refused(error.to_string()))?;
@@ -163,7 +158,7 @@ impl Destination<'_> {
 pub(super) struct Copy {
     pub(super) sql: String,
     /// The temporary table that it fills, if it is one.
-    waiting: Option<String>,
+    waiting: Option<&'static str>,
 }
 
 pub(super) fn entity_table<E: EntityTrait>() -> TableName {

@@ -181,7 +181,10 @@ impl<'a> On<'a> {
 
     async fn begin(&self) -> Result<(Session, Quiet), Error> {
         match self {
-            On::Pg(pg) => Ok((pg.session().set_local(MESSAGES, "error").await?, Quiet(None))),
+            On::Pg(pg) => {
+                let session = pg.session_for("a copy").set_local(MESSAGES, "error");
+                Ok((session.await?, Quiet(None)))
+            }
             On::Session(session) => {
                 let nested = TransactionTrait::begin(*session).await?;
                 let sql = "SELECT current_setting($1), set_config($1, 'error', true)";

@@ -198,6 +198,12 @@ impl Pg {
         SessionBuilder::new(self.clone(), Purpose::Hold("a session", Some(Location::caller())))
     }
 
+    /// One of wharf's own, for what somebody asked for elsewhere.
+    #[cfg(any(feature = "copy", feature = "vector"))]
+    pub(crate) fn session_for(&self, what: &'static str) -> SessionBuilder {
+        SessionBuilder::new(self.clone(), Purpose::Hold(what, None))
+    }
+
     /// As [`TransactionTrait::begin`](::sea_orm::TransactionTrait::begin), and the session's place in
     /// the code is known: to the log of those that hold a connection for too long, and to the error
     /// of those who get none meanwhile.

@@ -258,3 +258,23 @@ async fn every_way_can_be_a_task_of_its_own() {
     });
     assert_eq!(out.await.unwrap().unwrap(), 20);
 }
+
+#[tokio::test]
+async fn who_waits_for_a_connection_is_told_of_the_copy_that_has_it() {
+    let database = reading::table().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0", "pool_timeout: 1"]);
+    let begun = tokio::sync::Notify::new();
+    let rows = stream::once(async {
+        begun.notify_one();
+        std::future::pending::<Result<reading::Model, std::io::Error>>().await
+    });
+    let copy = pg.copy_in::<Reading>().stream(rows);
+    let waits = async {
+        begun.notified().await;
+        pg.ping().await.unwrap_err()
+    };
+    tokio::select! {
+        error = waits => assert!(error.to_string().contains("a copy has had"), "{error}"),
+        _ = copy => panic!("it has no end"),
+    }
+}

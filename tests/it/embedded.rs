@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sea_orm::{ConnectionTrait, EntityTrait, PaginatorTrait, Statement, StreamTrait};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, Statement, StreamTrait};
 use sea_orm_migration::MigratorTrait;
 use wharf::{Error, Manager, pgserver::PgServer};
 
@@ -54,6 +54,25 @@ async fn pools_hand_the_one_connection_on() {
     }
     let refused = shop.listen(["orders"]).await.unwrap_err();
     assert!(refused.to_string().contains("one connection in all, and a listener"), "{refused}");
+    stop(manager).await;
+}
+
+#[tokio::test]
+async fn rows_are_copied_in_and_out_and_read_by_a_cursor() {
+    let manager = two_on_one_engine().await;
+    let shop = manager.db("shop").unwrap();
+    shop.execute_unprepared("CREATE TABLE reading (id int4 PRIMARY KEY, name text)").await.unwrap();
+    let rows = (0..20_000).map(|id| (id, format!("number {id}")));
+    let copied = shop.copy_in_named("reading", ["id", "name"]).rows(rows.clone()).await.unwrap();
+    assert_eq!(copied, 20_000);
+    let error = shop.copy_in_named("reading", ["id", "name"]).rows(rows).await.unwrap_err();
+    assert!(error.is_unique_violation(), "{error}");
+    let session = shop.session().await.unwrap();
+    let all = Statement::from_string(DbBackend::Postgres, "SELECT id FROM reading");
+    let read: Vec<_> = session.cursor_raw(all).rows().await.unwrap().try_collect().await.unwrap();
+    assert_eq!(read.len(), 20_000);
+    session.commit().await.unwrap();
+    assert_eq!(number(&shop, "SELECT count(*) FROM reading").await, 20_000);
     stop(manager).await;
 }
 

@@ -143,8 +143,9 @@ impl Scan {
 
     /// In a read-only session of its own.
     pub async fn run(self, pg: &Pg, search: &Search) -> Result<Vec<QueryResult>, Error> {
-        let session: SessionBuilder =
-            self.settings().fold(pg.session().read_only(), |session, (name, value)| {
+        let session: SessionBuilder = self
+            .settings()
+            .fold(pg.session_for("a search").read_only(), |session, (name, value)| {
                 session.set_local(name, value)
             });
         session.run(async |s| Ok(search.found(s, self).await?)).await
