@@ -189,6 +189,7 @@ pub struct Terminal {
     child: Box<dyn portable_pty::Child + Send + Sync>,
     keys: Box<dyn std::io::Write + Send>,
     screen: Arc<Mutex<vt100::Parser>>,
+    reader: std::thread::JoinHandle<()>,
     _master: Box<dyn portable_pty::MasterPty + Send>,
 }
 
@@ -206,7 +207,7 @@ impl Terminal {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(size.rows, size.cols, 0)));
         let mut reader = pty.master.try_clone_reader().unwrap();
         let shared = screen.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(any) = reader.read(&mut bytes) {
                 if any == 0 {
@@ -216,7 +217,7 @@ impl Terminal {
             }
         });
         let keys = pty.master.take_writer().unwrap();
-        Terminal { child, keys, screen, _master: pty.master }
+        Terminal { child, keys, screen, reader, _master: pty.master }
     }
 
     pub fn text(&self) -> String {
@@ -260,7 +261,9 @@ impl Terminal {
     pub fn ends(&mut self) -> u32 {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            // What it said at its end has to be on the screen, too.
+            let ended = self.child.try_wait().unwrap().filter(|_| self.reader.is_finished());
+            if let Some(status) = ended {
                 return status.exit_code();
             }
             assert!(begun.elapsed() < PATIENCE, "it did not end:\n{}", self.text());

@@ -7,16 +7,22 @@ mod insert;
 mod reading;
 mod times;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use sea_orm::{
     ActiveValue::NotSet, ConnectionTrait, EntityTrait, PaginatorTrait, QueryOrder, Set,
     sea_query::OnConflict,
 };
 
 use self::reading::{Reading, reading};
-use crate::support::{TestDatabase, number};
+use crate::{
+    seen::{Seen, Statement},
+    support::{TestDatabase, number},
+};
 use wharf::copy::Format;
 
 #[tokio::test]
@@ -76,9 +82,8 @@ async fn a_stream_is_copied_as_it_comes() {
     pg.copy_in::<Reading>().rows((1..=5_000).map(reading)).await.unwrap();
     pg.execute_unprepared("CREATE TABLE archive (LIKE reading)").await.unwrap();
     let rows = Reading::find().stream(&pg).await.unwrap();
-    let rows = futures_util::StreamExt::map(rows, |row| {
-        row.map(|row: reading::Model| (row.id, row.sensor, row.value, row.at))
-    });
+    let rows =
+        rows.map(|row| row.map(|row: reading::Model| (row.id, row.sensor, row.value, row.at)));
     let copied =
         pg.copy_in_named("archive", ["id", "sensor", "value", "at"]).stream(rows).await.unwrap();
     assert_eq!(copied, 5_000);
@@ -160,7 +165,7 @@ async fn a_trigger_that_talks_does_not_stop_it() {
         session.copy_in::<Reading>().rows((5_001..=10_000).map(wide)).await.unwrap();
         session.commit().await.unwrap();
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), copies).await.expect("both wait");
+    tokio::time::timeout(Duration::from_secs(60), copies).await.expect("both wait");
     assert_eq!(Reading::find().count(&pg).await.unwrap(), 10_000);
 }
 
@@ -216,14 +221,44 @@ async fn a_tenants_table_is_its_own() {
     assert_eq!(number(&pg, "SELECT count(*) FROM reading").await, 0);
 }
 
+/// Done, failed and dropped; and the time is the server's, not that of those who make the rows.
 #[tokio::test]
-async fn the_monitor_sees_a_copy() {
+async fn the_monitor_sees_copies() {
     let database = reading::table().await;
     let pg = database.pg().await;
-    pg.copy_in::<Reading>().rows((1..=1_000).map(reading)).await.unwrap();
-    let top = pg.monitor().top(20);
-    let copy = top.statements.iter().find(|top| top.digest.text().starts_with("COPY")).unwrap();
-    assert_eq!((copy.calls, copy.rows), (1, 1_000), "{copy:?}");
+    let seen = Seen::of(&pg);
+    let copies = || {
+        let mut seen = seen.statements();
+        seen.retain(|one| one.operation == "COPY");
+        let told = |one: &Statement| (one.outcome.clone(), one.rows, one.table.clone());
+        (seen.iter().map(told).collect::<Vec<_>>(), seen)
+    };
+    let copied = |outcome: &str, rows| vec![(outcome.to_owned(), rows, Some("reading".to_owned()))];
+
+    let slow = stream::iter(1..=3).then(|id| async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok::<_, std::io::Error>(reading(id))
+    });
+    pg.copy_in::<Reading>().stream(slow).await.unwrap();
+    let (told, seen) = copies();
+    assert_eq!(told, copied("done", Some(3)));
+    assert!(seen[0].in_transaction && !seen[0].read_only);
+    // The first row is made before the COPY.
+    assert!(seen[0].span >= Duration::from_millis(100), "{:?}", seen[0]);
+    assert!(seen[0].elapsed < Duration::from_millis(80), "{:?}", seen[0]);
+
+    pg.copy_in::<Reading>().rows([reading(3)]).await.unwrap_err();
+    assert_eq!(copies().0, copied("23505", None));
+
+    let rows = stream::iter([Ok::<_, std::io::Error>(reading(4))]).chain(stream::pending());
+    let copy = pg.copy_in::<Reading>().stream(rows);
+    tokio::time::timeout(Duration::from_millis(200), copy).await.unwrap_err();
+    assert_eq!(copies().0, copied("dropped", None));
+
+    // And its line of names.
+    pg.copy_out(Reading::find()).to_writer(Vec::new(), Format::Csv).await.unwrap();
+    let (told, _) = copies();
+    assert_eq!((told.len(), &*told[0].0, told[0].1), (1, "done", Some(4)));
 }
 
 #[tokio::test]
