@@ -66,7 +66,7 @@ SELECT attname::text, declared, generated, typmod, t.typname::text, t.typtype::t
        t.oid::int8, t.typarray::int8
 FROM base
 JOIN pg_catalog.pg_type t ON t.oid = type AND t.typtype <> 'd'
-LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid
+LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
 LEFT JOIN pg_catalog.pg_type d ON d.oid = e.typbasetype
 ORDER BY attnum";
 
@@ -144,6 +144,14 @@ impl Kind {
             Decimal, Double, Enum, Float, Int, Json, SmallInt, SmallUnsigned, String, TinyInt,
             TinyUnsigned, Unsigned, Uuid,
         };
+        #[cfg(feature = "with-time")]
+        if let (Kind::Date, Value::TimeDate(_))
+        | (Kind::Time, Value::TimeTime(_))
+        | (Kind::Timestamp, Value::TimeDateTime(_))
+        | (Kind::Timestamptz, Value::TimeDateTimeWithTimeZone(_)) = (self, value)
+        {
+            return true;
+        }
         let integer = matches!(
             value,
             TinyInt(_)
@@ -163,28 +171,13 @@ impl Kind {
             Kind::Text => matches!(value, String(_) | Char(_) | Enum(_)),
             Kind::Json | Kind::Jsonb => matches!(value, Json(_) | String(_)),
             Kind::Bytea | Kind::Place => matches!(value, Bytes(_)),
-            #[cfg(feature = "with-time")]
-            Kind::Date => matches!(value, ChronoDate(_) | Value::TimeDate(_)),
-            #[cfg(not(feature = "with-time"))]
             Kind::Date => matches!(value, ChronoDate(_)),
-            #[cfg(feature = "with-time")]
-            Kind::Time => matches!(value, ChronoTime(_) | Value::TimeTime(_)),
-            #[cfg(not(feature = "with-time"))]
             Kind::Time => matches!(value, ChronoTime(_)),
-            #[cfg(feature = "with-time")]
-            Kind::Timestamp => matches!(value, ChronoDateTime(_) | Value::TimeDateTime(_)),
-            #[cfg(not(feature = "with-time"))]
             Kind::Timestamp => matches!(value, ChronoDateTime(_)),
-            Kind::Timestamptz => {
-                #[cfg(feature = "with-time")]
-                if matches!(value, Value::TimeDateTimeWithTimeZone(_)) {
-                    return true;
-                }
-                matches!(
-                    value,
-                    ChronoDateTimeUtc(_) | ChronoDateTimeLocal(_) | ChronoDateTimeWithTimeZone(_)
-                )
-            }
+            Kind::Timestamptz => matches!(
+                value,
+                ChronoDateTimeUtc(_) | ChronoDateTimeLocal(_) | ChronoDateTimeWithTimeZone(_)
+            ),
             Kind::Uuid => matches!(value, Uuid(_)),
             Kind::Bit(_) => matches!(value, String(_)),
             #[cfg(feature = "vector")]

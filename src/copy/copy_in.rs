@@ -15,7 +15,7 @@ use tokio::io::AsyncRead;
 use super::{
     CopyFault, Format, On, Progress,
     column::Column,
-    destination::{Destination, entity_table},
+    destination::Destination,
     file::{self, Reader},
     rows::{BoxError, Report, Rows},
     shape::{OfEntity, OfTuples, Shape},
@@ -42,7 +42,7 @@ where
     E::ActiveModel: Send,
 {
     pub(super) fn entity(on: On<'a>) -> CopyIn<'a, E> {
-        CopyIn::new(on, entity_table::<E>(), Vec::new())
+        CopyIn::new(Destination::of_entity::<E>(on))
     }
 
     /// Copies the rows of an iterator: models, or active models, of which all set the same columns; the
@@ -84,7 +84,8 @@ impl<'a> CopyIn<'a, Named> {
         table: TableName,
         columns: impl IntoIterator<Item = impl Into<String>>,
     ) -> CopyIn<'a, Named> {
-        CopyIn::new(on, table, columns.into_iter().map(Into::into).collect())
+        let columns = columns.into_iter().map(Into::into).collect();
+        CopyIn::new(Destination::named(on, table, columns))
     }
 
     /// Copies the rows of an iterator: tuples with a value for each column.
@@ -120,8 +121,7 @@ impl<'a> CopyIn<'a, Named> {
 }
 
 impl<'a, T> CopyIn<'a, T> {
-    fn new(on: On<'a>, table: TableName, columns: Vec<String>) -> CopyIn<'a, T> {
-        let into = Destination { on, table, columns, conflict: None };
+    fn new(into: Destination<'a>) -> CopyIn<'a, T> {
         CopyIn { into, report: None, target: PhantomData }
     }
 
@@ -160,8 +160,8 @@ impl<'a, T> CopyIn<'a, T> {
         }
     }
 
-    /// Copies what a reader gives: CSV whose first line names the columns, or PostgreSQL's binary
-    /// format, which has all columns of the table, those that are generated left out. It is sent as
+    /// Copies what a reader gives: CSV whose first line names the columns, whichever were named before, or
+    /// PostgreSQL's binary format, which has all columns of the table, those that are generated left out. It is sent as
     /// it is, 64 KiB at a time.
     ///
     /// # Errors
@@ -228,9 +228,9 @@ async fn rows_of<S: Shape>(
         S::new(&first, &into.columns, &described).map_err(|why| into.refused(why))?;
     let columns: Vec<Column> =
         chosen.into_iter().filter_map(|at| described.get(at).cloned()).collect();
-    let mut source = Rows::new(first, rows, shape, &columns, report);
-    let options = source.options().map_err(|error| into.mine(error))?;
-    let copy = into.begin_copy(session, &columns, options).await?;
+    let source = Rows::new(first, rows, shape, &columns, report);
+    let mut source = source.map_err(|error| into.mine(error))?;
+    let copy = into.begin_copy(session, &columns, source.options()).await?;
     let mut copied = 0;
     while !source.is_at_its_end() {
         let fed = session.feed(&copy.sql, &mut source).await;

@@ -108,10 +108,12 @@ impl<'a> CopyOut<'a> {
     ) -> Result<u64, Error> {
         let mut report = self.report.take();
         let mut pieces = self.bytes(format).await?;
-        let (mut progress, mut told) = (Progress::default(), 0);
+        let (mut progress, mut told, mut messages) = (Progress::default(), 0, 0_u64);
         while let Some(piece) = pieces.try_next().await? {
             writer.write_all(&piece).await.map_err(failed)?;
-            progress.rows += 1;
+            messages += 1;
+            // One is none: the line of the names, or the mark of the end.
+            progress.rows = messages - 1;
             progress.bytes += piece.len() as u64;
             if progress.bytes - told >= super::rows::PIECE as u64 {
                 told = progress.bytes;
@@ -119,8 +121,6 @@ impl<'a> CopyOut<'a> {
             }
         }
         writer.flush().await.map_err(failed)?;
-        // The names, or the binary format's header and its end, come as rows do.
-        progress.rows = progress.rows.saturating_sub(format.frames());
         report.iter_mut().for_each(|report| report(progress));
         Ok(progress.rows)
     }

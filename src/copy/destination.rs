@@ -1,7 +1,7 @@
 //! The table that rows are copied into, and how they get there.
 
 use sea_orm::{
-    ConnectionTrait as _, EntityTrait,
+    ConnectionTrait, EntityTrait,
     sea_query::{Expr, IntoIden as _, OnConflict, Query, SchemaName, SelectStatement, TableName},
 };
 
@@ -23,7 +23,18 @@ pub(super) struct Destination<'a> {
     pub(super) conflict: Option<OnConflict>,
 }
 
-impl Destination<'_> {
+impl<'a> Destination<'a> {
+    pub(super) fn of_entity<E: EntityTrait>(on: On<'a>) -> Destination<'a> {
+        let entity = E::default();
+        let schema = entity.schema_name().map(|name| SchemaName(None, name.to_owned().into_iden()));
+        let table = TableName(schema, entity.table_name().into_iden());
+        Destination::named(on, table, Vec::new())
+    }
+
+    pub(super) fn named(on: On<'a>, table: TableName, columns: Vec<String>) -> Destination<'a> {
+        Destination { on, table, columns, conflict: None }
+    }
+
     /// Keeps what was copied, or nothing of it.
     pub(super) async fn finish(
         &self,
@@ -56,8 +67,8 @@ impl Destination<'_> {
         Ok((session, quiet))
     }
 
-    pub(super) async fn described(&self, session: &Session) -> Result<Vec<Column>, Error> {
-        let columns = column::of_table(session, &quoted(&self.table)).await?;
+    pub(super) async fn described(&self, on: &impl ConnectionTrait) -> Result<Vec<Column>, Error> {
+        let columns = column::of_table(on, &quoted(&self.table)).await?;
         if columns.is_empty() {
             return Err(self.refused(
                 "there is no such table here: has it been migrated, is its schema in the search path?"
@@ -91,7 +102,7 @@ impl Destination<'_> {
             let create = format!(
                 "CREATE TEMPORARY TABLE {waiting} ON COMMIT DROP AS SELECT {list} FROM {table} WITH NO DATA"
             );
-            session.execute_unprepared(&create).await?;
+            session.own(&create).await?;
         }
         let table = waiting.map_or_else(|| quoted(&self.table), str::to_owned);
         Ok(Copy { sql: format!("COPY {table} ({list}) FROM STDIN ({options})"), waiting })
@@ -116,7 +127,7 @@ impl Destination<'_> {
         let changed = session.execute(&insert).await.map_err(|error| {
             CopyError::of_server(self.on.database(), &shown(&self.table), 0, error)
         })?;
-        session.execute_unprepared(&format!("DROP TABLE {waiting}")).await?;
+        session.own(&format!("DROP TABLE {waiting}")).await?;
         Ok(changed.rows_affected())
     }
 
@@ -161,13 +172,7 @@ pub(super) struct Copy {
     waiting: Option<&'static str>,
 }
 
-pub(super) fn entity_table<E: EntityTrait>() -> TableName {
-    let entity = E::default();
-    let schema = entity.schema_name().map(|schema| SchemaName(None, schema.to_owned().into_iden()));
-    TableName(schema, entity.table_name().into_iden())
-}
-
-pub(super) fn quoted(TableName(schema, name): &TableName) -> String {
+fn quoted(TableName(schema, name): &TableName) -> String {
     let name = quote_ident(&name.to_string());
     match schema {
         Some(SchemaName(_, schema)) => format!("{}.{name}", quote_ident(&schema.to_string())),
@@ -176,7 +181,7 @@ pub(super) fn quoted(TableName(schema, name): &TableName) -> String {
 }
 
 /// The table as its user names it.
-pub(super) fn shown(TableName(schema, name): &TableName) -> String {
+fn shown(TableName(schema, name): &TableName) -> String {
     match schema {
         Some(SchemaName(_, schema)) => format!("{schema}.{name}"),
         None => name.to_string(),

@@ -30,13 +30,6 @@ impl Format {
             Format::Binary => "FORMAT binary",
         }
     }
-
-    /// How many of the messages of a COPY … TO STDOUT are no rows: the line of the names, the end mark.
-    pub(super) fn frames(self) -> u64 {
-        match self {
-            Format::Csv | Format::Binary => 1,
-        }
-    }
 }
 
 pub(super) struct Reader<'a, R> {

@@ -13,9 +13,9 @@ use sqlx::{
 };
 
 use super::{
-    CopyError, CopyFault, On, binary,
-    column::{self, Column, Kind},
-    destination::{entity_table, quoted, shown},
+    CopyFault, On, binary,
+    column::{Column, Kind},
+    destination::Destination,
     shape::{OfEntity, Shape},
     text,
 };
@@ -24,9 +24,8 @@ use crate::{error::Error, pool::Bind};
 /// Rows to insert by one statement. See [`Pg::insert_many`](crate::Pg::insert_many).
 #[must_use = "nothing is inserted before it is run"]
 pub struct InsertMany<'a, E: EntityTrait> {
-    on: On<'a>,
+    into: Destination<'a>,
     rows: Vec<E::ActiveModel>,
-    conflict: Option<OnConflict>,
 }
 
 impl<'a, E> InsertMany<'a, E>
@@ -40,12 +39,12 @@ where
         R::Item: IntoActiveModel<E::ActiveModel>,
     {
         let rows = rows.into_iter().map(IntoActiveModel::into_active_model).collect();
-        InsertMany { on, rows, conflict: None }
+        InsertMany { into: Destination::of_entity::<E>(on), rows }
     }
 
     /// What to do with rows that are there already: an upsert.
     pub fn on_conflict(mut self, conflict: OnConflict) -> InsertMany<'a, E> {
-        self.conflict = Some(conflict);
+        self.into.conflict = Some(conflict);
         self
     }
 
@@ -86,20 +85,18 @@ where
 
     /// With the values of each column, as one bind. None for no rows.
     async fn statement(self) -> Result<(On<'a>, Option<(InsertStatement, Lists)>), Error> {
-        let InsertMany { on, rows, conflict } = self;
-        let table = entity_table::<E>();
-        let failed = |fault| CopyError::new(on.database(), &shown(&table), fault);
-        let refused = |why| failed(CopyFault::Refused(why));
-        let Some(first) = rows.first() else { return Ok((on, None)) };
-        let described = match &on {
-            On::Pg(pg) => column::of_table(pg, &quoted(&table)).await?,
-            On::Session(session) => column::of_table(*session, &quoted(&table)).await?,
+        let InsertMany { into, rows } = self;
+        let Some(first) = rows.first() else { return Ok((into.on, None)) };
+        let described = match &into.on {
+            On::Pg(pg) => into.described(pg).await?,
+            On::Session(session) => into.described(*session).await?,
         };
+        let refused = |why| into.refused(why);
         let (shape, places) = OfEntity::<E>::new(first, &[], &described).map_err(refused)?;
         let columns: Vec<&Column> = places.iter().filter_map(|at| described.get(*at)).collect();
         let mut values = Vec::new();
         let odd = |row, column, why| {
-            let mut error = refused(why);
+            let mut error = into.error(CopyFault::Refused(why));
             (error.row, error.column) = (Some(row), column);
             error
         };
@@ -120,10 +117,13 @@ where
         let exprs = lists.iter().zip(1..).map(|(list, number)| Expr::cust(list.sql(number)));
         let select: SelectStatement = Query::select().exprs(exprs).take();
         let mut insert = Query::insert();
-        insert.into_table(table.clone()).columns(columns.iter().map(|column| column.name.clone()));
+        let names = columns.iter().map(|column| column.name.clone());
+        insert.into_table(into.table.clone()).columns(names);
         insert.select_from(select).map_err(|error| refused(error.to_string()))?;
-        conflict.map(|conflict| insert.on_conflict(conflict));
-        Ok((on, Some((insert, Lists(lists)))))
+        if let Some(conflict) = &into.conflict {
+            insert.on_conflict(conflict.clone());
+        }
+        Ok((into.on, Some((insert, Lists(lists)))))
     }
 }
 

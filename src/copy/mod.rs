@@ -118,8 +118,8 @@ macro_rules! implement_copy {
             /// One INSERT of however many rows: a bind a column, where SeaORM's has one a value and ends at
             /// 65 535 of them. Rows are models, or active models of which all set the same columns.
             ///
-            /// Three round trips, one of them for the types of the columns. All rows are in memory, and in one
-            /// message of at most 1 GiB a column; [`copy_in`](Self::copy_in) has neither limit, and is quicker.
+            /// Two round trips, one of them for the types of the columns; the first time of a kind, another for
+            /// each, which prepares it. All rows are in memory, and in one message of at most 1 GiB a column; [`copy_in`](Self::copy_in) has neither limit, and is quicker.
             ///
             /// ```no_run
             /// # async fn doc<E>(pg: wharf::Pg, rows: Vec<E::Model>) -> Result<(), wharf::Error>

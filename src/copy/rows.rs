@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{error::Error, pool::Source};
 
-/// So much is sent at a time. Less costs messages, and more would be longer in the processor's caches
-/// than it stays there.
+/// So much is sent at a time: a thousand narrow rows a message.
 pub(super) const PIECE: usize = 64 * 1024;
 
 /// After so much a COPY ends and the next begins, in the same transaction. The driver hears of an error
@@ -24,7 +23,6 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Report<'a> = Box<dyn FnMut(Progress) + Send + 'a>;
 
 pub(super) struct Rows<'a, 'r, S: Shape> {
-    first: Option<S::Row>,
     rest: BoxStream<'a, Result<S::Row, BoxError>>,
     shape: S,
     columns: Vec<(String, Kind)>,
@@ -53,11 +51,10 @@ impl<'a, 'r, S: Shape> Rows<'a, 'r, S> {
         shape: S,
         columns: &[Column],
         report: Option<Report<'r>>,
-    ) -> Rows<'a, 'r, S> {
+    ) -> Result<Rows<'a, 'r, S>, Error> {
         let columns =
             columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-        Rows {
-            first: Some(first),
+        let mut rows = Rows {
             rest,
             shape,
             columns,
@@ -68,23 +65,21 @@ impl<'a, 'r, S: Shape> Rows<'a, 'r, S> {
             ended: false,
             buffer: PgArgumentBuffer::default(),
             values: Vec::new(),
+        };
+        rows.shape.values(first, &mut rows.values).map_err(|odd| rows.odd(odd))?;
+        let mut all = rows.columns.iter().zip(&rows.values);
+        if !all.all(|((_, kind), value)| kind.takes(value)) {
+            rows.form = Form::Text;
         }
+        Ok(rows)
     }
 
-    /// Puts the first row's values where they are, and gives COPY's options for the form in which they
-    /// and all others go.
-    pub(super) fn options(&mut self) -> Result<&'static str, Error> {
-        if let Some(first) = self.first.take() {
-            self.shape.values(first, &mut self.values).map_err(|odd| self.odd(odd))?;
-        }
-        let mut all = self.columns.iter().zip(&self.values);
-        if !all.all(|((_, kind), value)| kind.takes(value)) {
-            self.form = Form::Text;
-        }
-        Ok(match self.form {
+    /// COPY's, for the form in which they go.
+    pub(super) fn options(&self) -> &'static str {
+        match self.form {
             Form::Binary => "FORMAT binary",
             Form::Text => "FORMAT text",
-        })
+        }
     }
 
     pub(super) fn is_at_its_end(&self) -> bool {

@@ -1,6 +1,7 @@
 //! One configured database.
 
 mod explain;
+mod health;
 mod statements;
 
 use std::{
@@ -11,19 +12,20 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use ::sea_orm::{AccessMode, DbBackend, DbErr, QueryResult, Statement};
+pub use health::{Healthy, PgStats};
+
+use ::sea_orm::{AccessMode, DbErr};
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::Notify;
 
 use crate::{
-    author::Author,
     config::{self, DatabaseConfig, MonitorConfig},
     error::Error,
     monitor::Monitor,
-    pool::{self, ConnectTo, Lent, MetricCallback, Pool, PoolStats, Purpose},
+    pool::{ConnectTo, Lent, MetricCallback, Pool, Purpose},
     schema::Scope,
     session::{Session, SessionBuilder},
 };
@@ -253,38 +255,6 @@ impl Pg {
         [writer, reader].into_iter().filter_map(OnceLock::get)
     }
 
-    /// Asks the server for a sign of life. One round trip, or a connect where no connection is
-    /// open.
-    ///
-    /// # Errors
-    /// As a statement's; but where the server cannot be reached, the next failed attempt to connect
-    /// is told, without waiting for it to come back.
-    pub async fn ping(&self) -> Result<(), DbErr> {
-        let mut lent = self.lend(self.read_only, Purpose::Ping).await?;
-        lent.control("").await.map_err(|error| DbErr::Conn(pool::runtime(error)))
-    }
-
-    /// How the database is: the server's version, and how long it took to say so.
-    pub(crate) async fn healthy(&self) -> Result<Healthy, Error> {
-        let mut lent = self.lend(self.read_only, Purpose::Ping).await?;
-        let statement = Statement::from_string(DbBackend::Postgres, "SHOW server_version");
-        let started = Instant::now();
-        let row = lent.query_one(statement.clone(), Author::Caller(&statement)).await?;
-        let latency = started.elapsed();
-        let server_version = match row {
-            Some(row) => QueryResult::from(row).try_get_by_index(0)?,
-            None => String::new(),
-        };
-        Ok(Healthy { latency, server_version })
-    }
-
-    /// What its connections are doing now. No round trip.
-    pub fn stats(&self) -> PgStats {
-        let stats =
-            |pool: &OnceLock<Arc<Pool>>| pool.get().map(|pool| pool.stats()).unwrap_or_default();
-        PgStats { writer: stats(&self.database.writer), reader: stats(&self.database.reader) }
-    }
-
     /// What has happened to its statements: [the slow ones, the ones that cost most](crate::monitor).
     /// The same for all clones and views. No round trip.
     pub fn monitor(&self) -> &Monitor {
@@ -434,24 +404,4 @@ impl fmt::Debug for Pg {
             .field("read_only", &self.read_only)
             .finish_non_exhaustive()
     }
-}
-
-/// What a healthy database answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Healthy {
-    /// One round trip on an open connection.
-    pub latency: Duration,
-    /// The server's own words: `17.5`, `15.18 (Debian 15.18-0+deb12u1)`.
-    pub server_version: String,
-}
-
-/// What the connections of one database are doing. A snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PgStats {
-    /// Those that may write.
-    pub writer: PoolStats,
-    /// Those that start read-only.
-    pub reader: PoolStats,
 }

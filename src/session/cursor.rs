@@ -12,7 +12,7 @@ use sea_orm::{
     sea_query::SelectStatement,
 };
 
-use super::{Session, failed};
+use super::Session;
 use crate::author::Author;
 
 /// Rows of a batch where nobody says otherwise: with so many a batch's round trip is a small part of what its
@@ -141,7 +141,7 @@ impl<'a> Cursor<'a> {
                     break;
                 }
             }
-            session.close(&name).await?;
+            session.own(&format!("CLOSE {name}")).await?;
         };
         Ok(rows.boxed())
     }
@@ -165,15 +165,6 @@ impl Session {
             let mut lent = self.lent(sql, raw).await?;
             let declare = Statement { sql: declare, ..select.clone() };
             lent.execute(declare.clone(), Author::Caller(&declare)).await
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn close(&self, name: &str) -> Result<(), DbErr> {
-        self.to_its_end(async {
-            let mut lent = self.shared.lock().await?;
-            lent.control(&format!("CLOSE {name}")).await.map_err(failed)
         })
         .await?;
         Ok(())

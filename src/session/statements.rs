@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use sqlx::postgres::{PgQueryResult, PgRow};
 
-use super::Session;
+use super::{Session, failed};
 use crate::{
     author::Author,
     error::Error,
@@ -51,6 +51,12 @@ impl Session {
             return self.run(Author::Caller(&statement)).await;
         }
         self.to_its_end(async { self.lent(sql, true).await?.execute_unprepared(sql).await }).await
+    }
+
+    /// Runs a statement of wharf's own, which leaves nothing on its connection.
+    pub(crate) async fn own(&self, sql: &str) -> Result<(), DbErr> {
+        let run = async { Ok(self.lent(sql, false).await?.control(sql).await.map_err(failed)?) };
+        self.to_its_end(run).await
     }
 
     /// The session's other statements wait until the stream is dropped.

@@ -130,6 +130,26 @@ fn a_million_rows_take_no_more_memory_than_a_thousand() {
     runtime.block_on(pg.close()).unwrap();
 }
 
+#[test]
+fn a_copy_takes_the_memory_that_its_docs_say_however_many_rows_it_has() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(TestDatabase::new());
+    let pg = database.pg_with(&[]);
+    let create = "CREATE TABLE reading (id int4, name text, value float8)";
+    runtime.block_on(pg.execute_unprepared(create)).unwrap();
+    let copy = async |number: i32| {
+        let rows = (0..number).map(|n| (n, format!("row {n}"), f64::from(n) / 7.0));
+        let copy = pg.copy_in_named("reading", ["id", "name", "value"]);
+        assert_eq!(copy.rows(rows).await.unwrap(), u64::try_from(number).unwrap());
+    };
+    let few = most(&runtime, async || copy(20_000).await);
+    let many = measure(|| runtime.block_on(copy(MILLION))).bytes_max;
+    assert!(few > 0, "the allocator is not counted");
+    assert!(many < 256 * 1024, "{many} bytes at a time");
+    assert!(many < few + 32 * 1024, "{many} bytes at a time, and {few} for 20,000 rows");
+    runtime.block_on(pg.close()).unwrap();
+}
+
 /// Rows of 100 kB, 200 MB in all.
 const WIDE: &str = "SELECT repeat(md5(n::text), 3200) FROM generate_series(1, 2000) n";
 

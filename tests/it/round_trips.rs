@@ -2,9 +2,30 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait, sea_query::Query};
+use sea_orm::{
+    ConnectionTrait, DbBackend, EntityTrait, Statement, TransactionTrait,
+    sea_query::{OnConflict, Query},
+};
+use wharf::copy::Format;
 
 use crate::{proxy::Proxy, support::TestDatabase};
+
+mod reading {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "reading")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i32,
+        pub sensor: Option<String>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
 
 fn raw() -> Statement {
     Statement::from_string(DbBackend::Postgres, "SELECT 1")
@@ -66,6 +87,32 @@ async fn every_call_costs_what_its_docs_say() {
 
 /// How long a call takes when the way to the server and back takes this long.
 const WAY: Duration = Duration::from_millis(60);
+
+#[tokio::test]
+async fn copies_cost_what_their_docs_say() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 1", "max_overflow: 0", "pool_pre_ping: false"]);
+    pg.execute_unprepared("CREATE TABLE reading (id int4 PRIMARY KEY, sensor text)").await.unwrap();
+    let nothing = OnConflict::new().do_nothing().to_owned();
+    let copy = || pg.copy_in_named("reading", ["id", "sensor"]);
+    let rows = |from: i32| (from..from + 100).map(|id| (id, "s"));
+    let models = |from: i32| (from..from + 100).map(|id| reading::Model { id, sensor: None });
+    // Which prepares what is prepared.
+    copy().on_conflict(nothing.clone()).rows(rows(0)).await.unwrap();
+    pg.insert_many::<reading::Entity>(models(100)).exec().await.unwrap();
+    proxy.asked();
+
+    // The end of a COPY, which is waited for as well, is no question that is counted.
+    copy().rows(rows(200)).await.unwrap();
+    assert_eq!(proxy.asked(), 4, "BEGIN, the columns, COPY (twice waited for), COMMIT");
+    copy().on_conflict(nothing).rows(rows(200)).await.unwrap();
+    assert_eq!(proxy.asked(), 4 + 3, "an upsert: three more");
+    pg.insert_many::<reading::Entity>(models(300)).exec().await.unwrap();
+    assert_eq!(proxy.asked(), 2, "the columns, and the INSERT");
+    pg.copy_out(reading::Entity::find()).to_writer(Vec::new(), Format::Csv).await.unwrap();
+    assert_eq!(proxy.asked(), 1, "a copy out: one");
+}
 
 #[tokio::test]
 async fn every_call_waits_as_often_as_its_docs_say() {

@@ -3,7 +3,7 @@
 use sea_orm::{ActiveValue::NotSet, EntityTrait, PaginatorTrait, Set, sea_query::OnConflict};
 
 use super::reading::{self, Reading, reading};
-use crate::support::number;
+use crate::support::{TestDatabase, number};
 
 #[tokio::test]
 async fn more_values_than_a_statement_has_binds_go_in_one() {
@@ -66,4 +66,12 @@ async fn what_is_too_long_is_refused_and_not_cut() {
     let odd = [reading(1).into(), reading::ActiveModel { id: Set(2), ..Default::default() }];
     let error = pg.insert_many::<Reading>(odd).exec().await.unwrap_err();
     assert!(error.to_string().contains("row 2, column `sensor`: it is not set here"), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_is_said_to_be_the_fault() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let error = pg.insert_many::<Reading>([reading(1)]).exec().await.unwrap_err();
+    assert!(error.to_string().contains("into reading: there is no such table here"), "{error}");
 }
