@@ -1,32 +1,53 @@
-//! What can be said on the command line.
+//! The command line: commands, arguments and their help.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use clap_complete::engine::ArgValueCandidates;
 
-/// The databases of one file: the server to develop against, and what is in them.
+use super::complete::databases;
+
+/// Run and inspect the PostgreSQL databases that one YAML file names.
 #[derive(Debug, Parser)]
 #[command(
     name = "wharf",
     version,
     propagate_version = true,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 the file is wrong or \
-                  missing; 4 the server or a database is not there; 5 a question was not answered \
-                  with yes. `psql` and `exec` end with the code of what they run."
+    after_help = "\
+Examples:
+  wharf init --service          Write infra.yaml and a small service beside it
+  wharf server up               Start the PostgreSQL server that the file describes
+  wharf run shop 'SELECT 1'     Run one statement, read-only
+  wharf migrate up              Apply pending migrations
+
+Exit codes:
+  0 success; 1 failure; 2 invalid command line; 3 invalid or missing file;
+  4 server or database unreachable; 5 confirmation declined.
+  `psql` and `exec` exit with the code of the program that they run."
 )]
 pub(super) struct Cli {
-    /// The file that names the databases. Else WHARF_FILE, else the nearest etc/infra.yaml or
-    /// infra.yaml from here upward.
-    #[arg(long, short, global = true, env = "WHARF_FILE", hide_env_values = true)]
+    /// Use this configuration file. The default is WHARF_FILE, else the nearest etc/infra.yaml or
+    /// infra.yaml in this folder or a parent.
+    #[arg(long, global = true, env = "WHARF_FILE", hide_env = true, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// Answers every question with yes.
+    /// Read overrides of the file from environment variables that begin with this prefix.
+    #[arg(
+        long,
+        global = true,
+        env = "WHARF_ENV_PREFIX",
+        hide_env = true,
+        default_value = "INFRA",
+        value_name = "PREFIX"
+    )]
+    pub(super) env_prefix: String,
+    /// Answer yes to every confirmation.
     #[arg(long, short, global = true)]
     pub(super) yes: bool,
-    /// Says more of what goes on; twice for all of it.
+    /// Print more detail; repeat for all of it.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
     #[command(subcommand)]
@@ -35,169 +56,218 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// The PostgreSQL that the file's `pgserver:` describes.
+    /// Write a first infra.yaml, and a small service with --service.
+    Init(Init),
+    /// Start, stop and inspect the development server that `pgserver:` describes.
     #[command(subcommand)]
     Server(Server),
-    /// What the file says, after includes, overrides and defaults.
+    /// Show or check the configuration after includes, overrides and defaults.
     Config {
         #[command(subcommand)]
         command: Option<ConfigCommand>,
         #[command(flatten)]
         json: Json,
     },
-    /// Asks the databases for their version, and how long the answer takes.
+    /// Connect to databases and show their version and latency.
     Ping {
-        /// The database, as the file calls it; all of them if left out.
+        /// Name of the database in the file; all of them by default.
+        #[arg(add = ArgValueCandidates::new(databases))]
         name: Option<String>,
         #[command(flatten)]
         json: Json,
     },
-    /// Looks for what is wrong: the file, the engine, the server, each database; and what to do.
+    /// Check the file, the Docker engine, the server and each database, and suggest remedies.
     Doctor {
         #[command(flatten)]
         json: Json,
     },
-    /// Databases as such.
+    /// Create, drop, list and measure databases.
     #[command(subcommand)]
     Db(Db),
-    /// The migrations of this project, which are in its folder `migration`.
+    /// Write, apply and check the migrations in the crate `migration`.
     #[command(subcommand)]
     Migrate(Migrate),
-    /// The entities of this project, which are in its folder `entity`.
+    /// Generate SeaORM entities in the crate `entity`.
     #[command(subcommand)]
     Entity(Entity),
-    /// Opens psql on a database; whatever follows its name is for psql.
+    /// Open psql on a database.
+    #[command(override_usage = "wharf psql [OPTIONS] [NAME] [-- PSQL_ARGS...]")]
     Psql {
-        /// The database, as the file calls it.
-        name: String,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
+        /// Name of the database in the file, then arguments for psql. The name may be left out if
+        /// the file has one database.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "NAME",
+            add = ArgValueCandidates::new(databases)
+        )]
+        words: Vec<String>,
     },
-    /// Runs one statement. It only reads unless it is told that it may write.
+    /// Run one SQL statement, read-only unless --write is given.
     Run(Run),
-    /// Watches the databases: connections, running statements, who waits for whom, what is slow.
+    /// Watch connections, running statements, locks and slow statements.
+    #[command(after_help = "Press ? on the screen for the keys.")]
     Top {
-        /// The databases, as the file calls them; all of them if left out.
+        /// Names of the databases in the file; all of them by default.
+        #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]
         names: Vec<String>,
-        /// Seconds between two looks.
+        /// Refresh interval in seconds.
         #[arg(long, default_value = "2", value_parser = seconds, value_name = "SECONDS")]
         interval: Duration,
-        /// Looks once and prints that.
+        /// Print one snapshot and exit.
         #[arg(long)]
         once: bool,
         #[command(flatten)]
         json: Json,
     },
-    /// Prints what a shell needs to complete wharf's commands.
-    Completions { shell: Shell },
-    /// Prints the manual page.
-    Man,
+    /// Print the shell's completion script. It completes database names, too.
+    #[command(
+        after_help = "Example for bash: echo 'source <(wharf completions bash)' >> ~/.bashrc"
+    )]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print a manual page, or write all of them into a folder.
+    Man {
+        /// The command, as in `wharf man server up`; the page of wharf itself by default.
+        command: Vec<String>,
+        /// Write the pages of all commands into this folder.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Init {
+    /// Folder to write into; created if missing.
+    #[arg(default_value = ".")]
+    pub(super) folder: PathBuf,
+    /// Write a service, too: Cargo.toml, an axum server, a migration, an entity and a test.
+    #[arg(long)]
+    pub(super) service: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Server {
-    /// Starts it, or finds it running, and makes the databases that the file asks for.
+    /// Start the server, or find it running, and create the databases that the file asks for.
     Up {
-        /// Longest time until somebody can log in, in seconds.
-        #[arg(long, default_value = "60", value_parser = seconds, value_name = "SECONDS")]
-        timeout: Duration,
+        #[command(flatten)]
+        timeout: Timeout,
         #[command(flatten)]
         json: Json,
     },
-    /// Stops it. Its data stays.
+    /// Stop the server. Its data is kept.
     Down,
-    /// Stops it and starts it again, as the file describes it now.
-    Restart,
-    /// What it is doing.
+    /// Stop the server and start it with the file's current settings.
+    Restart {
+        #[command(flatten)]
+        timeout: Timeout,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Show the server's state, databases, extensions and standbys.
     Status {
         #[command(flatten)]
         json: Json,
     },
-    /// Its log.
+    /// Show the server's log.
     Logs {
-        /// How many lines of it.
+        /// Number of lines to show.
         #[arg(long, short = 'n', default_value_t = 100, value_name = "LINES")]
         lines: usize,
-        /// Goes on with what is added.
-        #[arg(long, short = 'F')]
+        /// Print new lines as they are written.
+        #[arg(long, short)]
         follow: bool,
     },
-    /// Opens psql on it, as its superuser, by the psql that comes with the server; what follows is for
-    /// psql.
+    /// Open the server's own psql as its superuser.
+    #[command(override_usage = "wharf server psql [OPTIONS] [-- PSQL_ARGS...]")]
     Psql {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        /// Arguments for psql.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PSQL_ARGS")]
         args: Vec<String>,
     },
-    /// Runs a program beside it: in its container, or on this machine with PGHOST, PGPORT, PGUSER and
+    /// Run a program in the server's container, or on this machine with PGHOST, PGPORT, PGUSER and
     /// PGPASSWORD set.
+    #[command(override_usage = "wharf server exec [OPTIONS] [--] PROGRAM [ARGS...]")]
     Exec {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        /// The program and its arguments.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            required = true,
+            value_name = "PROGRAM"
+        )]
         args: Vec<String>,
     },
-    /// Waits until somebody can log in.
+    /// Wait until the server accepts logins.
     Wait {
-        /// Longest time, in seconds.
-        #[arg(long, default_value = "60", value_parser = seconds, value_name = "SECONDS")]
-        timeout: Duration,
+        #[command(flatten)]
+        timeout: Timeout,
     },
-    /// Writes a database into a file (pg_dump's custom format) and proves it by listing it.
+    /// Back up a database to a file in pg_dump's custom format, and verify that it can be listed.
+    #[command(allow_missing_positional = true)]
     Backup {
-        /// The database, as the file calls it.
-        name: String,
-        /// Where to.
+        #[command(flatten)]
+        of: Optional,
+        /// File to write.
+        #[arg(value_name = "FILE")]
         to: PathBuf,
         #[command(flatten)]
         json: Json,
     },
-    /// Puts a backup into a database: all of it, or nothing. What it has is dropped there first.
+    /// Restore a backup in one transaction. Tables that it contains are dropped first.
+    #[command(allow_missing_positional = true)]
     Restore {
-        /// The database, as the file calls it.
-        name: String,
-        /// The backup.
+        #[command(flatten)]
+        of: Optional,
+        /// The backup file.
+        #[arg(value_name = "FILE")]
         from: PathBuf,
         #[command(flatten)]
         json: Json,
     },
-    /// Removes it: container, volumes, network, folder, and all its data.
+    /// Delete the server with all its data: container, volumes, network and folder.
     Clean,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Every value with where it came from; secrets are masked.
+    /// Show every value and its source. Secrets are masked.
     Show {
-        /// Only what begins with this, as in `databases.shop`.
+        /// Show only the values below this path, as in `databases.shop`.
         path: Option<String>,
         #[command(flatten)]
         json: Json,
     },
-    /// Says whether the file is right.
+    /// Check that the file is valid.
     Check,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Db {
-    /// Makes the database, and the extensions that its entry asks for.
+    /// Create the database and the extensions that its entry lists.
     Create {
-        /// The database, as the file calls it.
-        name: String,
+        #[command(flatten)]
+        of: Optional,
     },
-    /// Drops it with everything in it. Who is connected is thrown out.
+    /// Drop the database with all its data. Its connections are closed.
     Drop {
-        /// The database, as the file calls it.
-        name: String,
+        #[command(flatten)]
+        of: Optional,
     },
-    /// The databases on a server.
+    /// List the databases on a server.
     List {
-        /// A database on that server, as the file calls it; all of the file's if left out.
+        /// Name of a database on that server; the servers of all databases by default.
+        #[arg(add = ArgValueCandidates::new(databases))]
         name: Option<String>,
         #[command(flatten)]
         json: Json,
     },
-    /// How large it is, and its largest tables.
+    /// Show the size of the database and of its largest tables.
     Size {
-        /// The database, as the file calls it.
-        name: String,
+        #[command(flatten)]
+        of: Optional,
         #[command(flatten)]
         json: Json,
     },
@@ -205,70 +275,89 @@ pub(super) enum Db {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Migrate {
-    /// Makes the folder `migration`: a crate with a migrator a database, and the program that runs them.
+    /// Create the crate `migration`: one migrator per database, and the program that runs them.
     Init {
-        /// The databases, as the file calls them; those that somebody may write to if left out.
+        /// Names of the databases in the file; all that are not `readonly` by default.
+        #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]
         databases: Vec<String>,
     },
-    /// Writes a migration, and adds it to its migrator.
+    /// Write an empty migration and add it to its migrator.
+    #[command(allow_missing_positional = true)]
     New {
-        /// What it does, as in create_customer.
-        name: String,
-        /// The database, as the file calls it; needed where several have migrations.
+        /// Name of the database in the file; needed if several have migrations.
+        #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]
         database: Option<String>,
+        /// What the migration does, as in create_customer.
+        #[arg(value_name = "MIGRATION")]
+        name: String,
     },
-    /// Brings databases up to date. Others that do so at the same time wait, and find nothing to do.
+    /// Apply pending migrations. Processes that run this at the same time wait for each other.
     Up {
         #[command(flatten)]
         on: On,
-        /// At most so many of the pending migrations.
+        /// Apply at most this many migrations.
         #[arg(long, short = 'n', value_name = "MIGRATIONS")]
         steps: Option<u32>,
-        /// Shows the SQL, and what is unsafe in it, and changes nothing.
+        /// Print the SQL and its hazards; change nothing.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
         json: Json,
     },
-    /// Takes migrations back, the last one first.
+    /// Roll back migrations, the last one first.
     Down {
         #[command(flatten)]
         of: Of,
-        /// So many of them.
+        /// Number of migrations to roll back.
         #[arg(long, short = 'n', value_name = "MIGRATIONS", default_value_t = 1)]
         steps: u32,
+        #[command(flatten)]
+        json: Json,
     },
-    /// Which migrations are applied, pending or broken off.
+    /// Show which migrations are applied, pending or incomplete.
     Status {
         #[command(flatten)]
         on: On,
         #[command(flatten)]
         json: Json,
     },
-    /// Names what is unsafe in the pending migrations while others use the database; ends with 1 if
-    /// anything is.
+    /// Report statements in pending migrations that block or break a database in use. Exit with 1
+    /// if there are any.
     Lint {
         #[command(flatten)]
         on: On,
         #[command(flatten)]
         json: Json,
     },
-    /// Drops all that is in the schema, and applies all migrations.
+    /// Drop everything in the schema and apply all migrations.
     Fresh {
         #[command(flatten)]
         of: Of,
+        #[command(flatten)]
+        json: Json,
     },
-    /// Takes all migrations back, and applies them again.
+    /// Roll back all migrations and apply them again.
     Refresh {
         #[command(flatten)]
         of: Of,
+        #[command(flatten)]
+        json: Json,
     },
+}
+
+/// Which database; it may be left out where the file has one.
+#[derive(Args, Debug)]
+pub(super) struct Optional {
+    /// Name of the database in the file. It may be left out if the file has one database.
+    #[arg(add = ArgValueCandidates::new(databases))]
+    pub(super) name: Option<String>,
 }
 
 /// Which databases.
 #[derive(Args, Debug)]
 pub(super) struct On {
-    /// The databases, as the file calls them; all that have migrations if left out.
+    /// Names of the databases in the file; all that have migrations by default.
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]
     pub(super) databases: Vec<String>,
     #[command(flatten)]
     pub(super) schemas: Schemas,
@@ -277,80 +366,143 @@ pub(super) struct On {
 /// Which database.
 #[derive(Args, Debug)]
 pub(super) struct Of {
-    /// The database, as the file calls it.
-    pub(super) database: String,
+    /// Name of the database in the file. It may be left out if one database has migrations.
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]
+    pub(super) database: Option<String>,
     #[command(flatten)]
     pub(super) schemas: Schemas,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Schemas {
-    /// A schema of the database in place of the entry's own, say a tenant's; with `*`, those that are
-    /// there, as in 'tenant_*'. Can be given several times.
+    /// Use this schema instead of the entry's own, such as a tenant's. `*` matches existing
+    /// schemas, as in 'tenant_*'. May be repeated.
     #[arg(long = "schema", value_name = "SCHEMA")]
     pub(super) named: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Entity {
-    /// Writes the entities of what the migrations make: runs them in a database that is made for it and
-    /// dropped again, and reads that.
+    /// Generate SeaORM entities from the migrations: apply them to a scratch database and read its
+    /// schema.
     Generate {
-        /// The databases, as the file calls them; all that have migrations if left out.
+        /// Names of the databases in the file; all that have migrations by default.
+        #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]
         databases: Vec<String>,
-        /// Writes nothing, and ends with 1 where what is there differs.
+        /// Write nothing; exit with 1 if the generated entities are out of date.
         #[arg(long)]
         check: bool,
-        /// Derives serde's traits, too; the crate needs serde then.
+        /// Derive serde's Serialize and Deserialize, too. Later runs remember it.
         #[arg(long)]
         serde: bool,
     },
 }
 
 #[derive(Args, Debug)]
+#[command(override_usage = "wharf run [OPTIONS] [NAME] SQL
+       wharf run [OPTIONS] [NAME] -f FILE")]
 pub(super) struct Run {
-    /// The statement, or `-` for what comes in.
-    pub(super) sql: String,
-    /// The database, as the file calls it.
-    pub(super) name: String,
-    /// It may write, and takes effect at once.
+    /// Name of the database in the file, then the statement; `-` reads the statement from standard
+    /// input. The name may be left out if the file has one database.
+    #[arg(value_name = "NAME|SQL", num_args = 0..=2, add = ArgValueCandidates::new(databases))]
+    pub(super) words: Vec<String>,
+    /// Read the statements from this file. Several are run one after the other, in one transaction.
+    #[arg(short = 'f', long = "script", value_name = "FILE")]
+    pub(super) script: Option<PathBuf>,
+    /// Allow writes.
     #[arg(long)]
     pub(super) write: bool,
-    /// Prints the rows as comma-separated values.
+    /// Print rows as comma-separated values.
     #[arg(long, conflicts_with = "json")]
     pub(super) csv: bool,
-    /// The most rows; 0 for all. A table has 1000 unless told otherwise, the other forms have all.
+    /// Print at most this many rows; 0 for all. The default is 1000 for tables, all for --csv and
+    /// --json.
     #[arg(long, value_name = "ROWS")]
     pub(super) limit: Option<usize>,
+    /// Print one column per line. `auto` does so if a row is wider than the terminal.
+    #[arg(long, short = 'x', value_enum, default_value = "auto", default_missing_value = "on",
+          num_args = 0..=1, require_equals = true, value_name = "WHEN")]
+    pub(super) expanded: Expanded,
     #[command(flatten)]
     pub(super) json: Json,
 }
 
+/// When a row is printed with one column per line, as psql's `\x` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Expanded {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct Timeout {
+    /// Longest time to wait until the server accepts logins, in seconds.
+    #[arg(long = "timeout", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub(super) limit: Duration,
+}
+
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct Json {
-    /// Prints JSON.
+    /// Print JSON; errors, too.
     #[arg(long)]
     pub(super) json: bool,
 }
 
 impl Cli {
-    /// What the process was started with.
+    /// The command line that the process was started with.
     pub(super) fn read() -> Cli {
         Cli::parse_from(separated(std::env::args_os().collect()))
     }
 }
 
-/// Puts `--` before what is meant for another program: else `wharf psql shop -f FILE` would be taken
-/// for the file that names the databases.
+impl Command {
+    /// Whether `--json` was given, so that errors are JSON, too.
+    pub(super) fn wants_json(&self) -> bool {
+        let json = match self {
+            Command::Config { command: Some(ConfigCommand::Show { json: own, .. }), json } => {
+                return own.json || json.json;
+            }
+            Command::Config { json, .. }
+            | Command::Ping { json, .. }
+            | Command::Doctor { json }
+            | Command::Run(Run { json, .. })
+            | Command::Top { json, .. }
+            | Command::Server(
+                Server::Up { json, .. }
+                | Server::Restart { json, .. }
+                | Server::Status { json }
+                | Server::Backup { json, .. }
+                | Server::Restore { json, .. },
+            )
+            | Command::Db(Db::List { json, .. } | Db::Size { json, .. })
+            | Command::Migrate(
+                Migrate::Up { json, .. }
+                | Migrate::Down { json, .. }
+                | Migrate::Status { json, .. }
+                | Migrate::Lint { json, .. }
+                | Migrate::Fresh { json, .. }
+                | Migrate::Refresh { json, .. },
+            ) => json,
+            _ => return false,
+        };
+        json.json
+    }
+}
+
+/// Puts `--` before the arguments of another program: clap would otherwise take `wharf psql shop -y`'s
+/// `-y` for its own.
 fn separated(mut args: Vec<OsString>) -> Vec<OsString> {
     let word = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
     let mut at = 1;
     while word(at).starts_with('-') {
-        at += if matches!(word(at), "-f" | "--file") { 2 } else { 1 };
+        at += if word(at) == "--file" { 2 } else { 1 };
     }
-    let first = match (word(at), word(at + 1)) {
-        ("psql", name) if !name.is_empty() && !name.starts_with('-') => at + 2,
-        ("server", "psql" | "exec") if word(at + 2) != "--help" => at + 2,
+    let first = match (word(at), word(at + 1), word(at + 2)) {
+        ("psql", "--help" | "-h", _) | ("server", "psql" | "exec", "--help" | "-h") => return args,
+        ("psql", name, _) if name.is_empty() || name.starts_with('-') => at + 1,
+        ("psql", ..) => at + 2,
+        ("server", "psql" | "exec", _) => at + 2,
         _ => return args,
     };
     if first < args.len() && word(first) != "--" {
@@ -360,9 +512,9 @@ fn separated(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "is not a number of seconds".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(Duration::ZERO) | Err(_) => Err("is no time".to_owned()),
+        Ok(Duration::ZERO) | Err(_) => Err("must be a number of seconds > 0".to_owned()),
         Ok(duration) => Ok(duration),
     }
 }
@@ -377,17 +529,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_another_program_is_left_to_it() {
+    fn arguments_of_another_program_are_left_to_it() {
         for (given, taken) in [
             ("wharf psql shop -f x.sql -v A=1", "wharf psql shop -- -f x.sql -v A=1"),
-            ("wharf -f a.yaml psql shop -y", "wharf -f a.yaml psql shop -- -y"),
+            ("wharf --file a.yaml psql shop -y", "wharf --file a.yaml psql shop -- -y"),
             ("wharf psql shop -- -c x", "wharf psql shop -- -c x"),
+            ("wharf psql -c x", "wharf psql -- -c x"),
             ("wharf psql shop", "wharf psql shop"),
+            ("wharf psql", "wharf psql"),
             ("wharf psql --help", "wharf psql --help"),
             ("wharf server psql -f x", "wharf server psql -- -f x"),
             ("wharf server psql --help", "wharf server psql --help"),
             ("wharf --yes server exec sh -y", "wharf --yes server exec -- sh -y"),
-            ("wharf server up -f x", "wharf server up -f x"),
+            ("wharf server logs -f x", "wharf server logs -f x"),
         ] {
             let words = given.split(' ').map(Into::into).collect();
             let shown: Vec<_> =

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::context::{Context, entry, is_on_server, shown};
+use super::context::{Context, entry, is_on_server, named, shown};
 use super::failure::Failure;
 use super::log::Work;
 use super::out;
@@ -13,11 +13,11 @@ use crate::pgserver::{Contents, PgServer};
 
 pub(super) async fn backup(
     context: &Context,
-    name: &str,
+    name: Option<String>,
     to: &Path,
     json: bool,
 ) -> Result<(), Failure> {
-    let (server, database) = on_server(context, name).await?;
+    let (server, name, database) = on_server(context, name).await?;
     if to.exists() {
         context.ask(&format!("{} is there already. Write over it?", shown(to)))?;
     }
@@ -29,11 +29,11 @@ pub(super) async fn backup(
 
 pub(super) async fn restore(
     context: &Context,
-    name: &str,
+    name: Option<String>,
     from: &Path,
     json: bool,
 ) -> Result<(), Failure> {
-    let (server, database) = on_server(context, name).await?;
+    let (server, name, database) = on_server(context, name).await?;
     let contents = server.contents(from).await?;
     context.ask(&format!(
         "{} has {}. Whatever of that is in database `{database}` now is dropped first. Go on?",
@@ -47,9 +47,13 @@ pub(super) async fn restore(
 }
 
 /// The running server, and the database that an entry on it means.
-async fn on_server(context: &Context, name: &str) -> Result<(PgServer, String), Failure> {
+async fn on_server(
+    context: &Context,
+    name: Option<String>,
+) -> Result<(PgServer, String, String), Failure> {
     let (manager, server) = context.server()?;
-    let entry = entry(&manager, name)?;
+    let name = named(&manager, name)?;
+    let entry = entry(&manager, &name)?;
     if !is_on_server(entry) {
         return Err(Failure::File(format!(
             "database `{name}` is not on the file's own server (`pgserver: true`), which is the one that \
@@ -57,7 +61,7 @@ async fn on_server(context: &Context, name: &str) -> Result<(PgServer, String), 
         )));
     }
     must_run(&server).await?;
-    Ok((server, entry.database.clone()))
+    Ok((server, name, entry.database.clone()))
 }
 
 fn say(contents: &Contents, what: &str, json: bool) -> Result<(), Failure> {

@@ -3,7 +3,6 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::args::Cli;
 use super::failure::Failure;
 use crate::config::{Address, Config, DatabaseConfig};
 use crate::pgserver::PgServer;
@@ -14,12 +13,13 @@ const USUAL: [&str; 2] = ["etc/infra.yaml", "infra.yaml"];
 
 pub(super) struct Context {
     file: Option<PathBuf>,
+    env_prefix: String,
     yes: bool,
 }
 
 impl Context {
-    pub(super) fn new(cli: &Cli) -> Context {
-        Context { file: cli.file.clone(), yes: cli.yes }
+    pub(super) fn new(file: Option<PathBuf>, env_prefix: String, yes: bool) -> Context {
+        Context { file, env_prefix, yes }
     }
 
     /// The file that is meant.
@@ -53,7 +53,7 @@ impl Context {
     }
 
     pub(super) fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(self.file()?)?)
+        Ok(Config::loader(self.file()?).env_prefix(self.env_prefix.as_str()).load()?)
     }
 
     pub(super) fn manager(&self) -> Result<Manager, Failure> {
@@ -87,6 +87,26 @@ impl Context {
             "y" | "yes" => Ok(()),
             _ => Err(Failure::Declined("nothing was done".to_owned())),
         }
+    }
+}
+
+/// The name that was given, else that of the only database in the file.
+pub(super) fn named(manager: &Manager, given: Option<String>) -> Result<String, Failure> {
+    if let Some(name) = given {
+        entry(manager, &name)?;
+        return Ok(name);
+    }
+    let names: Vec<&str> = manager.names().collect();
+    match names.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => {
+            Err(Failure::File("the file names no database; add one below `databases:`".to_owned()))
+        }
+        several => Err(Failure::Usage(format!(
+            "the file names {} databases; add the name of one: {}",
+            several.len(),
+            several.join(", ")
+        ))),
     }
 }
 

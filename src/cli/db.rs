@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
 use serde_json::{Value, json};
 
 use super::args::Db;
-use super::context::{Context, elsewhere, entry, is_on_server};
+use super::context::{Context, elsewhere, entry, is_on_server, named};
 use super::failure::Failure;
 use super::out;
 use crate::{Error, Manager, Pg, sql};
@@ -32,10 +32,10 @@ SELECT n.nspname || '.' || c.relname, pg_total_relation_size(c.oid), pg_indexes_
 pub(super) async fn run(context: &Context, command: Db) -> Result<(), Failure> {
     let manager = context.manager()?;
     let done = match command {
-        Db::Create { name } => create(&manager, &name).await,
-        Db::Drop { name } => drop(context, &manager, &name).await,
+        Db::Create { of } => create(&manager, &named(&manager, of.name)?).await,
+        Db::Drop { of } => drop(context, &manager, &named(&manager, of.name)?).await,
         Db::List { name, json } => list(&manager, name, json.json).await,
-        Db::Size { name, json } => size(&manager, &name, json.json).await,
+        Db::Size { of, json } => size(&manager, &named(&manager, of.name)?, json.json).await,
     };
     manager.close().await;
     done

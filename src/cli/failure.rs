@@ -4,8 +4,10 @@ use std::fmt;
 use std::process::ExitCode;
 
 use sea_orm::{DbErr, RuntimeErr};
+use serde_json::json;
 use sqlx::postgres::PgDatabaseError;
 
+use super::out;
 use crate::Error;
 use crate::config::ConfigError;
 use crate::pgserver::PgServerError;
@@ -14,6 +16,8 @@ use crate::pgserver::PgServerError;
 pub(super) enum Failure {
     /// It was tried.
     Failed(String),
+    /// The command line lacks something that only the file could tell.
+    Usage(String),
     /// The file is wrong, or is not there.
     File(String),
     /// The server or a database is not there.
@@ -28,6 +32,7 @@ impl Failure {
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
             Failure::File(_) => 3,
             Failure::Absent(_) => 4,
             Failure::Declined(_) => 5,
@@ -35,10 +40,20 @@ impl Failure {
         })
     }
 
+    /// Prints it on standard error: one line of text, or one JSON object.
+    pub(super) fn report(&self, json: bool) {
+        match self.message() {
+            Some(message) if json => out::note(json!({"error": message})),
+            Some(message) => out::error(message),
+            None => {}
+        }
+    }
+
     /// What is said of it; nothing where that has been done.
     pub(super) fn message(&self) -> Option<&str> {
         match self {
             Failure::Failed(said)
+            | Failure::Usage(said)
             | Failure::File(said)
             | Failure::Absent(said)
             | Failure::Declined(said) => Some(said),

@@ -3,13 +3,16 @@
 mod args;
 mod attach;
 mod backup;
+mod complete;
 mod config;
 mod context;
 mod db;
 mod doctor;
 mod entity;
 mod failure;
+mod init;
 mod log;
+mod man;
 mod migrate;
 mod out;
 mod ping;
@@ -22,8 +25,6 @@ mod server;
 mod top;
 
 use std::process::ExitCode;
-
-use clap::CommandFactory as _;
 
 use self::args::{Cli, Command};
 use self::context::Context;
@@ -38,29 +39,22 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli, program: &Program) -> Result<(), Failure> {
-    let context = Context::new(&cli);
+    let context = Context::new(cli.file, cli.env_prefix, cli.yes);
     match cli.command {
         Command::Server(command) => server::run(&context, command).await,
         Command::Config { command, json } => config::run(&context, command, json.json),
+        Command::Init(command) => init::run(command),
         Command::Ping { name, json } => ping::run(&context, name, json.json).await,
         Command::Doctor { json } => doctor::run(&context, json.json).await,
         Command::Db(command) => db::run(&context, command).await,
         Command::Migrate(command) => migrate::run(&context, program, command).await,
         Command::Entity(command) => entity::run(&context, program, command).await,
-        Command::Psql { name, args } => psql::run(&context, &name, args).await,
+        Command::Psql { words } => psql::run(&context, words).await,
         Command::Run(command) => run::run(&context, command).await,
         Command::Top { names, interval, once, json } => {
             top::run(&context, names, interval, once, json.json).await
         }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "wharf", &mut script);
-            out::raw(&script)
-        }
-        Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            out::raw(&page)
-        }
+        Command::Completions { shell } => complete::script(shell),
+        Command::Man { command, dir } => man::run(&command, dir.as_deref()),
     }
 }

@@ -6,7 +6,7 @@ use sea_orm_migration::MigratorTrait;
 
 use super::args::Cli;
 use super::migrate::{Known, Migrations};
-use super::{log, out, run};
+use super::{complete, log, out, run};
 
 /// The program `wharf` with a project's migrations in it: the `main` of the crate `migration`.
 ///
@@ -49,7 +49,9 @@ impl Program {
     /// else.
     #[must_use]
     pub fn main(self) -> ExitCode {
+        complete::answer();
         let cli = Cli::read();
+        let json = cli.command.wants_json();
         log::listen(cli.verbose);
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -64,9 +66,7 @@ impl Program {
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
-                if let Some(message) = failure.message() {
-                    out::error(message);
-                }
+                failure.report(json);
                 failure.code()
             }
         }

@@ -4,14 +4,17 @@ use std::process::Command;
 
 use secrecy::ExposeSecret as _;
 
-use super::context::{Context, entry};
+use super::context::{Context, entry, named};
 use super::failure::Failure;
 use super::{attach, out};
 use crate::config::{Address, Runtime};
 use crate::pgserver::Program;
 
-pub(super) async fn run(context: &Context, name: &str, args: Vec<String>) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, mut args: Vec<String>) -> Result<(), Failure> {
     let manager = context.manager()?;
+    let given = args.first().is_some_and(|word| !word.starts_with('-')).then(|| args.remove(0));
+    let name = named(&manager, given)?;
+    let name = name.as_str();
     let wanted = entry(&manager, name)?;
     let pg = manager.db(name)?;
     let to = pg.connect_to(pg.is_read_only()).await?;

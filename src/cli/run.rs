@@ -6,7 +6,7 @@ use comfy_table::Cell;
 use serde_json::{Map, Value, json};
 
 use super::args::Run;
-use super::context::{Context, entry};
+use super::context::{Context, entry, named};
 use super::failure::Failure;
 use super::out;
 use crate::Error;
@@ -18,14 +18,18 @@ const TABLE: usize = 1000;
 
 pub(super) async fn run(context: &Context, command: Run) -> Result<(), Failure> {
     let manager = context.manager()?;
-    let wanted = entry(&manager, &command.name)?;
+    let mut words = command.words;
+    let Some(sql) = words.pop() else {
+        return Err(Failure::Usage("no statement was given: wharf run [NAME] SQL".to_owned()));
+    };
+    let name = named(&manager, words.pop())?;
+    let wanted = entry(&manager, &name)?;
     if command.write && wanted.readonly {
         return Err(Failure::File(format!(
-            "database `{}` is `readonly: true` in the file; give its entry that writes",
-            command.name
+            "database `{name}` is `readonly: true` in the file; give its entry that writes"
         )));
     }
-    let sql = match command.sql.as_str() {
+    let sql = match sql.as_str() {
         "-" => {
             let mut text = String::new();
             std::io::stdin().lock().read_to_string(&mut text)?;
@@ -39,7 +43,7 @@ pub(super) async fn run(context: &Context, command: Run) -> Result<(), Failure> 
         Some(limit) => Some(limit),
         None => plain.then_some(TABLE),
     };
-    let pg = manager.db(&command.name)?;
+    let pg = manager.db(&name)?;
     let given = rows(&pg, &sql, command.write, most).await;
     manager.close().await;
     let given = given?;

@@ -18,17 +18,17 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &Context, command: Server) -> Result<(), Failure> {
     match command {
-        Server::Up { timeout, json } => up(context, timeout, json.json).await,
+        Server::Up { timeout, json } => up(context, timeout.limit, json.json).await,
         Server::Down => down(context).await,
-        Server::Restart => restart(context).await,
+        Server::Restart { timeout, json } => restart(context, timeout.limit, json.json).await,
         Server::Status { json } => status(context, json.json).await,
         Server::Logs { lines, follow } => logs(context, lines, follow).await,
         Server::Psql { args } => psql(context, args).await,
         Server::Exec { args } => exec(context, args).await,
-        Server::Wait { timeout } => wait(context, timeout).await,
-        Server::Backup { name, to, json } => backup::backup(context, &name, &to, json.json).await,
-        Server::Restore { name, from, json } => {
-            backup::restore(context, &name, &from, json.json).await
+        Server::Wait { timeout } => wait(context, timeout.limit).await,
+        Server::Backup { of, to, json } => backup::backup(context, of.name, &to, json.json).await,
+        Server::Restore { of, from, json } => {
+            backup::restore(context, of.name, &from, json.json).await
         }
         Server::Clean => clean(context).await,
     }
@@ -131,15 +131,16 @@ async fn down(context: &Context) -> Result<(), Failure> {
     }
 }
 
-async fn restart(context: &Context) -> Result<(), Failure> {
+async fn restart(context: &Context, timeout: Duration, json: bool) -> Result<(), Failure> {
     let (manager, server) = context.server()?;
+    let server = server.deadline(timeout);
     let begun = Instant::now();
     let work = Work::begin("starting the server anew");
     let endpoint = server.restart().await?;
     manager.ensure_databases(&endpoint).await?;
     drop(work);
     manager.close().await;
-    say_up(&manager, &endpoint, begun.elapsed(), false)
+    say_up(&manager, &endpoint, begun.elapsed(), json)
 }
 
 async fn status(context: &Context, json: bool) -> Result<(), Failure> {

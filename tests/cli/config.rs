@@ -27,7 +27,7 @@ fn the_nearest_file_upward_is_taken_and_shown_as_a_person_would_write_it() {
 #[test]
 fn a_wrong_file_is_refused_with_the_line_and_the_nearest_key() {
     let project = Project::new("databases:\n  shop:\n    url: postgres://a@b/c\n    pool_siz: 7\n");
-    for command in [&["config", "check"][..], &["ping"], &["run", "select 1", "shop"]] {
+    for command in [&["config", "check"][..], &["ping"], &["run", "shop", "select 1"]] {
         project.run(command).failed(3, &["etc/infra.yaml:4", "pool_size"]);
     }
 }
@@ -74,7 +74,7 @@ fn a_wrong_command_line_is_refused_with_2() {
         .run(&["server", "wait", "--timeout", "soon"])
         .failed(2, &["is not a number of seconds"]);
     project
-        .run(&["run", "select 1", "shop", "--csv", "--json"])
+        .run(&["run", "shop", "select 1", "--csv", "--json"])
         .failed(2, &["cannot be used with"]);
 }
 

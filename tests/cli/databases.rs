@@ -28,14 +28,14 @@ async fn one_statement_is_run_and_printed_as_a_table_as_json_or_as_csv() {
     let sql = "SELECT 1 AS n, 1.50::numeric AS exact, 'a,\"b' AS text, NULL AS none, true AS yes, \
                ARRAY[1,2] AS list, '{\"k\": [1]}'::jsonb AS json, '2 days'::interval AS span, \
                int4range(1,3) AS range, '\\x01ff'::bytea AS bytes";
-    let table = project.run(&["run", sql, "it"]).well();
+    let table = project.run(&["run", "it", sql]).well();
     let lines: Vec<&str> = table.out.lines().collect();
     assert_eq!(lines.len(), 2, "{table:#?}");
     assert!(lines[0].starts_with("n  exact  text  none  yes  list"), "{table:#?}");
     table.says(&["1  1.50   a,\"b  NULL  t    {1,2}  {\"k\": [1]}  2 days  [1,3)  \\x01ff"]);
     assert_eq!(table.err, "(1 row)\n");
 
-    let json = project.run(&["run", sql, "it", "--json"]).well();
+    let json = project.run(&["run", "it", sql, "--json"]).well();
     assert!(json.out.contains("\"exact\": 1.50,"), "{json:#?}");
     let json = json.json();
     assert_eq!(json[0]["n"], 1);
@@ -43,13 +43,13 @@ async fn one_statement_is_run_and_printed_as_a_table_as_json_or_as_csv() {
     assert_eq!(json[0]["json"]["k"][0], 1);
     assert_eq!(json[0]["span"], "2 days");
 
-    let csv = project.run(&["run", sql, "it", "--csv"]).well();
+    let csv = project.run(&["run", "it", sql, "--csv"]).well();
     let mut reader = csv::Reader::from_reader(csv.out.as_bytes());
     let row = reader.records().next().unwrap().unwrap();
     assert_eq!(&row[2], "a,\"b");
     assert_eq!(&row[3], "");
 
-    let input = project.run_with(&["run", "-", "it", "--csv"], "SELECT 'from\nstdin' AS x");
+    let input = project.run_with(&["run", "it", "-", "--csv"], "SELECT 'from\nstdin' AS x");
     assert_eq!(input.well().out, "x\n\"from\nstdin\"\n");
 }
 
@@ -58,26 +58,26 @@ async fn it_only_reads_unless_told_to_write_and_cannot_be_talked_out_of_that() {
     let database = TestDatabase::new().await;
     let project = project(&database, "");
     let create = "CREATE TABLE t AS SELECT 1 AS n";
-    let refused = project.run(&["run", create, "it"]);
+    let refused = project.run(&["run", "it", create]);
     refused.failed(1, &["cannot execute CREATE TABLE AS in a read-only transaction", "--write"]);
     let both = "COMMIT; CREATE TABLE t (n int)";
-    project.run(&["run", both, "it"]).failed(1, &["COMMIT", "wharf psql"]);
+    project.run(&["run", "it", both]).failed(1, &["COMMIT", "wharf psql"]);
     let hidden = "SELECT 1; CREATE TABLE t (n int)";
     project
-        .run(&["run", hidden, "it"])
+        .run(&["run", "it", hidden])
         .failed(1, &["multiple commands", "wharf psql NAME -f FILE"]);
     let setting = "SELECT set_config('transaction_read_only', 'off', false)";
-    project.run(&["run", setting, "it"]).failed(1, &["must be set before any query"]);
+    project.run(&["run", "it", setting]).failed(1, &["must be set before any query"]);
     project
-        .run(&["run", "SELECT * FROM t", "it"])
+        .run(&["run", "it", "SELECT * FROM t"])
         .failed(1, &["relation \"t\" does not exist", "42P01"]);
-    project.run(&["run", create, "it", "--write"]).well().says(&["done: 1 row"]);
+    project.run(&["run", "it", create, "--write"]).well().says(&["done: 1 row"]);
     let returning = "INSERT INTO t VALUES (2) RETURNING n";
-    let json = project.run(&["run", returning, "it", "--write", "--json"]).well().json();
+    let json = project.run(&["run", "it", returning, "--write", "--json"]).well().json();
     assert_eq!(json[0]["n"], 2);
     // Outside of a transaction.
-    project.run(&["run", "VACUUM t", "it", "--write"]).well();
-    let count = project.run(&["run", "SELECT count(*) FROM t", "it", "--csv"]).well();
+    project.run(&["run", "it", "VACUUM t", "--write"]).well();
+    let count = project.run(&["run", "it", "SELECT count(*) FROM t", "--csv"]).well();
     assert_eq!(count.out, "count\n2\n");
 }
 
@@ -86,13 +86,13 @@ async fn a_table_ends_before_it_floods_the_terminal_and_says_so() {
     let database = TestDatabase::new().await;
     let project = project(&database, "");
     let sql = "SELECT generate_series(1, 5000) AS n";
-    let table = project.run(&["run", sql, "it"]).well();
+    let table = project.run(&["run", "it", sql]).well();
     assert_eq!(table.out.lines().count(), 1001);
     assert!(table.err.contains("more than 1000 rows; --limit 0"), "{}", table.err);
     let rows = |args: &[&str]| project.run(args).well().out.lines().count();
-    assert_eq!(rows(&["run", sql, "it", "--limit", "0"]), 5001);
-    assert_eq!(rows(&["run", sql, "it", "--csv"]), 5001);
-    assert_eq!(rows(&["run", sql, "it", "--csv", "--limit", "10"]), 11);
+    assert_eq!(rows(&["run", "it", sql, "--limit", "0"]), 5001);
+    assert_eq!(rows(&["run", "it", sql, "--csv"]), 5001);
+    assert_eq!(rows(&["run", "it", sql, "--csv", "--limit", "10"]), 11);
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_read_only_entry_is_never_written_by() {
     let entry = database.entry("reports", &["readonly: true"]);
     let project = Project::new(&format!("databases:\n{entry}"));
     let create = "CREATE TABLE t (n int)";
-    project.run(&["run", create, "reports", "--write"]).failed(3, &["readonly: true"]);
+    project.run(&["run", "reports", create, "--write"]).failed(3, &["readonly: true"]);
     let psql = project.run(&["psql", "reports", "-c", create]);
     psql.failed(1, &["read-only transaction"]);
 }
@@ -120,7 +120,7 @@ async fn databases_are_made_listed_measured_and_dropped_after_a_question() {
     let listed = json.as_array().unwrap().iter().find(|it| it["name"] == name.as_str()).unwrap();
     assert!(listed["size_bytes"].as_i64().unwrap() > 1_000_000);
     let sql = "CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
-    project.run(&["run", sql, "new", "--write"]).well();
+    project.run(&["run", "new", sql, "--write"]).well();
     project.run(&["db", "size", "new"]).well().says(&["public.big"]);
     let size = project.run(&["db", "size", "new", "--json"]).well().json();
     assert!(size["tables"][0]["size_bytes"].as_i64().unwrap() > 100_000, "{size}");
@@ -162,7 +162,7 @@ async fn psql_has_the_login_its_arguments_and_its_own_exit_code() {
 async fn colour_is_for_terminals_only() {
     let database = TestDatabase::new().await;
     let project = project(&database, "");
-    for args in [&["ping"][..], &["doctor"], &["run", "SELECT nonsense", "it"]] {
+    for args in [&["ping"][..], &["doctor"], &["run", "it", "SELECT nonsense"]] {
         let done = project.run(args);
         assert!(!done.out.contains('\u{1b}') && !done.err.contains('\u{1b}'), "{done:#?}");
     }

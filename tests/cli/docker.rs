@@ -29,7 +29,7 @@ fn from_up_to_clean() {
     let up = project.run(&["server", "up"]).well();
     up.says(&["PostgreSQL 17", "(docker)", "its standby at 127.0.0.1:", "wharf psql shop"]);
     let create = "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n";
-    project.run(&["run", create, "shop", "--write"]).well();
+    project.run(&["run", "shop", create, "--write"]).well();
     let status = project.run(&["server", "status"]).well();
     status.says(&["running (docker)", &format!("{name}-replica streaming at 127.0.0.1:")]);
     project.run(&["server", "logs", "-n", "1"]).well();
@@ -41,7 +41,7 @@ fn from_up_to_clean() {
     assert_eq!(project.run(&["server", "exec", "sh", "-c", "exit 7"]).code, 7);
     project.run(&["server", "exec", "cat", "/etc/hostname"]).well();
     project.run(&["server", "backup", "shop", "shop.dump"]).well().says(&["1 table,"]);
-    project.run(&["run", "DELETE FROM kept", "shop", "--write"]).well();
+    project.run(&["run", "shop", "DELETE FROM kept", "--write"]).well();
     project.run(&["server", "restore", "shop", "shop.dump", "--yes"]).well();
     assert_eq!(project.run(&psql).well().out, "1000\n");
     project.run(&["server", "down"]).well();
@@ -79,7 +79,7 @@ fn psql_in_the_container_is_at_home_on_a_terminal_without_one_on_this_machine() 
     terminal.press("SELECT pg_sleep(600);\r");
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
     wait_until("the statement runs", || {
-        project.run(&["run", sql, "shop", "--csv"]).well().out == "count\n1\n"
+        project.run(&["run", "shop", sql, "--csv"]).well().out == "count\n1\n"
     });
     terminal.press("\u{3}");
     terminal.shows(&["canceling statement due to user request"]);
@@ -171,7 +171,7 @@ fn the_time_from_up_to_a_query_is_told() {
     let project = Project::new(&yaml(&name("quick"), ""));
     let begun = Instant::now();
     project.run(&["server", "up"]).well();
-    project.run(&["run", "SELECT 1", "shop"]).well();
+    project.run(&["run", "shop", "SELECT 1"]).well();
     let took = begun.elapsed();
     say(&format!("from `wharf server up` to a query: {took:.1?}"));
     // Other tests start servers on these cores meanwhile: by itself it is some 3 s.

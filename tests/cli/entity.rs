@@ -275,11 +275,11 @@ fn vectors_of_every_kind_and_two_databases_come_out_usable() {
     let yaml = on_docker("vectors", "pgvector/pgvector:pg17", &[("one", "vector"), ("two", "")]);
     let team = Workspace::new(&yaml, &TYPES.replace("SERVICE", VECTORS));
     team.wharf(&["migrate", "init"]).well().says(&["for one, two"]);
-    team.wharf(&["migrate", "new", "open", "one"]).well();
+    team.wharf(&["migrate", "new", "one", "open"]).well();
     let passages = "CREATE TABLE passage (id bigserial PRIMARY KEY, whole vector(3) NOT NULL, half halfvec(3) \
                     NOT NULL, sparse sparsevec(5) NOT NULL, bits bit(3) NOT NULL)";
     team.migration("one", "open", passages);
-    team.wharf(&["migrate", "new", "open", "two"]).well();
+    team.wharf(&["migrate", "new", "two", "open"]).well();
     team.migration(
         "two",
         "open",

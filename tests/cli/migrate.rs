@@ -187,20 +187,20 @@ fn a_new_migration_is_the_one_of_its_database() {
         .run(&["migrate", "new", "create_a"])
         .failed(3, &["say for which database: audit, shop"]);
     project
-        .run(&["migrate", "new", "create_a", "stock"])
+        .run(&["migrate", "new", "stock", "create_a"])
         .failed(3, &["none is of `stock`, but of audit, shop"]);
-    project.run(&["migrate", "new", "create_a", "shop"]).well();
+    project.run(&["migrate", "new", "shop", "create_a"]).well();
     assert!(file(&src.join("shop"), "_create_a.rs").contains("Creates `a`."));
     assert!(!fs::read_to_string(src.join("audit.rs")).unwrap().contains("create_a"));
 
     // A module is named as Rust has it.
     fs::write(src.join("my_stock.rs"), MIGRATOR).unwrap();
-    project.run(&["migrate", "new", "create_c", "my-stock"]).well().says(&["src/my_stock/m20"]);
+    project.run(&["migrate", "new", "my-stock", "create_c"]).well().says(&["src/my_stock/m20"]);
 
     let computed = MIGRATOR.replace("vec![]", "all()");
     fs::write(src.join("shop/mod.rs"), &computed).unwrap();
     project
-        .run(&["migrate", "new", "create_b", "shop"])
+        .run(&["migrate", "new", "shop", "create_b"])
         .failed(1, &["not a plain `vec![…]`", "by hand"]);
     assert_eq!(fs::read_to_string(src.join("shop/mod.rs")).unwrap(), computed);
 }

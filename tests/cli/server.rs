@@ -26,7 +26,7 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     project.run(&["server", "wait"]).well();
     project.run(&["ping", "shop"]).well();
     let create = "CREATE TABLE kept AS SELECT 1 AS n";
-    project.run(&["run", create, "shop", "--write"]).well();
+    project.run(&["run", "shop", create, "--write"]).well();
 
     let status = project.run(&["server", "status"]).well();
     status.says(&["running (native)", "connections", " of 100", "shop: pg_trgm 1."]);
@@ -51,7 +51,7 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     project.run(&["server", "down"]).well().says(&["is stopped; its data stays"]);
     project.run(&["server", "down"]).well().says(&["it does not run"]);
     project.run(&["server", "up"]).well();
-    project.run(&["run", "SELECT n FROM kept", "shop"]).well().says(&["1"]);
+    project.run(&["run", "shop", "SELECT n FROM kept"]).well().says(&["1"]);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn what_the_file_changed_is_shown_and_applied_after_a_yes() {
     project.run(&["server", "up"]).well();
     project.write(&yaml(&name, "6MB"));
     let shows = |expected: &str| {
-        project.run(&["run", "SHOW work_mem", "shop"]).well().says(&[expected]);
+        project.run(&["run", "shop", "SHOW work_mem"]).well().says(&[expected]);
     };
     // Nobody to ask: it stays, and says so.
     let up = project.run(&["server", "up"]).well();
@@ -93,16 +93,16 @@ fn a_database_goes_into_a_file_and_back_after_a_question() {
     project.run(&["server", "backup", "shop", "shop.dump"]).failed(4, &["does not run"]);
     project.run(&["server", "up"]).well();
     let create = "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n";
-    project.run(&["run", create, "shop", "--write"]).well();
+    project.run(&["run", "shop", create, "--write"]).well();
     let backup = project.run(&["server", "backup", "shop", "shop.dump"]).well();
     backup.says(&["database shop is in shop.dump", "1 table,"]);
     project
         .run(&["server", "backup", "shop", "shop.dump"])
         .failed(5, &["is there already", "--yes"]);
-    project.run(&["run", "DELETE FROM kept", "shop", "--write"]).well();
+    project.run(&["run", "shop", "DELETE FROM kept", "--write"]).well();
     project.run(&["server", "restore", "shop", "shop.dump"]).failed(5, &["has 1 table.", "--yes"]);
     let count = |expected: &str| {
-        let count = project.run(&["run", "SELECT count(*) FROM kept", "shop", "--csv"]).well();
+        let count = project.run(&["run", "shop", "SELECT count(*) FROM kept", "--csv"]).well();
         assert_eq!(count.out, format!("count\n{expected}\n"));
     };
     count("0");
@@ -161,7 +161,7 @@ fn psql_is_at_home_on_a_terminal() {
 fn wait_for_sleep(project: &Project) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
     crate::support::wait_until("the statement runs", || {
-        project.run(&["run", sql, "shop", "--csv"]).well().out == "count\n1\n"
+        project.run(&["run", "shop", sql, "--csv"]).well().out == "count\n1\n"
     });
 }
 

@@ -130,7 +130,7 @@ async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_agai
     let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
     terminal.shows(&["nobody runs anything"]);
     terminal.press("3");
-    project.run(&["run", "SELECT 'counted' FROM generate_series(1, 9)", "shop"]).well();
+    project.run(&["run", "shop", "SELECT 'counted' FROM generate_series(1, 9)"]).well();
     terminal.shows(&["SELECT $1 FROM generate_series($2, $3)", "calls", "mean"]);
     terminal.press("1");
     project.run(&["server", "down"]).well();

@@ -58,29 +58,39 @@ async fn known(
         Migrate::Lint { on, json } => {
             lint(&dry_runs(&targets(program, manager, &on).await?).await?, json.json)
         }
-        Migrate::Down { of, steps } => {
-            let targets = targets(program, manager, &On::from(of)).await?;
+        Migrate::Down { of, steps, json } => {
+            let targets = targets(program, manager, &on(program, of)?).await?;
             let many = out::count(usize::try_from(steps).unwrap_or(usize::MAX), "migration");
             ask(context, &format!("Take {many} back on"), &targets)?;
-            apply(&targets, Step::Down(steps), false).await
+            apply(&targets, Step::Down(steps), json.json).await
         }
-        Migrate::Fresh { of } => {
-            let targets = targets(program, manager, &On::from(of)).await?;
+        Migrate::Fresh { of, json } => {
+            let targets = targets(program, manager, &on(program, of)?).await?;
             ask(context, "Drop all tables, views, types and functions of", &targets)?;
-            apply(&targets, Step::Fresh, false).await
+            apply(&targets, Step::Fresh, json.json).await
         }
-        Migrate::Refresh { of } => {
-            let targets = targets(program, manager, &On::from(of)).await?;
+        Migrate::Refresh { of, json } => {
+            let targets = targets(program, manager, &on(program, of)?).await?;
             ask(context, "Take all migrations back, with what is in their tables, on", &targets)?;
-            apply(&targets, Step::Refresh, false).await
+            apply(&targets, Step::Refresh, json.json).await
         }
     }
 }
 
-impl From<Of> for On {
-    fn from(of: Of) -> On {
-        On { databases: vec![of.database], schemas: of.schemas }
-    }
+/// The one database that is meant.
+fn on(program: &Program, of: Of) -> Result<On, Failure> {
+    let database = match (of.database, program.migrations.as_slice()) {
+        (Some(name), _) => name,
+        (None, [only]) => only.database.clone(),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|it| it.database.as_str()).collect();
+            return Err(Failure::Usage(format!(
+                "several databases have migrations; add the name of one: {}",
+                names.join(", ")
+            )));
+        }
+    };
+    Ok(On { databases: vec![database], schemas: of.schemas })
 }
 
 /// One schema to migrate.
