@@ -345,8 +345,8 @@ impl Pg {
             Some(AccessMode::ReadWrite) if self.read_only => Err(Error::ReadOnly {
                 database: self.name().to_owned(),
                 what:
-                    "a session that writes was asked for; the file says `readonly: true`, or the \
-                       code asked for a read-only view"
+                    "a read-write session was requested; the file says `readonly: true`, or the code \
+                       uses a read-only view"
                         .to_owned(),
             }),
             Some(AccessMode::ReadOnly) => Ok(true),

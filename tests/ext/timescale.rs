@@ -261,7 +261,7 @@ async fn the_apache_build_says_which_licence_each_feature_needs() {
         let error = Error::from(refused.unwrap_err());
         let said = error.to_string();
         assert!(
-            said.contains(&format!("{feature} needs TimescaleDB under the community licence")),
+            said.contains(&format!("{feature} needs TimescaleDB under its community license")),
             "{said}"
         );
         assert!(said.contains("image timescale/timescaledb without `-oss`"), "{said}");

@@ -18,8 +18,8 @@ pub enum GeometryError {
     },
     /// A coordinate is not on earth; PostGIS would move it to where it thinks it was meant to be.
     #[error(
-        "({x}, {y}) is not on earth: x is the longitude, from -180 to 180, and y the latitude, from -90 to 90{}",
-        if .x.abs() <= 90.0 && .y.abs() <= 180.0 { "; are they the wrong way round?" } else { "" }
+        "({x}, {y}) is not on earth: x is the longitude (-180 to 180) and y the latitude (-90 to 90){}",
+        if .x.abs() <= 90.0 && .y.abs() <= 180.0 { "; swap them" } else { "" }
     )]
     NotOnEarth {
         /// As it was given.
@@ -28,9 +28,7 @@ pub enum GeometryError {
         y: f64,
     },
     /// The SRID is not the column's.
-    #[error(
-        "its SRID is {found}, and {expected} was expected: ST_Transform makes the one of the other"
-    )]
+    #[error("its SRID is {found}, expected {expected}; convert it with ST_Transform")]
     Srid {
         /// That of the Rust type.
         expected: i32,
@@ -38,7 +36,7 @@ pub enum GeometryError {
         found: i32,
     },
     /// The shape is not the column's.
-    #[error("it is a {found}, and a {expected} was expected")]
+    #[error("it is a {found}, expected a {expected}")]
     Shape {
         /// That of the Rust type.
         expected: &'static str,

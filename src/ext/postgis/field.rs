@@ -165,8 +165,7 @@ fn bytes<'r, I: ColIdx>(
     // `schema.name` where the search path does not show it.
     let found = info.name().rsplit('.').next().unwrap_or_default().to_lowercase();
     if found != expected && found != "bytea" {
-        let what =
-            format!("it is {found}, and {expected} was expected; does the field say `select_as`?");
+        let what = format!("it is {found}, expected {expected}; check the field's `select_as`");
         return Err(failed(what).into());
     }
     if value.format() != PgValueFormat::Binary {

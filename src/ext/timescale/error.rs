@@ -11,8 +11,8 @@ use crate::error::Error;
 pub enum TimescaleError {
     /// The server's build of TimescaleDB is the Apache one, which lacks what was asked for.
     #[error(
-        "{subject}: {feature} needs TimescaleDB under the community licence, and this server has the Apache \
-         build or setting (timescaledb.license): run the image timescale/timescaledb without `-oss`, or \
+        "{subject}: {feature} needs TimescaleDB under its community license, but this server runs the Apache \
+         build or setting (timescaledb.license); run the image timescale/timescaledb without `-oss`, or \
          install the community packages and set timescaledb.license = 'timescale' in postgresql.conf"
     )]
     Licence {
@@ -25,8 +25,8 @@ pub enum TimescaleError {
     },
     /// The database has no TimescaleDB, or one before 2.13.
     #[error(
-        "{subject}: this database has no TimescaleDB of version 2.13 or later: put `extensions: [timescaledb]` \
-         into its entry and migrate, or CREATE EXTENSION timescaledb, on a server that has it (image \
+        "{subject}: this database has no TimescaleDB 2.13 or later; add `extensions: [timescaledb]` to its \
+         entry and migrate, or run CREATE EXTENSION timescaledb, on a server that has it (image \
          timescale/timescaledb, or shared_preload_libraries = 'timescaledb')"
     )]
     Missing {
@@ -37,8 +37,8 @@ pub enum TimescaleError {
     },
     /// A unique index, as a primary key is, lacks the column by which the table is partitioned.
     #[error(
-        "{subject}: each unique index, the primary key first, has to contain the columns that it is \
-         partitioned by ({columns}), as in PRIMARY KEY (id, {columns})"
+        "{subject}: the primary key and every unique index must contain the partitioning columns \
+         ({columns}), as in PRIMARY KEY (id, {columns})"
     )]
     NotInKey {
         /// The hypertable.

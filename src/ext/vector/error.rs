@@ -1,17 +1,17 @@
-//! What is wrong with a vector, a distance, an index or a search before the server sees it.
+//! Errors in a vector, a distance, an index or a search that are found before anything is sent.
 
 use sea_orm::DbErr;
 
 use super::{Distance, Kind};
 use crate::error::Error;
 
-/// What is wrong before anything is sent.
+/// An error that is found before anything is sent.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VectorError {
     /// A vector of another length than the column's or the type's.
     #[error(
-        "{place} has {expected} dimensions, and the vector given has {given}: was it made by another model?"
+        "{place} has {expected} dimensions, but the given vector has {given}; make both with the same model"
     )]
     Dimensions {
         /// The column (``column `passage.embedding` ``) or the type.
@@ -43,7 +43,7 @@ pub enum VectorError {
     },
     /// The column is none of pgvector's.
     #[error(
-        "{place} is declared as {declared}, which is no vector: its `column_type` is to be Vector, halfvec, sparsevec or Bit"
+        "{place} is declared as {declared}, not as a vector; set its `column_type` to Vector, halfvec, sparsevec or Bit"
     )]
     NotAVector {
         /// The column.
@@ -52,7 +52,7 @@ pub enum VectorError {
         declared: String,
     },
     /// A vector that this column cannot be compared with.
-    #[error("{place} is a {column}, which has no distance to a {given}")]
+    #[error("{place} is a {column}; it has no distance to a {given}")]
     Mismatch {
         /// The column.
         place: String,
@@ -62,7 +62,7 @@ pub enum VectorError {
         given: Kind,
     },
     /// A distance that there is none of between such vectors.
-    #[error("{place} is a {column}, and pgvector knows no {distance} distance of these: there are {}", Distance::names(*.column))]
+    #[error("{place} is a {column}; pgvector has no {distance} distance for it, only {}", Distance::names(*.column))]
     Distance {
         /// The column.
         place: String,
@@ -98,7 +98,7 @@ impl From<VectorError> for DbErr {
 
 fn beyond(number: f32) -> &'static str {
     match number.is_finite() {
-        true => "which is more than a halfvec holds (65,504)",
-        false => "and pgvector keeps finite ones only",
+        true => "beyond the largest number of a halfvec (65,504)",
+        false => "but pgvector stores finite numbers only",
     }
 }

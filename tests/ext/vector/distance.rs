@@ -206,7 +206,7 @@ fn what_cannot_be_compared_is_refused() {
         (BitsColumn.hamming_distance(vec![1.0; 4]), "has no distance to a vector"),
         (
             Full.l2_distance(SparseVec::<2>::new([]).unwrap()),
-            "is a vector, which has no distance to a sparsevec",
+            "is a vector; it has no distance to a sparsevec",
         ),
     ] {
         let error = refused.unwrap_err().to_string();
