@@ -392,9 +392,15 @@ pub(super) enum Entity {
         /// Write nothing; exit with 1 if the generated entities are out of date.
         #[arg(long)]
         check: bool,
-        /// Derive serde's Serialize and Deserialize, too. Later runs remember it.
-        #[arg(long)]
-        serde: bool,
+        /// Derive serde's Serialize and Deserialize, too. Later runs remember it; --serde=false ends it.
+        #[arg(
+            long,
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true",
+            value_name = "BOOL"
+        )]
+        serde: Option<bool>,
     },
 }
 
@@ -500,8 +506,7 @@ fn separated(mut args: Vec<OsString>) -> Vec<OsString> {
     }
     let first = match (word(at), word(at + 1), word(at + 2)) {
         ("psql", "--help" | "-h", _) | ("server", "psql" | "exec", "--help" | "-h") => return args,
-        ("psql", name, _) if name.is_empty() || name.starts_with('-') => at + 1,
-        ("psql", ..) => at + 2,
+        ("psql", ..) => at + 1,
         ("server", "psql" | "exec", _) => at + 2,
         _ => return args,
     };
@@ -531,11 +536,11 @@ mod tests {
     #[test]
     fn arguments_of_another_program_are_left_to_it() {
         for (given, taken) in [
-            ("wharf psql shop -f x.sql -v A=1", "wharf psql shop -- -f x.sql -v A=1"),
-            ("wharf --file a.yaml psql shop -y", "wharf --file a.yaml psql shop -- -y"),
-            ("wharf psql shop -- -c x", "wharf psql shop -- -c x"),
+            ("wharf psql shop -f x.sql -v A=1", "wharf psql -- shop -f x.sql -v A=1"),
+            ("wharf --file a.yaml psql shop -y", "wharf --file a.yaml psql -- shop -y"),
+            ("wharf psql shop -- -c x", "wharf psql -- shop -- -c x"),
             ("wharf psql -c x", "wharf psql -- -c x"),
-            ("wharf psql shop", "wharf psql shop"),
+            ("wharf psql shop", "wharf psql -- shop"),
             ("wharf psql", "wharf psql"),
             ("wharf psql --help", "wharf psql --help"),
             ("wharf server psql -f x", "wharf server psql -- -f x"),

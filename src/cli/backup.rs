@@ -19,12 +19,12 @@ pub(super) async fn backup(
 ) -> Result<(), Failure> {
     let (server, name, database) = on_server(context, name).await?;
     if to.exists() {
-        context.ask(&format!("{} is there already. Write over it?", shown(to)))?;
+        context.ask(&format!("This overwrites {}.", shown(to)))?;
     }
     let work = Work::begin("backing up");
     let contents = server.backup(&database, to, work.bytes(None)).await?;
     drop(work);
-    say(&contents, &format!("database {name} is in {}", shown(to)), json)
+    say(&contents, &format!("backed up database {name} to {}", shown(to)), json)
 }
 
 pub(super) async fn restore(
@@ -36,14 +36,14 @@ pub(super) async fn restore(
     let (server, name, database) = on_server(context, name).await?;
     let contents = server.contents(from).await?;
     context.ask(&format!(
-        "{} has {}. Whatever of that is in database `{database}` now is dropped first. Go on?",
+        "{} has {}. This drops them in database `{database}` and restores them from the file.",
         shown(from),
         out::count(contents.tables.len(), "table")
     ))?;
     let work = Work::begin("restoring");
     let contents = server.restore(&database, from, work.bytes(Some(contents.size))).await?;
     drop(work);
-    say(&contents, &format!("database {name} has what {} has", shown(from)), json)
+    say(&contents, &format!("restored database {name} from {}", shown(from)), json)
 }
 
 /// The running server, and the database that an entry on it means.
@@ -56,8 +56,8 @@ async fn on_server(
     let entry = entry(&manager, &name)?;
     if !is_on_server(entry) {
         return Err(Failure::File(format!(
-            "database `{name}` is not on the file's own server (`pgserver: true`), which is the one that \
-             this command is for; use pg_dump and pg_restore with its address"
+            "database `{name}` is not on the file's own server (`pgserver: true`); use pg_dump and \
+             pg_restore with its address"
         )));
     }
     must_run(&server).await?;

@@ -36,7 +36,7 @@ fn show(context: &Context, path: Option<String>, json: bool) -> Result<(), Failu
     let settings: Vec<&Setting> = effective.settings().iter().filter(below).collect();
     if settings.is_empty() && path.is_some() {
         return Err(Failure::Failed(format!(
-            "nothing of wharf's is at `{}`; `wharf config` shows everything",
+            "the file has no setting `{}`; run `wharf config` to see all",
             path.unwrap_or_default()
         )));
     }
@@ -56,12 +56,12 @@ fn show(context: &Context, path: Option<String>, json: bool) -> Result<(), Failu
         let note = if it.has_effect { "" } else { " (no effect)" };
         vec![Cell::new(&it.path), Cell::new(&it.value), Cell::new(format!("{}{note}", it.source))]
     });
-    out::table(&["setting", "value", "from"], rows.collect())
+    out::table(&["setting", "value", "source"], rows.collect())
 }
 
 fn check(context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let databases = out::count(config.databases.len(), "database");
-    let server = if config.pgserver.is_some() { ", and a server to develop against" } else { "" };
-    out::line(format_args!("{} is right: {databases}{server}", shown(&context.file()?)))
+    let server = if config.pgserver.is_some() { ", a development server" } else { "" };
+    out::line(format_args!("{} is valid: {databases}{server}", shown(&context.file()?)))
 }

@@ -28,7 +28,7 @@ impl Context {
             return match named.is_file() {
                 true => Ok(named.clone()),
                 false => Err(Failure::File(format!(
-                    "there is no file {}; name another by --file or WHARF_FILE",
+                    "{} does not exist; name the file with --file or WHARF_FILE",
                     named.display()
                 ))),
             };
@@ -44,8 +44,8 @@ impl Context {
             }
         }
         Err(Failure::File(format!(
-            "no file names the databases: there is neither {} nor {} in {} or a folder above; name one \
-             by --file or WHARF_FILE",
+            "no configuration file: there is neither {} nor {} in {} or a parent folder; create one with \
+             `wharf init`, or name it with --file or WHARF_FILE",
             USUAL[0],
             USUAL[1],
             here.display()
@@ -67,25 +67,24 @@ impl Context {
         Ok((manager, server))
     }
 
-    /// Asks on the terminal. Without one, or without a yes, it is an error that says what `--yes`
-    /// would do.
-    pub(super) fn ask(&self, question: &str) -> Result<(), Failure> {
+    /// Asks for confirmation on the terminal. `consequence` is a sentence, or several.
+    pub(super) fn ask(&self, consequence: &str) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
             return Err(Failure::Declined(format!(
-                "{question} There is no terminal to ask on; --yes says yes"
+                "{consequence} Standard input is not a terminal; pass --yes to confirm"
             )));
         }
         let mut err = io::stderr().lock();
-        write!(err, "{question} [y/N] ")?;
+        write!(err, "{consequence} Continue? [y/N] ")?;
         err.flush()?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
-            _ => Err(Failure::Declined("nothing was done".to_owned())),
+            _ => Err(Failure::Declined("declined; nothing was changed".to_owned())),
         }
     }
 }

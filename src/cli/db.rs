@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::out;
 use crate::{Error, Manager, Pg, sql};
 
-/// The database that every server has, to be connected to while another is made or dropped.
+/// The database that every server has, to connect to while another is created or dropped.
 const MAINTENANCE: &str = "postgres";
 /// How many tables `size` names.
 const TABLES: i32 = 20;
@@ -62,8 +62,12 @@ async fn create(manager: &Manager, name: &str) -> Result<(), Failure> {
         true => String::new(),
         false => format!(", with {}", wanted.extensions.join(", ")),
     };
-    let what = if made { "made" } else { "there already" };
-    out::line(format_args!("database `{}` is {what}{extensions}", wanted.database))
+    match made {
+        true => out::line(format_args!("created database `{}`{extensions}", wanted.database)),
+        false => {
+            out::line(format_args!("database `{}` exists already{extensions}", wanted.database))
+        }
+    }
 }
 
 async fn drop(context: &Context, manager: &Manager, name: &str) -> Result<(), Failure> {
@@ -78,7 +82,7 @@ async fn drop(context: &Context, manager: &Manager, name: &str) -> Result<(), Fa
     );
     let Some(row) = admin.query_one_raw(there).await? else {
         admin.close().await?;
-        return out::line(format_args!("database `{}` is not there", wanted.database));
+        return out::line(format_args!("database `{}` does not exist", wanted.database));
     };
     let (bytes, connected): (i64, i64) = (row.try_get_by(0)?, row.try_get_by(1)?);
     let on = match is_on_server(&wanted) {
@@ -86,14 +90,14 @@ async fn drop(context: &Context, manager: &Manager, name: &str) -> Result<(), Fa
         false => admin.connect_to(false).await?.target(None),
     };
     context.ask(&format!(
-        "Drop database `{}` on {on} for good? It has {}, and {connected} are connected.",
+        "This permanently deletes database `{}` on {on}: {}, {connected} connected.",
         wanted.database,
         out::size(u64::try_from(bytes).unwrap_or(0)),
     ))?;
     let drop = format!("DROP DATABASE {} WITH (FORCE)", sql::quote_ident(&wanted.database));
     admin.execute_unprepared(&drop).await?;
     admin.close().await?;
-    out::line(format_args!("database `{}` is dropped", wanted.database))
+    out::line(format_args!("dropped database `{}`", wanted.database))
 }
 
 async fn list(manager: &Manager, name: Option<String>, json: bool) -> Result<(), Failure> {
@@ -186,10 +190,10 @@ async fn size(manager: &Manager, name: &str, json: bool) -> Result<(), Failure> 
         return out::json(&json!({"size_bytes": whole, "tables": tables}));
     }
     let shown = |bytes: i64| out::size(u64::try_from(bytes).unwrap_or(0));
-    out::line(format_args!("{name} has {}", shown(whole)))?;
+    out::line(format_args!("{name}: {}", shown(whole)))?;
     let rows = tables.into_iter().map(|(name, size, indexes, rows)| {
         let cells = [name, shown(size), shown(indexes), format!("~{rows}")];
         cells.into_iter().map(Cell::new).collect()
     });
-    out::table(&["table", "size", "of it indexes", "rows"], rows.collect())
+    out::table(&["table", "size", "indexes", "rows"], rows.collect())
 }

@@ -1,5 +1,4 @@
-//! What the library says while it works, as the person at a terminal wants to see it: the last line
-//! turning under the cursor, warnings above it.
+//! The library's log on the terminal: the latest line beside a spinner, warnings above it.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -107,12 +106,11 @@ impl<S: Subscriber> Layer<S> for Shown {
         let mut text = Text::default();
         event.record(&mut text);
         let text = text.0.trim();
-        let spinner = SPINNER.get().filter(|bar| !bar.is_finished());
-        let turns = spinner.filter(|bar| !bar.is_hidden());
-        match (level, turns) {
+        let spinner = SPINNER.get().filter(|bar| !bar.is_finished() && !bar.is_hidden());
+        match (level, spinner) {
             (Level::INFO, Some(bar)) if !self.verbose => bar.set_message(text.to_owned()),
-            // Nobody watches: it is told once it matters, and where work goes on, line by line.
-            (Level::INFO, None) if !self.verbose && spinner.is_none() => {}
+            // Without a terminal, progress is of no interest unless asked for.
+            (Level::INFO, None) if !self.verbose => {}
             (Level::WARN | Level::ERROR, Some(bar)) => {
                 bar.suspend(|| out::note(format_args!("warning: {text}")));
             }

@@ -23,6 +23,7 @@ mod run;
 mod rustfmt;
 mod server;
 mod top;
+mod workspace;
 
 use std::process::ExitCode;
 

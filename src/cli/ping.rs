@@ -21,12 +21,14 @@ pub(super) async fn run(
         config.databases.retain(|key, _| key == name);
     }
     let manager = Manager::from_config(config);
-    let work = Work::begin("asking");
+    let work = Work::begin("connecting");
     let health = manager.health().await;
     drop(work);
     manager.close().await;
     if health.is_empty() {
-        return Err(Failure::File("the file names no database".to_owned()));
+        return Err(Failure::File(
+            "the file names no database; add one below `databases:`".to_owned(),
+        ));
     }
     let down = health.values().filter(|health| health.is_err()).count();
     if json {
@@ -55,7 +57,7 @@ pub(super) async fn run(
                 vec![Cell::new(name), Cell::new("down"), Cell::new("-"), Cell::new(error)]
             }
         });
-        out::table(&["database", "state", "answer", "what"], rows.collect())?;
+        out::table(&["database", "state", "latency", "server"], rows.collect())?;
     }
     match down {
         0 => Ok(()),

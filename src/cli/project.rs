@@ -1,16 +1,25 @@
-//! The project that the file is in: its crates `migration` and `entity`, and its own program.
+//! The project around the file: its crates `migration` and `entity`, and its own program.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::context::shown;
+use super::context::{Context, entry, is_on_server, shown};
 use super::failure::Failure;
+use super::out;
+use crate::Error;
 
 /// Set for the project's own program, so that it never hands over in its turn.
 const HANDED_OVER: &str = "WHARF_HANDED_OVER";
+
+/// How long a database may take to answer before a build that takes minutes.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// SQLSTATE of a database that does not exist.
+const NO_DATABASE: &str = "3D000";
 
 /// What the crate needs, where it has no such program.
 const PROGRAM: &str = "an optional dependency on wharf with the feature `cli`, and a src/main.rs that is \
@@ -29,31 +38,87 @@ pub(super) fn folder(name: &str) -> Result<Option<PathBuf>, Failure> {
     Ok(None)
 }
 
-/// The folder of the migrations, which must be there.
+/// The folder of the crate `migration`.
 pub(super) fn migration() -> Result<PathBuf, Failure> {
     folder("migration")?.ok_or_else(|| {
         Failure::File(
-            "this project has no migrations: there is no migration/Cargo.toml here or in a folder \
-             above; `wharf migrate init` makes it"
+            "this project has no migrations: there is no migration/Cargo.toml in this folder or a \
+             parent; create it with `wharf migrate init`"
                 .to_owned(),
         )
     })
 }
 
-/// Ends this process and goes on as the project's own program, which knows its migrations: with the
-/// same arguments, in the same folder.
-pub(super) fn hand_over() -> Result<(), Failure> {
+/// Replaces this process with the project's own program, which knows its migrations: with the same
+/// arguments, in the same folder.
+///
+/// Its first build takes minutes, so `databases` are checked before: all that have migrations, if none
+/// is named. With `start`, the command starts the file's server by itself.
+pub(super) async fn hand_over(
+    context: &Context,
+    databases: &[String],
+    start: bool,
+) -> Result<(), Failure> {
     let migration = migration()?;
     if std::env::var_os(HANDED_OVER).is_some() {
         return Err(Failure::File(format!(
-            "the program in {} knows no migrations: its main needs \
-             `.migrations::<Migrator>(\"NAME\")`",
+            "the program in {} has no migrations; call `.migrations::<Migrator>(\"NAME\")` in its main",
             shown(&migration)
         )));
     }
+    let named = match databases.is_empty() {
+        true => databases_in(&migration),
+        false => databases.to_vec(),
+    };
+    check(context, &named, start).await?;
     let mut program = Command::new(build(&migration)?);
     program.args(std::env::args_os().skip(1)).env(HANDED_OVER, "1");
     become_it(program)
+}
+
+/// The databases whose migrations the program knows, read from its main; none where that is not in
+/// the usual form.
+fn databases_in(migration: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(migration.join("src/main.rs")).unwrap_or_default();
+    let calls = text.split(".migrations::<").skip(1);
+    let names = calls.filter_map(|call| {
+        let (_, arguments) = call.split_once(">(\"")?;
+        arguments.split_once('"').map(|(name, _)| name.to_owned())
+    });
+    names.collect()
+}
+
+/// Fails if a database cannot be used. One that is still to be created is not missing.
+async fn check(context: &Context, databases: &[String], start: bool) -> Result<(), Failure> {
+    let manager = context.manager()?;
+    for name in databases {
+        let entry = entry(&manager, name)?;
+        if is_on_server(entry) {
+            let server = manager.pgserver().ok_or(Error::NoPgServer)?;
+            if !start && server.running().await?.is_none() {
+                return Err(Error::PgServerDown { database: name.clone() }.into());
+            }
+            continue;
+        }
+        if start {
+            continue;
+        }
+        match tokio::time::timeout(DEADLINE, manager.db(name)?.healthy()).await {
+            Ok(Err(error))
+                if !(entry.create_db && error.sqlstate().as_deref() == Some(NO_DATABASE)) =>
+            {
+                return Err(error.into());
+            }
+            Err(_) => {
+                return Err(Failure::Absent(format!(
+                    "database `{name}` did not answer within {DEADLINE:?}; run `wharf doctor`"
+                )));
+            }
+            Ok(_) => {}
+        }
+    }
+    manager.close().await;
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -73,7 +138,7 @@ fn become_it(mut program: Command) -> Result<(), Failure> {
 /// Builds the program of the crate; where it is then.
 fn build(migration: &Path) -> Result<PathBuf, Failure> {
     let manifest = migration.join("Cargo.toml");
-    let package = package(&manifest)?;
+    let (package, target) = package(&manifest)?;
     let bins = package["targets"].as_array().into_iter().flatten();
     let bin = bins.into_iter().find(|it| {
         it["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"))
@@ -81,12 +146,18 @@ fn build(migration: &Path) -> Result<PathBuf, Failure> {
     let uses_wharf = dependency(&package).is_some();
     let Some(bin) = bin.filter(|_| uses_wharf) else {
         return Err(Failure::File(format!(
-            "the crate in {} has no program of wharf's: it needs {PROGRAM}; `wharf migrate init` in an \
-             empty folder shows the whole of it",
+            "the crate in {} has no program that uses wharf: it needs {PROGRAM}; run `wharf migrate init` \
+             in an empty folder to see one",
             shown(migration)
         )));
     };
     let name = bin["name"].as_str().unwrap_or_default();
+    if !target.join("debug").join(name).exists() {
+        out::note(format_args!(
+            "building the program in {}; the first build takes some minutes",
+            shown(migration)
+        ));
+    }
     let mut cargo = cargo();
     cargo.args(["build", "--message-format=json-render-diagnostics", "--bin", name]);
     cargo.arg("--manifest-path").arg(&manifest);
@@ -99,7 +170,7 @@ fn build(migration: &Path) -> Result<PathBuf, Failure> {
     let built = cargo.stderr(Stdio::inherit()).output()?;
     if !built.status.success() {
         return Err(Failure::Failed(format!(
-            "the migrations in {} do not build; cargo has said why",
+            "the crate in {} does not build; see cargo's errors above",
             shown(migration)
         )));
     }
@@ -116,50 +187,34 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// What cargo knows of the package of a manifest.
-fn package(manifest: &Path) -> Result<Value, Failure> {
+/// What cargo knows of the package of a manifest, and the folder in which it builds.
+fn package(manifest: &Path) -> Result<(Value, PathBuf), Failure> {
     let whole = std::fs::canonicalize(manifest)?;
-    let packages = packages(manifest)?;
-    let of_manifest =
-        |it: &&Value| it["manifest_path"].as_str().is_some_and(|path| Path::new(path) == whole);
-    packages.iter().find(of_manifest).cloned().ok_or_else(|| {
-        Failure::File(format!("{} is not the manifest of a package", shown(manifest)))
-    })
-}
-
-/// The packages of a manifest's workspace, as cargo knows them.
-pub(super) fn packages(manifest: &Path) -> Result<Vec<Value>, Failure> {
     let mut cargo = cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
     let said = cargo.stderr(Stdio::piped()).output().map_err(|error| {
-        Failure::Failed(format!("cargo could not be run, which builds the migrations: {error}"))
+        Failure::Failed(format!("cannot run cargo, which builds the migrations: {error}"))
     })?;
     if !said.status.success() {
         let why = String::from_utf8_lossy(&said.stderr);
         return Err(Failure::File(format!("{}: {}", shown(manifest), why.trim())));
     }
-    let metadata: Value = serde_json::from_slice(&said.stdout)
-        .map_err(|error| Failure::Failed(format!("cargo metadata: {error}")))?;
-    Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
+    let metadata: Value = serde_json::from_slice(&said.stdout).map_err(|error| {
+        Failure::Failed(format!("cannot read the output of cargo metadata: {error}"))
+    })?;
+    let target = PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target"));
+    let of_manifest =
+        |it: &&Value| it["manifest_path"].as_str().is_some_and(|path| Path::new(path) == whole);
+    let package = metadata["packages"].as_array().into_iter().flatten().find(of_manifest);
+    match package {
+        Some(package) => Ok((package.clone(), target)),
+        None => Err(Failure::File(format!("{} is not the manifest of a package", shown(manifest)))),
+    }
 }
 
 /// How a package depends on wharf, if it does.
-pub(super) fn dependency(package: &Value) -> Option<&Value> {
+fn dependency(package: &Value) -> Option<&Value> {
     package["dependencies"].as_array()?.iter().find(|it| it["name"] == "wharf")
-}
-
-/// Makes a library of this name, as a member of the workspace if there is one.
-pub(super) fn new_crate(name: &str, folder: &Path) -> Result<(), Failure> {
-    let mut cargo = cargo();
-    cargo.args(["new", "--quiet", "--lib", "--vcs", "none", "--name", name]).arg(folder);
-    let made = cargo.stderr(Stdio::piped()).output()?;
-    match made.status.success() {
-        true => Ok(()),
-        false => {
-            let why = String::from_utf8_lossy(&made.stderr);
-            Err(Failure::Failed(format!("cargo new {}: {}", shown(folder), why.trim())))
-        }
-    }
 }
 
 /// The name of a database as one of a module.

@@ -13,13 +13,16 @@ use crate::pgserver::Program;
 pub(super) async fn run(context: &Context, mut args: Vec<String>) -> Result<(), Failure> {
     let manager = context.manager()?;
     let given = args.first().is_some_and(|word| !word.starts_with('-')).then(|| args.remove(0));
+    if args.first().is_some_and(|word| word == "--") {
+        args.remove(0);
+    }
     let name = named(&manager, given)?;
     let name = name.as_str();
     let wanted = entry(&manager, name)?;
     let pg = manager.db(name)?;
     let to = pg.connect_to(pg.is_read_only()).await?;
     let login = to.login().await.map_err(|error| {
-        Failure::Failed(format!("database `{name}`: its login could not be had: {error}"))
+        Failure::Failed(format!("database `{name}`: cannot get its login: {error}"))
     })?;
     let config = &to.config;
     let mut psql = Command::new("psql");
@@ -47,13 +50,13 @@ pub(super) async fn run(context: &Context, mut args: Vec<String>) -> Result<(), 
     if to.read_only {
         psql.env("PGOPTIONS", "-c default_transaction_read_only=on");
         out::note(
-            "read-only: the entry says so; `SET default_transaction_read_only = off` undoes it",
+            "read-only, as the entry says; `SET default_transaction_read_only = off` allows writes",
         );
     }
     // In place of this program, so that signals, the terminal and the exit code are psql's own.
     let error = std::os::unix::process::CommandExt::exec(&mut psql);
     if error.kind() != std::io::ErrorKind::NotFound {
-        return Err(Failure::Failed(format!("psql could not be run: {error}")));
+        return Err(Failure::Failed(format!("cannot run psql: {error}")));
     }
     let server = manager.pgserver().filter(|_| wanted.address == Address::PgServer).cloned();
     let running = match &server {
@@ -69,8 +72,8 @@ pub(super) async fn run(context: &Context, mut args: Vec<String>) -> Result<(), 
         return attach::run(&server, Program::new(argv)).await;
     }
     Err(Failure::Failed(
-        "there is no psql on PATH; install PostgreSQL's client (Debian: apt-get install \
-         postgresql-client; macOS: brew install libpq)"
+        "psql is not on PATH; install PostgreSQL's client (Debian: apt-get install postgresql-client; \
+         macOS: brew install libpq)"
             .to_owned(),
     ))
 }

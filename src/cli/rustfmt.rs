@@ -15,8 +15,8 @@ pub(super) fn formatted(text: &str, folder: &Path) -> Result<String, Failure> {
     let pipes = rustfmt.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn().map_err(|error| {
         Failure::Failed(format!(
-            "rustfmt could not be run, which formats what is written (`rustup component add rustfmt`): \
-             {error}"
+            "cannot run rustfmt, which formats the generated code: {error}; install it with `rustup \
+             component add rustfmt`"
         ))
     })?;
     if let Some(mut input) = child.stdin.take() {

@@ -13,7 +13,7 @@ use super::{attach, backup, out};
 use crate::pgserver::{Difference, Endpoint, PgServer, Program, Report, Status};
 use crate::{Error, Manager};
 
-/// Between two looks at a server that is waited for.
+/// Between two attempts to log in to a server that starts.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &Context, command: Server) -> Result<(), Failure> {
@@ -41,7 +41,7 @@ async fn up(context: &Context, timeout: Duration, json: bool) -> Result<(), Fail
     let differences = server.differences().await?;
     drop(work);
     if !differences.is_empty() && agrees(context, &differences)? {
-        let work = Work::begin("starting it anew");
+        let work = Work::begin("restarting the server");
         server.restart().await?;
         drop(work);
     }
@@ -57,15 +57,16 @@ async fn up(context: &Context, timeout: Duration, json: bool) -> Result<(), Fail
         started = started => started?,
         _ = tokio::signal::ctrl_c() => {
             drop(work);
-            out::note("interrupted: what was begun is found by the next `wharf server up`");
+            out::note("interrupted; run `wharf server up` again to go on");
             return Err(Failure::Code(130));
         }
     };
+    let databases = databases(&manager, &server, &endpoint).await?;
     drop(work);
     manager.close().await;
-    say_up(&manager, &endpoint, begun.elapsed(), json)?;
+    say_up(&databases, &endpoint, begun.elapsed(), json)?;
     if endpoint.single_connection {
-        out::note("it is inside this process and ends with it: Ctrl-C");
+        out::note("the server runs inside this process; press Ctrl-C to stop it");
         tokio::signal::ctrl_c().await?;
         server.stop().await?;
     }
@@ -74,33 +75,59 @@ async fn up(context: &Context, timeout: Duration, json: bool) -> Result<(), Fail
 
 /// Whether a running server is to be started anew for what the file asks for now.
 fn agrees(context: &Context, differences: &[Difference]) -> Result<bool, Failure> {
-    out::note("it runs with other settings than the file has now:");
+    out::note("the server runs with other settings than the file has now:");
     for difference in differences {
         out::note(format_args!("  {difference}"));
     }
-    match context.ask("Start it anew with them? Sessions are ended, data is kept.") {
+    match context.ask("This restarts the server with the file's settings. Its connections are closed, its data is kept.") {
         Ok(()) => Ok(true),
         Err(Failure::Declined(_)) => {
-            out::note("left as it is; `wharf server restart` has them take effect");
+            out::note("the server was left as it is; run `wharf server restart` to apply the file's settings");
             Ok(false)
         }
         Err(failure) => Err(failure),
     }
 }
 
-fn say_up(manager: &Manager, at: &Endpoint, took: Duration, json: bool) -> Result<(), Failure> {
-    let entries = &manager.config().databases;
-    let databases: Vec<&String> =
-        entries.iter().filter(|(_, entry)| is_on_server(entry)).map(|(name, _)| name).collect();
+/// The entries on the server, and whether their databases exist.
+async fn databases(
+    manager: &Manager,
+    server: &PgServer,
+    at: &Endpoint,
+) -> Result<Vec<(String, bool)>, Failure> {
+    // An embedded engine's one connection serves whichever database it is asked for.
+    let existing = match at.single_connection {
+        true => None,
+        false => server.report().await?.map(|report| report.databases),
+    };
+    let exists = |name: &str| {
+        existing.as_ref().is_none_or(|databases| databases.iter().any(|it| it.name == name))
+    };
+    let entries = manager.config().databases.iter().filter(|(_, entry)| is_on_server(entry));
+    Ok(entries.map(|(name, entry)| (name.clone(), exists(&entry.database))).collect())
+}
+
+fn say_up(
+    databases: &[(String, bool)],
+    at: &Endpoint,
+    took: Duration,
+    json: bool,
+) -> Result<(), Failure> {
     if json {
+        let (existing, missing): (Vec<_>, Vec<_>) =
+            databases.iter().partition(|(_, exists)| *exists);
+        let names = |databases: Vec<&(String, bool)>| -> Vec<String> {
+            databases.into_iter().map(|(name, _)| name.clone()).collect()
+        };
         return out::json(&json!({
             "runtime": at.runtime.as_str(), "version": at.version, "host": at.host,
             "port": at.port, "replica_port": at.replica_port, "user": at.user,
-            "databases": databases, "took_ms": took.as_millis() as u64,
+            "databases": names(existing), "missing_databases": names(missing),
+            "took_ms": took.as_millis() as u64,
         }));
     }
     out::line(format_args!(
-        "PostgreSQL {} ({}) at {}:{}, after {:.1} s",
+        "PostgreSQL {} ({}) at {}:{}, started in {:.1} s",
         at.version,
         at.runtime.as_str(),
         at.host,
@@ -108,10 +135,15 @@ fn say_up(manager: &Manager, at: &Endpoint, took: Duration, json: bool) -> Resul
         took.as_secs_f64()
     ))?;
     if let Some(port) = at.replica_port {
-        out::line(format_args!("its standby at {}:{port}", at.host))?;
+        out::line(format_args!("standby at {}:{port}", at.host))?;
     }
-    for name in databases {
-        out::line(format_args!("database {name}: wharf psql {name}"))?;
+    for (name, exists) in databases {
+        match exists {
+            true => out::line(format_args!("database {name}: wharf psql {name}"))?,
+            false => out::line(format_args!(
+                "database {name} does not exist; run `wharf db create {name}`"
+            ))?,
+        }
     }
     Ok(())
 }
@@ -124,10 +156,10 @@ async fn down(context: &Context) -> Result<(), Failure> {
     drop(work);
     match was {
         Some(at) => out::line(format_args!(
-            "PostgreSQL {} at {}:{} is stopped; its data stays",
+            "stopped PostgreSQL {} at {}:{}; its data is kept",
             at.version, at.host, at.port
         )),
-        None => out::line("it does not run"),
+        None => out::line("the server is not running"),
     }
 }
 
@@ -135,12 +167,13 @@ async fn restart(context: &Context, timeout: Duration, json: bool) -> Result<(),
     let (manager, server) = context.server()?;
     let server = server.deadline(timeout);
     let begun = Instant::now();
-    let work = Work::begin("starting the server anew");
+    let work = Work::begin("restarting the server");
     let endpoint = server.restart().await?;
     manager.ensure_databases(&endpoint).await?;
+    let databases = databases(&manager, &server, &endpoint).await?;
     drop(work);
     manager.close().await;
-    say_up(&manager, &endpoint, begun.elapsed(), json)
+    say_up(&databases, &endpoint, begun.elapsed(), json)
 }
 
 async fn status(context: &Context, json: bool) -> Result<(), Failure> {
@@ -156,7 +189,7 @@ async fn status(context: &Context, json: bool) -> Result<(), Failure> {
             if json {
                 out::json(&json!({"state": "stopped", "holdings": holdings}))?;
             } else {
-                out::line("stopped; `wharf server up` starts it")?;
+                out::line("stopped; run `wharf server up` to start it")?;
                 holdings.iter().try_for_each(|holding| out::line(format_args!("  {holding}")))?;
             }
             return Err(Failure::Code(4));
@@ -166,7 +199,7 @@ async fn status(context: &Context, json: bool) -> Result<(), Failure> {
         drop(work);
         match json {
             true => out::json(&json!({"state": "starting", "port": at.port, "reason": reason}))?,
-            false => out::line(format_args!("it runs, and nobody can log in yet: {reason}"))?,
+            false => out::line(format_args!("starting; it does not accept logins yet: {reason}"))?,
         }
         return Err(Failure::Code(4));
     }
@@ -176,7 +209,9 @@ async fn status(context: &Context, json: bool) -> Result<(), Failure> {
     manager.close().await;
     drop(work);
     let Some(report) = report else {
-        return Err(Failure::Absent("it has just gone; ask again".to_owned()));
+        return Err(Failure::Absent(
+            "the server has just stopped; run `wharf server up`".to_owned(),
+        ));
     };
     match json {
         true => out::json(&status_json(at, &report, &differences, &extensions)),
@@ -265,7 +300,7 @@ fn say_status(
             line.push_str("none");
         }
         if !it.missing.is_empty() {
-            line.push_str(&format!("; wanted and missing: {}", it.missing.join(", ")));
+            line.push_str(&format!("; missing: {}", it.missing.join(", ")));
         }
         lines.push(it.error.clone().unwrap_or(line));
     }
@@ -274,10 +309,10 @@ fn say_status(
     }
     for standby in &report.standbys {
         let behind = match (standby.lag_bytes, standby.lag) {
-            (Some(0), _) => "nothing behind".to_owned(),
+            (Some(0), _) => "no lag".to_owned(),
             (Some(bytes), Some(lag)) => format!("{} and {} behind", out::size(bytes), millis(lag)),
             (Some(bytes), None) => format!("{} behind", out::size(bytes)),
-            (None, _) => "nobody knows how far behind".to_owned(),
+            (None, _) => "lag unknown".to_owned(),
         };
         let port =
             at.replica_port.map_or_else(String::new, |port| format!(" at {}:{port}", at.host));
@@ -285,7 +320,7 @@ fn say_status(
     }
     if !differences.is_empty() {
         let shown: Vec<String> = differences.iter().map(Difference::to_string).collect();
-        let remedy = "with the next `wharf server restart`";
+        let remedy = "run `wharf server restart` to apply them";
         pairs.push(("changes", format!("{}\n{remedy}", shown.join("\n"))));
     }
     out::pairs(pairs)
@@ -379,11 +414,11 @@ async fn wait(context: &Context, timeout: Duration) -> Result<(), Failure> {
         }
         if begun.elapsed() >= timeout {
             let state = match status {
-                Status::Starting { reason, .. } => format!("it runs, but: {reason}"),
-                _ => "it does not run; `wharf server up` starts it".to_owned(),
+                Status::Starting { reason, .. } => format!("it is starting: {reason}"),
+                _ => "it is not running; run `wharf server up`".to_owned(),
             };
             return Err(Failure::Absent(format!(
-                "nobody could log in within {timeout:?}: {state}"
+                "the server did not accept logins within {timeout:?}: {state}"
             )));
         }
         tokio::time::sleep(INTERVAL).await;
@@ -394,25 +429,25 @@ async fn clean(context: &Context) -> Result<(), Failure> {
     let (_, server) = context.server()?;
     let holdings = server.holdings().await?;
     if holdings.is_empty() {
-        return out::line("there is nothing of it");
+        return out::line("nothing to delete");
     }
     context.ask(&format!(
-        "Of pgserver `{}` there is: {}. Remove all of that for good?",
+        "This permanently deletes {1} of pgserver `{0}`.",
         server.config().name,
         holdings.join("; ")
     ))?;
-    let work = Work::begin("removing it");
+    let work = Work::begin("deleting the server");
     server.remove().await?;
     drop(work);
-    holdings.iter().try_for_each(|holding| out::line(format_args!("removed: {holding}")))
+    holdings.iter().try_for_each(|holding| out::line(format_args!("deleted {holding}")))
 }
 
-/// The server's state for those who need it to run.
+/// The running server; an error if it is not running.
 pub(super) async fn must_run(server: &PgServer) -> Result<Endpoint, Failure> {
     match server.running().await? {
         Some(at) => Ok(at),
         None => Err(Failure::Absent(format!(
-            "pgserver `{}` does not run; `wharf server up` starts it",
+            "pgserver `{}` is not running; run `wharf server up`",
             server.config().name
         ))),
     }

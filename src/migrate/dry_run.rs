@@ -57,7 +57,7 @@ impl fmt::Display for DryRun {
                 writeln!(f, "{};", statement.trim().trim_end_matches(';'))?;
             }
             if let Some(error) = &migration.error {
-                writeln!(f, "-- not shown to its end: {error}")?;
+                writeln!(f, "-- incomplete, because the migration failed here: {error}")?;
             }
         }
         Ok(())

@@ -10,8 +10,8 @@ use crate::error::Error;
 pub enum MigrateError {
     /// Another process migrates, and did not come to an end.
     #[error(
-        "database `{database}`: another process has been migrating it for the {waited:.0?} that were \
-         waited{}; see what it waits for (`wharf top`), or wait longer",
+        "database `{database}`: another process was still migrating it after {waited:.0?}{}; see what it \
+         waits for with `wharf top`, or wait longer",
         .holder.as_ref().map(|holder| format!(": {holder}")).unwrap_or_default()
     )]
     Locked {
@@ -44,8 +44,8 @@ pub enum MigrateError {
     },
     /// Migrations are applied that are not known here.
     #[error(
-        "database `{database}` has migrations that are not known here: {}; this is an older build than \
-         the one that migrated it, or their files were removed", .missing.join(", ")
+        "database `{database}`: applied migrations are missing from this build: {}; deploy the build that \
+         applied them, or restore their files", .missing.join(", ")
     )]
     Missing {
         /// Key of the database in the file.
@@ -57,10 +57,10 @@ pub enum MigrateError {
 
 fn left(in_transaction: bool) -> &'static str {
     match in_transaction {
-        true => "nothing of it stays, and those before it are applied",
+        true => "it was rolled back; those before it are applied",
         false => {
             "it ran outside of a transaction, so a part of it may stay: see what is there before it is \
-             run again (its status says that it was broken off)"
+             run again (its status is incomplete)"
         }
     }
 }

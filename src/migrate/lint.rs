@@ -50,37 +50,37 @@ impl fmt::Display for Finding {
         match self.what {
             Unsafe::IndexBlocksWrites => write!(
                 f,
-                "nobody can write to {table} while the index is built; CREATE INDEX CONCURRENTLY, in a \
-                 migration whose use_transaction() is Some(false), and a constraint USING INDEX after that"
+                "this blocks writes to {table} while the index is built; use CREATE INDEX CONCURRENTLY in a \
+                 migration whose use_transaction() is Some(false), then add a constraint USING INDEX"
             )?,
             Unsafe::NotNullWithoutDefault => write!(
                 f,
-                "{table} gets a column that is NOT NULL and has no default, which fails where there is a \
-                 row; give it a default, or add it nullable, fill it, and then forbid NULL"
+                "{table} gets a column that is NOT NULL and has no default, which fails if the table has \
+                 rows; give it a default, or add it nullable, fill it, and then SET NOT NULL"
             )?,
             Unsafe::SetNotNull => write!(
                 f,
-                "all of {table} is read with everybody locked out; add CHECK (… IS NOT NULL) NOT VALID, \
-                 VALIDATE it in a migration of its own, and then SET NOT NULL, which trusts it"
+                "this scans all of {table} while reads and writes are blocked; add CHECK (… IS NOT NULL) NOT \
+                 VALID, VALIDATE it in a migration of its own, and then SET NOT NULL, which trusts it"
             )?,
             Unsafe::TypeChange => write!(
                 f,
-                "all of {table} may be written anew with everybody locked out; add a column of the new \
-                 type, copy in batches, and change over"
+                "this may rewrite all of {table} while reads and writes are blocked; add a column of the new \
+                 type, copy the values in batches, and switch to it"
             )?,
             Unsafe::ConstraintScan => write!(
                 f,
-                "every row of {table} is checked with writers locked out; add it NOT VALID and VALIDATE \
-                 it in a migration of its own"
+                "this checks every row of {table} while writes are blocked; add it NOT VALID and VALIDATE it \
+                 in a migration of its own"
             )?,
             Unsafe::Rename => write!(
                 f,
-                "the code that runs now still uses the old name in {table}; add the new one beside it, \
-                 and drop the old when nobody uses it"
+                "running code still uses the old name in {table}; add the new one beside it, and drop the \
+                 old one when no code uses it"
             )?,
             Unsafe::Drop => write!(
                 f,
-                "the code that runs now may still use it ({table}), and it is gone for good"
+                "running code may still use it ({table}), and its data is lost; drop it when no code uses it"
             )?,
         }
         self.size.map_or(Ok(()), |size| write!(f, " ({} MB)", size / 1_000_000))

@@ -49,7 +49,7 @@ pub(super) async fn take(
             let holder = ask::<String>(db, HOLDER, key).await?;
             let holder = holder.unwrap_or_else(|| "another process".to_owned());
             tracing::info!(
-                "database `{database}`: {holder} migrates it, waiting since {waited:.0?}"
+                "database `{database}`: waiting for {holder}, which migrates it, since {waited:.0?}"
             );
         }
         tokio::time::sleep(INTERVAL.min(wait - waited)).await;

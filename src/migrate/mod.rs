@@ -263,7 +263,7 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
         if pg.is_read_only() {
             return Err(Error::ReadOnly {
                 database: pg.name().to_owned(),
-                what: "migrations write; give the entry that does".to_owned(),
+                what: "migrations write; use an entry without `readonly: true`".to_owned(),
             });
         }
         let run = Run::<M>::open(&pg, lock_timeout, Quiet::Yes).await?;

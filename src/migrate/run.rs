@@ -104,7 +104,7 @@ impl Drop for Ending {
             if let Err(error) = pg.execute_unprepared(&end).await {
                 let database = pg.name();
                 tracing::warn!(
-                    "database `{database}`: a migration was dropped, and goes on: {error}"
+                    "database `{database}`: a migration whose future was dropped failed in the background: {error}"
                 );
             }
         });
@@ -193,7 +193,7 @@ impl<M: MigratorTrait> Run<M> {
         let applied = self.known().await?.into_iter().rev().filter(|(it, _)| it.state.is_applied());
         let mut taken_back = Vec::new();
         for (it, in_transaction) in applied.take(usize::try_from(steps).unwrap_or(usize::MAX)) {
-            tracing::info!("database `{}`: taking back migration {}", self.name(), it.name);
+            tracing::info!("database `{}`: rolling back migration {}", self.name(), it.name);
             self.one(&it.name, in_transaction, Step::Down).await?;
             taken_back.push(it.name);
         }
@@ -293,7 +293,10 @@ impl<M: MigratorTrait> Run<M> {
             }
             let (schema, name): (String, String) =
                 (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
-            tracing::warn!("database `{}`: dropping the broken index {schema}.{name}", self.name());
+            tracing::warn!(
+                "database `{}`: dropping the invalid index {schema}.{name}",
+                self.name()
+            );
             let (schema, name) = (sql::quote_ident(&schema), sql::quote_ident(&name));
             let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}.{name}");
             self.db.execute_unprepared(&drop).await?;

@@ -32,7 +32,7 @@ pub enum MigrationState {
     /// It is still to be run.
     Pending,
     /// It was begun outside of a transaction and did not come to its end: a part of it may be there.
-    BrokenOff {
+    Incomplete {
         /// By the server's clock.
         ago: Duration,
         /// Why; `None` where its process ended, or is at it now.
@@ -59,12 +59,12 @@ impl fmt::Display for Migration {
         match state {
             MigrationState::Applied { ago } => write!(f, "{name}: applied {ago:.0?} ago"),
             MigrationState::Pending => write!(f, "{name}: pending"),
-            MigrationState::BrokenOff { ago, error } => {
-                write!(f, "{name}: broken off {ago:.0?} ago, a part of it may be there")?;
+            MigrationState::Incomplete { ago, error } => {
+                write!(f, "{name}: incomplete since {ago:.0?} ago; parts of it may be applied")?;
                 error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
             }
             MigrationState::Missing { ago } => {
-                write!(f, "{name}: applied {ago:.0?} ago, and not known here")
+                write!(f, "{name}: applied {ago:.0?} ago, but missing from this build")
             }
         }
     }
@@ -102,7 +102,7 @@ pub(super) async fn of<M: MigratorTrait>(db: &DatabaseConnection) -> Result<Vec<
             let ago = Duration::from_secs(row.try_get_by_index::<i64>(1)?.try_into().unwrap_or(0));
             let error = row.try_get_by_index(2)?;
             if let Some(state @ MigrationState::Pending) = states.get_mut(&name) {
-                *state = MigrationState::BrokenOff { ago, error };
+                *state = MigrationState::Incomplete { ago, error };
             }
         }
     }

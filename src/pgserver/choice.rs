@@ -7,7 +7,7 @@ use super::server::PgServer;
 use crate::config::Runtime;
 
 impl PgServer {
-    /// The way to take, with one line in the log that says why.
+    /// Chooses a runtime, and logs which; at debug level, why, and why not the others.
     pub(super) async fn choose(&self) -> Result<Box<dyn Launcher>, PgServerError> {
         let server = self.request.name();
         let mut declined: Vec<Declined> = Vec::new();
@@ -21,7 +21,7 @@ impl PgServer {
                 Ok(what) => fit.push((launcher, what)),
                 Err(mut reason) => {
                     if matches!(launcher.running().await, Ok(Some(_))) {
-                        reason.push_str(" (it runs and keeps running, with data of its own)");
+                        reason.push_str(" (it is running, with data of its own)");
                     }
                     declined.push(Declined { runtime, reason });
                 }
@@ -30,13 +30,13 @@ impl PgServer {
         declined.extend(self.not_built());
         // One that runs goes first, or its data would seem gone.
         let mut taken = 0;
-        let mut why = "the first that can serve what the file asks for";
+        let mut why = "it is the first that can serve the file";
         if self.request.config.runtime != Runtime::Auto {
             why = "the file names it";
         } else {
             for (at, (launcher, _)) in fit.iter().enumerate() {
                 if matches!(launcher.running().await, Ok(Some(_))) {
-                    (taken, why) = (at, "it runs already");
+                    (taken, why) = (at, "it is running already");
                     break;
                 }
             }
@@ -45,15 +45,14 @@ impl PgServer {
             return Err(self.nothing_fits(declined));
         }
         let (launcher, what) = fit.swap_remove(taken);
-        let passed_over: Vec<String> = declined.iter().map(Declined::to_string).collect();
-        let not_taken = match passed_over.is_empty() {
-            true => String::new(),
-            false => format!("; not taken: {}", passed_over.join("; ")),
-        };
-        tracing::info!(
-            "pgserver `{server}`: runtime {}, {what}, as {why}{not_taken}",
-            launcher.runtime().as_str(),
+        tracing::info!("pgserver `{server}`: runtime {}, {what}", launcher.runtime().as_str());
+        tracing::debug!(
+            "pgserver `{server}`: runtime {} because {why}",
+            launcher.runtime().as_str()
         );
+        for declined in &declined {
+            tracing::debug!("pgserver `{server}`: not {declined}");
+        }
         Ok(launcher)
     }
 
@@ -89,13 +88,13 @@ impl PgServer {
     fn not_built(&self) -> Vec<Declined> {
         let mut ways = Vec::new();
         if cfg!(not(feature = "docker")) {
-            ways.push((Runtime::Docker, "not built in; enable wharf's feature `docker`"));
+            ways.push((Runtime::Docker, "not in this build; enable wharf's feature `docker`"));
         }
         if cfg!(not(unix)) {
-            ways.push((Runtime::Native, "not supported on this system yet"));
+            ways.push((Runtime::Native, "not supported on this system"));
         }
         if cfg!(not(feature = "embedded")) {
-            ways.push((Runtime::Embedded, "not built in; enable wharf's feature `embedded`"));
+            ways.push((Runtime::Embedded, "not in this build; enable wharf's feature `embedded`"));
         }
         let ways = ways.into_iter().filter(|(way, _)| self.may_use(*way));
         ways.map(|(runtime, reason)| Declined { runtime, reason: reason.to_owned() }).collect()

@@ -82,7 +82,7 @@ async fn states<M: MigratorTrait + 'static>(pg: &Pg) -> Vec<String> {
     let state = |state: &MigrationState| match state {
         MigrationState::Applied { .. } => "applied",
         MigrationState::Pending => "pending",
-        MigrationState::BrokenOff { .. } => "broken off",
+        MigrationState::Incomplete { .. } => "incomplete",
         _ => "missing",
     };
     status.iter().map(|it| format!("{} {}", it.name, state(&it.state))).collect()
@@ -200,7 +200,7 @@ async fn an_index_is_built_outside_of_a_transaction_and_a_broken_one_does_not_st
     let indexes = "SELECT count(*) FROM pg_class WHERE relname = 'one_n'";
     assert_eq!(number(&pg, indexes).await, 0);
     let status = pg.migrate::<Concurrently>().status().await.unwrap();
-    let MigrationState::BrokenOff { error: Some(error), .. } = &status[1].state else {
+    let MigrationState::Incomplete { error: Some(error), .. } = &status[1].state else {
         panic!("{status:?}")
     };
     assert!(error.contains("could not create unique index"), "{error}");

@@ -25,7 +25,8 @@ pub(super) async fn files(
     let connection = sea_orm.connection();
     let pool = connection.get_postgres_connection_pool().clone();
     let files = async {
-        let failed = |error: sqlx::Error| Failure::Failed(format!("reading the tables: {error}"));
+        let failed =
+            |error: sqlx::Error| Failure::Failed(format!("cannot read the tables: {error}"));
         let schema: String = sqlx::query_scalar("SELECT current_schema()::text")
             .fetch_one(&pool)
             .await
@@ -37,7 +38,7 @@ pub(super) async fn files(
             written(schema, &catalog, serde, lib)
         };
         tokio::spawn(reading).await.unwrap_or_else(|error| {
-            Err(Failure::Failed(format!("sea-orm-codegen gave up on these tables: {error}")))
+            Err(Failure::Failed(format!("sea-orm-codegen failed on these tables: {error}")))
         })
     };
     let files = files.await;
@@ -59,7 +60,7 @@ fn written(
         if table.primary_key_constraints.is_empty() {
             let name = &table.info.name;
             out::note(format_args!(
-                "table {name} gets no entity: it has no primary key, which SeaORM needs"
+                "table {name} gets no entity, because it has no primary key, which SeaORM needs"
             ));
             continue;
         }

@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 /// The text with the types of its columns said in full.
 pub(super) fn patched(text: &str, catalog: &Catalog) -> Result<String, Failure> {
     let mut file = syn::parse_file(text)
-        .map_err(|error| Failure::Failed(format!("sea-orm-codegen wrote no Rust: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("sea-orm-codegen wrote invalid Rust: {error}")))?;
     let mut changed = false;
     for item in &mut file.items {
         let Item::Struct(model) = item else {

@@ -1,21 +1,24 @@
 //! `wharf migrate init`.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use toml_edit::{Array, InlineTable};
 
 use crate::cli::context::{Context, entry};
 use crate::cli::failure::Failure;
 use crate::cli::project::module;
-use crate::cli::{out, project, rustfmt};
+use crate::cli::{out, rustfmt, workspace};
+
+/// The crate, beside the file or in the folder where this is called.
+const FOLDER: &str = "migration";
 
 pub(super) fn run(context: &Context, databases: Vec<String>) -> Result<(), Failure> {
-    let folder = Path::new("migration");
+    let folder = Path::new(FOLDER);
     if folder.exists() {
         return Err(Failure::Failed(
-            "migration/ is here already; `wharf migrate new NAME` writes a migration".to_owned(),
+            "migration/ exists already; `wharf migrate new NAME` writes a migration".to_owned(),
         ));
     }
     let manager = context.manager()?;
@@ -28,64 +31,45 @@ pub(super) fn run(context: &Context, databases: Vec<String>) -> Result<(), Failu
         entry(&manager, name)?;
     }
     if chosen.is_empty() {
-        return Err(Failure::File("the file names no database that may be written to".to_owned()));
+        return Err(Failure::File(
+            "every database in the file is `readonly: true`; add one that may be written to"
+                .to_owned(),
+        ));
     }
-    let wharf = wharf(Path::new("Cargo.toml"));
-    // So that the workspace here, if there is one, has it for a member.
-    project::new_crate("migration", folder)?;
-    let write = |file: &str, text: &str| -> Result<(), Failure> {
-        let text = match file.ends_with(".rs") {
-            true => rustfmt::formatted(text, folder)?,
-            false => text.to_owned(),
-        };
-        Ok(fs::write(folder.join(file), text)?)
-    };
-    write("Cargo.toml", &manifest(&wharf))?;
-    write("src/main.rs", &program(&chosen))?;
-    match chosen.as_slice() {
-        [only] => write("src/lib.rs", &migrator(only))?,
-        several => {
-            let mut modules = String::new();
-            for name in several {
-                fs::create_dir(folder.join("src").join(module(name)))?;
-                write(&format!("src/{}/mod.rs", module(name)), &migrator(name))?;
-                let _ = writeln!(modules, "pub mod {};", module(name));
-            }
-            write("src/lib.rs", &format!("//! The migrations, a module a database.\n\n{modules}"))?;
-        }
-    }
-    let of = chosen.join(", ");
-    out::line(format_args!(
-        "migration/ is made, for {of}; `wharf migrate new NAME` writes a migration"
-    ))
+    let files = files(&chosen, &workspace::wharf(folder)?)?;
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    workspace::new_crate(folder, &files)?;
+    out::line(format_args!("created migration/ for {}", chosen.join(", ")))?;
+    out::line("Next: wharf migrate new create_customer")
 }
 
-/// How the crate depends on wharf: as the project does already, else as the program that runs was
-/// published.
-fn wharf(manifest: &Path) -> String {
-    let packages = match manifest.is_file() {
-        true => project::packages(manifest).unwrap_or_default(),
-        false => Vec::new(),
-    };
-    let known = packages.iter().find_map(project::dependency);
-    let source = known.and_then(|it| it["source"].as_str()).unwrap_or_default();
-    if let Some(path) = known.and_then(|it| it["path"].as_str()) {
-        return format!("path = {}", Value::from(path));
+/// The files of the crate: a migrator for each database, and the program that runs them.
+pub(in crate::cli) fn files(
+    databases: &[String],
+    wharf: &InlineTable,
+) -> Result<Vec<(String, String)>, Failure> {
+    let formatted = |text: &str| rustfmt::formatted(text, Path::new("."));
+    let mut files = vec![
+        ("Cargo.toml".to_owned(), manifest(wharf)),
+        ("src/main.rs".to_owned(), formatted(&program(databases))?),
+    ];
+    if let [only] = databases {
+        files.push(("src/lib.rs".to_owned(), formatted(&migrator(only))?));
+        return Ok(files);
     }
-    if source.starts_with("registry") {
-        let version = known.and_then(|it| it["req"].as_str()).unwrap_or("*");
-        return format!("version = {}", Value::from(version));
+    let mut lib = "//! The migrations: one module per database.\n\n".to_owned();
+    for name in databases {
+        files.push((format!("src/{}/mod.rs", module(name)), formatted(&migrator(name))?));
+        let _ = writeln!(lib, "pub mod {};", module(name));
     }
-    let git = source.strip_prefix("git+").unwrap_or(env!("CARGO_PKG_REPOSITORY"));
-    match git.split_once('?').map(|(url, rest)| (url, rest.split_once('='))) {
-        Some((url, Some((kind, named)))) => {
-            format!("git = {}, {kind} = {}", Value::from(url), Value::from(named))
-        }
-        _ => format!("git = {}", Value::from(git)),
-    }
+    files.push(("src/lib.rs".to_owned(), lib));
+    Ok(files)
 }
 
-fn manifest(wharf: &str) -> String {
+fn manifest(wharf: &InlineTable) -> String {
+    let mut wharf = wharf.clone();
+    wharf.insert("features", ["cli"].into_iter().collect::<Array>().into());
+    wharf.insert("optional", true.into());
     format!(
         r#"[package]
 name = "migration"
@@ -94,7 +78,7 @@ edition = "2024"
 publish = false
 
 [features]
-# The program, which services that run the migrations themselves do without.
+# The program. A service that runs the migrations itself does not need it.
 cli = ["dep:wharf"]
 
 [[bin]]
@@ -104,7 +88,7 @@ required-features = ["cli"]
 
 [dependencies]
 sea-orm-migration = {{ version = "2.0", default-features = false, features = ["sqlx-postgres", "runtime-tokio"] }}
-wharf = {{ {wharf}, features = ["cli"], optional = true }}
+wharf ={wharf}
 "#
     )
 }

@@ -25,16 +25,31 @@ pub(super) async fn run(
     program: &Program,
     command: Migrate,
 ) -> Result<(), Failure> {
-    match command {
+    let command = match command {
         Migrate::Init { databases } => return init::run(context, databases),
         Migrate::New { name, database } => return new::run(&name, database.as_deref()),
-        _ if program.migrations.is_empty() => return project::hand_over(),
-        _ => {}
-    }
+        command if program.migrations.is_empty() => {
+            return project::hand_over(context, databases(&command), false).await;
+        }
+        command => command,
+    };
     let manager = context.manager()?;
     let done = known(context, program, &manager, command).await;
     manager.close().await;
     done
+}
+
+/// The databases that the command names.
+fn databases(command: &Migrate) -> &[String] {
+    match command {
+        Migrate::Up { on, .. } | Migrate::Status { on, .. } | Migrate::Lint { on, .. } => {
+            &on.databases
+        }
+        Migrate::Down { of, .. } | Migrate::Fresh { of, .. } | Migrate::Refresh { of, .. } => {
+            of.database.as_slice()
+        }
+        Migrate::Init { .. } | Migrate::New { .. } => &[],
+    }
 }
 
 async fn known(
@@ -61,17 +76,25 @@ async fn known(
         Migrate::Down { of, steps, json } => {
             let targets = targets(program, manager, &on(program, of)?).await?;
             let many = out::count(usize::try_from(steps).unwrap_or(usize::MAX), "migration");
-            ask(context, &format!("Take {many} back on"), &targets)?;
+            ask(context, &format!("This rolls back {many} on"), &targets)?;
             apply(&targets, Step::Down(steps), json.json).await
         }
         Migrate::Fresh { of, json } => {
             let targets = targets(program, manager, &on(program, of)?).await?;
-            ask(context, "Drop all tables, views, types and functions of", &targets)?;
+            ask(
+                context,
+                "This permanently drops all tables, views, types and functions of",
+                &targets,
+            )?;
             apply(&targets, Step::Fresh, json.json).await
         }
         Migrate::Refresh { of, json } => {
             let targets = targets(program, manager, &on(program, of)?).await?;
-            ask(context, "Take all migrations back, with what is in their tables, on", &targets)?;
+            ask(
+                context,
+                "This rolls back all migrations, with all data in their tables, on",
+                &targets,
+            )?;
             apply(&targets, Step::Refresh, json.json).await
         }
     }
@@ -97,7 +120,7 @@ fn on(program: &Program, of: Of) -> Result<On, Failure> {
 struct Target<'a> {
     migrations: &'a Migrations,
     pg: Pg,
-    /// As a person would say it.
+    /// For messages: the database, with its schema.
     name: String,
 }
 
@@ -174,10 +197,10 @@ async fn schemas(pg: &Pg, asked: &Schemas) -> Result<Vec<String>, Failure> {
 
 fn ask(context: &Context, what: &str, targets: &[Target<'_>]) -> Result<(), Failure> {
     let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
-    context.ask(&format!("{what} {}?", names.join("; ")))
+    context.ask(&format!("{what} {}.", names.join("; ")))
 }
 
-/// Where one fails, the others are done all the same.
+/// Migrates each target, also after one has failed.
 async fn apply(targets: &[Target<'_>], step: Step, json: bool) -> Result<(), Failure> {
     let mut done = Vec::new();
     let mut failed = 0;
@@ -216,15 +239,15 @@ async fn apply(targets: &[Target<'_>], step: Step, json: bool) -> Result<(), Fai
 fn said(name: &str, migrated: &Migrated, step: Step) -> Result<(), Failure> {
     let what = match step {
         Step::Up(_) | Step::Fresh => "applied",
-        Step::Down(_) => "taken back",
-        Step::Refresh => "taken back or applied",
+        Step::Down(_) => "rolled back",
+        Step::Refresh => "rolled back or applied",
     };
     for migration in &migrated.migrations {
         out::line(format_args!("  {migration}"))?;
     }
     let waited = match migrated.waited < Duration::from_millis(100) {
         true => String::new(),
-        false => format!(", after {:.1?} for another process that did so", migrated.waited),
+        false => format!(", after waiting {:.1?} for another process", migrated.waited),
     };
     match migrated.migrations.len() {
         0 => out::line(format_args!("{name}: nothing to do{waited}")),
@@ -270,15 +293,17 @@ fn told(state: &MigrationState) -> (&'static str, Option<Duration>, Option<&str>
     match state {
         MigrationState::Applied { ago } => ("applied", Some(*ago), None),
         MigrationState::Pending => ("pending", None, None),
-        MigrationState::BrokenOff { ago, error } => ("broken off", Some(*ago), error.as_deref()),
-        MigrationState::Missing { ago } => ("applied, not known here", Some(*ago), None),
+        MigrationState::Incomplete { ago, error } => ("incomplete", Some(*ago), error.as_deref()),
+        MigrationState::Missing { ago } => {
+            ("applied, but missing from this build", Some(*ago), None)
+        }
     }
 }
 
 async fn dry_runs(targets: &[Target<'_>]) -> Result<Vec<(String, DryRun)>, Failure> {
     let mut all = Vec::new();
     for target in targets {
-        let work = Work::begin(&format!("trying on {}", target.name));
+        let work = Work::begin(&format!("recording the SQL on {}", target.name));
         let planned = target.migrations.dry_run(&target.pg).await;
         drop(work);
         all.push((target.name.clone(), planned?));
@@ -346,7 +371,7 @@ fn lint(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        // They have been told.
+        // They have been printed.
         _ => Err(Failure::Code(1)),
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn run(name: &str, database: Option<&str>) -> Result<(), Failure> {
     let first = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !first || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
         return Err(Failure::Failed(format!(
-            "a migration is named in lower case, digits and _, as in create_customer: not {name:?}"
+            "{name:?} is not a valid name; use lower-case letters, digits and _, as in create_customer"
         )));
     }
     let migrator = Migrator::find(&project::migration()?.join("src"), database)?;
@@ -26,7 +26,7 @@ pub(super) fn run(name: &str, database: Option<&str>) -> Result<(), Failure> {
     // In this order: a file that no migrator names is harmless.
     fs::write(&file, rustfmt::formatted(&migration(name), &migrator.folder)?)?;
     fs::write(&migrator.file, with_it)?;
-    out::line(format_args!("{}, named in {}", shown(&file), shown(&migrator.file)))
+    out::line(format_args!("created {}, and added it to {}", shown(&file), shown(&migrator.file)))
 }
 
 /// The file of a migrator.
@@ -69,11 +69,13 @@ impl Migrator {
         };
         found.ok_or_else(|| {
             let said = match (names.is_empty(), database) {
-                (true, _) => "there is no `fn migrations() -> …` in its files".to_owned(),
-                (_, Some(wanted)) => format!("none is of `{wanted}`, but of {}", names.join(", ")),
-                (_, None) => format!("say for which database: {}", names.join(", ")),
+                (true, _) => "no file has a `fn migrations() -> …`".to_owned(),
+                (_, Some(wanted)) => {
+                    format!("there is none for `{wanted}`, only for {}", names.join(", "))
+                }
+                (_, None) => format!("add the name of the database: {}", names.join(", ")),
             };
-            Failure::File(format!("no migrator for it in {}: {said}", shown(src)))
+            Failure::File(format!("no migrator found in {}: {said}", shown(src)))
         })
     }
 
@@ -115,7 +117,7 @@ impl Migrator {
         let items = &self.parsed.items;
         let list = items.iter().find_map(body).and_then(list).ok_or_else(|| {
             Failure::Failed(format!(
-                "the migrations in {} are not a plain `vec![…]`: add {module} by hand",
+                "the migrations in {} are not a plain `vec![…]`; add {module} by hand",
                 shown(&self.file)
             ))
         })?;

@@ -1,0 +1,106 @@
+//! The generator's options, remembered in the manifest of the crate that it writes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, value};
+
+use crate::cli::context::shown;
+use crate::cli::failure::Failure;
+
+/// What SeaORM implements serde's traits by, for dates, decimals, vectors and relations.
+const SEA_ORM_SERDE: &str = "with-json";
+
+/// The manifest of the crate `entity`, whose section `[package.metadata.wharf]` has the options.
+pub(super) struct Options {
+    path: PathBuf,
+    document: DocumentMut,
+    /// Whether models derive serde's traits.
+    pub(super) serde: bool,
+}
+
+impl Options {
+    /// Those of the last run, changed by what the command line says. `text` is the manifest of a crate
+    /// that does not exist yet.
+    pub(super) fn read(folder: &Path, text: &str, serde: Option<bool>) -> Result<Options, Failure> {
+        let path = folder.join("Cargo.toml");
+        let found = match fs::read_to_string(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => text.to_owned(),
+            Err(error) => return Err(Failure::Failed(format!("{}: {error}", shown(&path)))),
+        };
+        let document: DocumentMut = found
+            .parse()
+            .map_err(|error| Failure::File(format!("{} is invalid: {error}", shown(&path))))?;
+        let wharf = document.get("package").and_then(|it| it.get("metadata")?.get("wharf"));
+        let remembered = wharf.and_then(|it| it.get("serde")?.as_bool()).unwrap_or(false);
+        Ok(Options { path, document, serde: serde.unwrap_or(remembered) })
+    }
+
+    /// Writes them, with the dependencies that they need. What else the manifest says stays.
+    pub(super) fn write(mut self) -> Result<(), Failure> {
+        let metadata = table(self.document.as_table_mut(), &["package", "metadata", "wharf"]);
+        if let Some(metadata) = metadata {
+            metadata.insert("serde", value(self.serde));
+        }
+        if self.serde
+            && let Some(dependencies) = table(self.document.as_table_mut(), &["dependencies"])
+        {
+            if !dependencies.contains_key("serde") {
+                let mut serde = InlineTable::new();
+                serde.insert("version", "1".into());
+                serde.insert("features", ["derive"].into_iter().collect::<Array>().into());
+                dependencies.insert("serde", value(serde));
+            }
+            // A dependency without a list of features has SeaORM's default ones, this among them.
+            let features = dependencies.get_mut("sea-orm").and_then(|it| it.get_mut("features"));
+            if let Some(features) = features.and_then(Item::as_array_mut)
+                && !features.iter().any(|it| it.as_str() == Some(SEA_ORM_SERDE))
+            {
+                features.push(SEA_ORM_SERDE);
+            }
+        }
+        let text = self.document.to_string();
+        match fs::read_to_string(&self.path) {
+            Ok(found) if found == text => Ok(()),
+            _ => Ok(fs::write(&self.path, text)?),
+        }
+    }
+}
+
+/// The table at this path, created where it is missing; `None` where something else is in its place.
+fn table<'a>(mut at: &'a mut Table, path: &[&str]) -> Option<&'a mut Table> {
+    for key in path {
+        let mut missing = Table::new();
+        missing.set_implicit(true);
+        at = at.entry(key).or_insert(Item::Table(missing)).as_table_mut()?;
+    }
+    at.set_implicit(false);
+    Some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str, serde: bool) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("Cargo.toml"), text).unwrap();
+        Options::read(dir.path(), "", Some(serde)).unwrap().write().unwrap();
+        let again = Options::read(dir.path(), "", None).unwrap();
+        assert_eq!(again.serde, serde);
+        fs::read_to_string(dir.path().join("Cargo.toml")).unwrap()
+    }
+
+    #[test]
+    fn serde_comes_into_a_manifest_that_stays_as_it_is_otherwise() {
+        let before = "[package]\nname = \"entity\" # ours\n\n[dependencies]\n\
+                      sea-orm = { version = \"2.0\", default-features = false, features = [\"macros\"] }\n";
+        let after = written(before, true);
+        assert!(after.starts_with("[package]\nname = \"entity\" # ours\n"), "{after}");
+        assert!(after.contains("features = [\"macros\", \"with-json\"]"), "{after}");
+        assert!(after.contains("serde = { version = \"1\", features = [\"derive\"] }"), "{after}");
+        assert!(after.contains("[package.metadata.wharf]\nserde = true"), "{after}");
+        assert!(!written(before, false).contains("derive"));
+    }
+}
