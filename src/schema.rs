@@ -48,28 +48,27 @@ impl Scope {
         &self.name
     }
 
-    /// The search path in it, with what the entry has for everybody behind it.
+    /// The search path in it, followed by the entry's own and `public`.
     pub(crate) fn path(&self, shared: Option<&str>) -> String {
         let own = sql::quote_ident(&self.name);
-        match shared.filter(|shared| !shared.trim().is_empty()) {
+        sql::with_public(&match shared.filter(|shared| !shared.trim().is_empty()) {
             Some(shared) => format!("{own}, {shared}"),
             None => own,
-        }
+        })
     }
 
     /// The same as `SET` takes it, to which an unquoted name may be a keyword.
     pub(crate) fn quoted_path(&self, shared: Option<&str>) -> String {
-        let own = std::iter::once(sql::quote_ident(&self.name));
-        let shared = sql::names_of(shared.unwrap_or_default());
-        let all = own.chain(shared.iter().map(|name| sql::quote_ident(name)));
-        all.collect::<Vec<_>>().join(", ")
+        let all = sql::names_of(&self.path(shared));
+        all.iter().map(|name| sql::quote_ident(name)).collect::<Vec<_>>().join(", ")
     }
 }
 
 impl Pg {
-    /// The same database seen from one schema: a tenant's, say. Everything unqualified is looked up,
-    /// and made, there; behind it in the search path is what the entry's `schema:` says, for what
-    /// tenants share (an extension's types), and nothing else: not `public`, unless that says so.
+    /// Returns the same database seen from one schema, such as a tenant's. Everything unqualified is
+    /// created there and looked up there first, then in the entry's `schema:`, then in `public`, where
+    /// extensions have their types. So a table that the tenant lacks is looked up in `public`, too: keep
+    /// tables of tenants out of it.
     ///
     /// ```no_run
     /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {

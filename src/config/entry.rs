@@ -69,6 +69,12 @@ struct Entry {
     _pool_use_lifo: IgnoredAny,
     #[serde(rename = "pool_reset_on_return")]
     _pool_reset_on_return: IgnoredAny,
+    #[serde(rename = "auto_reconnect")]
+    _auto_reconnect: IgnoredAny,
+    #[serde(rename = "max_retries")]
+    _max_retries: IgnoredAny,
+    #[serde(rename = "retry_delay")]
+    _retry_delay: IgnoredAny,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +94,7 @@ pub(super) fn check(
     monitor: &MonitorConfig,
 ) -> Result<DatabaseConfig, ConfigError> {
     read::known_keys(tree, path, fields::DATABASE)?;
+    form::settle_overrides(tree, path);
     form::one(tree, path)?;
     form::expand_url(tree, path)?;
     let entry: Entry = read::section(tree, path)?;
@@ -112,7 +119,7 @@ impl Checked<'_> {
         if own.is_some() && server.is_none() {
             return Err(self.invalid(
                 "pgserver",
-                "says that the file's own server is meant, but the file has no `pgserver:` section",
+                "needs the section `pgserver:`, which the file lacks; add it",
             ));
         }
         let server = server.filter(|_| own.is_some());
@@ -120,21 +127,23 @@ impl Checked<'_> {
             if !server.is_some_and(|server| server.replica.enabled) {
                 return Err(self.invalid(
                     "pgserver",
-                    "means the standby of the file's own server, which has none; say \
-                     `pgserver.replica: {enabled: true}`",
+                    "is `replica`, but the section `pgserver:` has no standby; add \
+                     `replica: {enabled: true}` to it",
                 ));
             }
             if !entry.readonly.as_ref().is_some_and(|flag| flag.0) {
                 return Err(self.invalid(
-                    "pgserver",
-                    "means a standby, which can only be read from; say `readonly: true` too",
+                    "readonly",
+                    "must be true on a standby (`pgserver: replica`); write `readonly: true`",
                 ));
             }
         }
         let user = match (self.filled("user", entry.user)?, server) {
             (Some(user), _) => user,
             (None, Some(server)) => server.user.clone(),
-            (None, None) => return Err(self.invalid("", "names no `user`; give one")),
+            (None, None) => source::system_user().ok_or_else(|| {
+                self.invalid("", "has no `user`, and the system user has no name; give one")
+            })?,
         };
         let password_file = self.one_password("", &entry.password, entry.password_file)?;
         let password = entry.password.map(|secret| secret.0).or_else(|| {
@@ -147,9 +156,7 @@ impl Checked<'_> {
         } else {
             let port = entry.port.map_or(5432, |port| port.0);
             if port == 0 {
-                return Err(
-                    self.invalid("port", "is 0; PostgreSQL listens on 5432 unless told otherwise")
-                );
+                return Err(self.invalid("port", "must not be 0; PostgreSQL's default is 5432"));
             }
             Address::Host {
                 host: self.filled("host", entry.host)?.unwrap_or_else(|| "localhost".to_owned()),
@@ -161,14 +168,13 @@ impl Checked<'_> {
         if readonly && create_db {
             return Err(self.invalid(
                 "create_db",
-                "is true beside `readonly: true`; a read-only entry cannot make its database",
+                "must not be true with `readonly: true`; a read-only entry cannot create its database",
             ));
         }
         let (pool_size, max_overflow) = self.pool(entry.pool_size, entry.max_overflow)?;
         let min_connections = entry.min_connections.map_or(0, |count| count.0);
         if min_connections > pool_size {
-            let reason =
-                format!("is more than the {pool_size} of `pool_size`, which are all that are kept");
+            let reason = format!("must be at most `pool_size` ({pool_size})");
             return Err(self.invalid("min_connections", reason));
         }
         let statement_timeout = self.timeout("statement_timeout", entry.statement_timeout)?;
@@ -179,8 +185,8 @@ impl Checked<'_> {
             return Err(self.invalid(
                 "socket_timeout",
                 format!(
-                    "is not longer than `statement_timeout` ({statement:?}), at which the server \
-                     ends a statement by itself; make it some seconds longer"
+                    "must be longer than `statement_timeout` ({statement:?}), because the server ends a \
+                     statement then; add some seconds"
                 ),
             ));
         }
@@ -245,7 +251,7 @@ impl Checked<'_> {
     fn filled(&self, key: &str, text: Option<Text>) -> Result<Option<String>, ConfigError> {
         match text {
             Some(Text(text)) if text.is_empty() => {
-                Err(self.invalid(key, "is empty; give it a value, or leave it out"))
+                Err(self.invalid(key, "is empty; write a value, or remove the key"))
             }
             text => Ok(text.map(|text| text.0)),
         }
@@ -273,21 +279,19 @@ impl Checked<'_> {
     ) -> Result<Duration, ConfigError> {
         match given.map(|given| given.0) {
             None => Ok(default),
-            Some(Span::Of(Duration::ZERO)) => {
-                Err(self.invalid(key, "is 0, which leaves no time at all; give at least 1ms"))
-            }
+            Some(Span::Of(Duration::ZERO)) => Err(self.invalid(key, "must be at least 1ms")),
             Some(Span::Of(duration)) => Ok(duration),
-            Some(Span::Never) => Err(self.invalid(key, "is negative; give a time")),
+            Some(Span::Never) => Err(self.invalid(key, "must not be negative")),
         }
     }
 
     fn recycle(&self, given: Option<Seconds>) -> Result<Duration, ConfigError> {
         match given.map(|given| given.0) {
             None => Ok(Duration::from_secs(3600)),
-            Some(Span::Of(Duration::ZERO)) => Err(self.invalid(
-                "pool_recycle",
-                "is 0, which closes every connection at once; -1 keeps them for ever",
-            )),
+            Some(Span::Of(Duration::ZERO)) => {
+                Err(self
+                    .invalid("pool_recycle", "must not be 0; write -1 to keep connections forever"))
+            }
             Some(Span::Of(duration)) => Ok(duration),
             Some(Span::Never) => Ok(Duration::MAX),
         }
@@ -298,22 +302,22 @@ impl Checked<'_> {
         match given.map(|given| given.0) {
             None | Some(Span::Of(Duration::ZERO)) => Ok(None),
             Some(Span::Of(duration)) => Ok(Some(duration)),
-            Some(Span::Never) => Err(self.invalid(key, "is negative; 0 switches it off")),
+            Some(Span::Never) => Err(self.invalid(key, "must not be negative; 0 turns it off")),
         }
     }
 
     fn timeout(&self, key: &str, given: Option<Millis>) -> Result<Option<Duration>, ConfigError> {
         match given.map(|given| given.0) {
             None => Ok(None),
-            Some(Span::Never) => Err(self.invalid(key, "is negative; 0 switches it off")),
+            Some(Span::Never) => Err(self.invalid(key, "must not be negative; 0 turns it off")),
             Some(Span::Of(duration)) if duration.as_millis() > MAX_MILLIS => Err(self.invalid(
                 key,
-                format!("is longer than PostgreSQL allows ({MAX_MILLIS}ms); 0 switches it off"),
+                format!("must be at most {MAX_MILLIS}ms, PostgreSQL's limit; 0 turns it off"),
             )),
             Some(Span::Of(duration)) if !duration.subsec_nanos().is_multiple_of(1_000_000) => {
                 Err(self.invalid(
                     key,
-                    "is not a whole number of milliseconds, which is what PostgreSQL keeps",
+                    "must be a whole number of milliseconds, because PostgreSQL stores those",
                 ))
             }
             Some(Span::Of(duration)) => Ok(Some(duration)),
@@ -329,7 +333,7 @@ impl Checked<'_> {
         match (password, file) {
             (Some(_), Some(_)) => Err(self.invalid(
                 &format!("{of}password_file"),
-                "is given beside a password; give one of the two",
+                "is given with a password; keep one of the two",
             )),
             (_, file) => Ok(file.map(|name| name.0)),
         }
@@ -344,7 +348,7 @@ impl Checked<'_> {
                 let password = role.password.map(|secret| secret.0);
                 Ok(Some(Role { user, password, password_file }))
             }
-            None => Err(self.invalid("read_role", "names no `user`; give one")),
+            None => Err(self.invalid("read_role", "has no `user`; add one")),
         }
     }
 
@@ -365,14 +369,14 @@ pub(crate) fn pool_limits(size: u32, overflow: u32) -> Result<(usize, usize), Co
         Err(ConfigError::Invalid { at: Origin::Argument, path: key.to_owned(), reason })
     };
     if size == 0 {
-        return invalid("pool_size", "is 0; a pool keeps at least 1 connection".to_owned());
+        return invalid("pool_size", "must be at least 1".to_owned());
     }
     if size.saturating_add(overflow) > MAX_CONNECTIONS {
         let key = if size > overflow { "pool_size" } else { "max_overflow" };
         return invalid(
             key,
             format!(
-                "makes more than {MAX_CONNECTIONS} connections with the other of `pool_size` and `max_overflow`"
+                "must be lower: `pool_size` and `max_overflow` allow more than {MAX_CONNECTIONS} connections"
             ),
         );
     }

@@ -8,11 +8,11 @@ use super::Origin;
 ///
 /// No variant holds a value of the file, so that none can show a password: where a value is wrong,
 /// the error says where it stands and what should stand there.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// There is no such file.
-    #[error("{} does not exist{}{}; write it, or correct its name (the folder searched is {})",
+    #[error("{} does not exist{}{}; create it, or correct its name (searched in {})",
         path.display(), included(included_at), did_you_mean(nearest), folder.display())]
     Missing {
         /// The file.
@@ -41,15 +41,13 @@ pub enum ConfigError {
         at: Origin,
     },
     /// The file holds no value at all.
-    #[error(
-        "{at}: empty; it should hold `databases:` or `pgserver:`, or the section that includes it"
-    )]
+    #[error("{at}: empty; add `databases:` or `pgserver:`, or the section that includes it")]
     Empty {
         /// The file, or the variable.
         at: Origin,
     },
     /// Not YAML.
-    #[error("{at}: not YAML: {message}")]
+    #[error("{at}: not valid YAML: {message}")]
     Syntax {
         /// Where the parser gave up.
         at: Origin,
@@ -73,7 +71,7 @@ pub enum ConfigError {
         what: String,
     },
     /// One map has the same key twice.
-    #[error("{at}: the key `{key}` is already given at {first}; keep one of them")]
+    #[error("{at}: duplicate key `{key}`, first given at {first}; keep one of them")]
     DuplicateKey {
         /// The second one.
         at: Origin,
@@ -115,7 +113,7 @@ pub enum ConfigError {
         known: Vec<&'static str>,
     },
     /// A value of the wrong type.
-    #[error("{at}: `{path}` should be {expected}, but is {found}")]
+    #[error("{at}: `{path}` must be {expected}, found {found}")]
     WrongType {
         /// Where it stands.
         at: Origin,
@@ -137,7 +135,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A url that cannot be read; it is never shown, for it may hold a password.
-    #[error("{at}: `{path}` is not a usable url: {reason}")]
+    #[error("{at}: `{path}` is not a valid url: {reason}")]
     Url {
         /// Where it stands.
         at: Origin,
@@ -158,7 +156,7 @@ pub enum ConfigError {
     },
     /// An entry that does not say where its database is.
     #[error(
-        "{at}: `{path}` says neither `url` nor `database`; give `url: postgresql://user:password@host/name`, \
+        "{at}: `{path}` has neither `url` nor `database`; write `url: postgresql://user:password@host/name`, \
         or `database` with `host`, `port`, `user` and `password`, or `database` with `pgserver: true`"
     )]
     NeitherForm {
@@ -177,7 +175,7 @@ pub enum ConfigError {
     },
     /// A `${path}` that leads nowhere.
     #[error(
-        "{at}: `{path}`: `${{{reference}}}` leads to nothing{}; write `$${{` for a plain `${{`",
+        "{at}: `{path}`: the file has no `{reference}`{}; write `$${{` for a plain `${{`",
         did_you_mean(nearest)
     )]
     Unresolved {
@@ -202,7 +200,7 @@ pub enum ConfigError {
     },
     /// A `${path}` inside text that leads to a map or a list.
     #[error(
-        "{at}: `{path}`: `${{{reference}}}` is {found}, which cannot be put inside text; name one value in it"
+        "{at}: `{path}`: `${{{reference}}}` is {found}, which cannot be inserted into text; name one value in it"
     )]
     NotText {
         /// Where it stands.
@@ -226,7 +224,7 @@ pub enum ConfigError {
         nearest: Option<String>,
     },
     /// An environment variable that could mean either of two values, or two that mean the same one.
-    #[error("{} could mean {}; {remedy}", variables.join(" and "), paths.join(" or "))]
+    #[error("{} is ambiguous: {}; {remedy}", variables.join(" and "), paths.join(" or "))]
     OverrideAmbiguous {
         /// The variable, or the two of them.
         variables: Vec<String>,
@@ -236,11 +234,14 @@ pub enum ConfigError {
         remedy: &'static str,
     },
     /// An environment variable with the prefix whose value is not UTF-8.
-    #[error("the variable {variable} is not UTF-8; set it to text")]
+    #[error("the variable {variable} is not UTF-8; set it to UTF-8 text")]
     OverrideNotUtf8 {
         /// The variable.
         variable: String,
     },
+    /// Several of these, in the order in which they were found.
+    #[error("{} faults:{}", .0.len(), list(.0))]
+    Several(Vec<ConfigError>),
     /// A prefix for overrides that would take every variable for one.
     #[error(
         "the prefix for overrides is empty; give one, such as INFRA, or take no overrides by `env([])`"
@@ -248,9 +249,15 @@ pub enum ConfigError {
     EmptyPrefix,
 }
 
+crate::error::debug_is_message!(ConfigError);
+
+fn list(faults: &[ConfigError]) -> String {
+    faults.iter().map(|fault| format!("\n  {fault}")).collect()
+}
+
 fn did_you_mean(nearest: &Option<String>) -> impl fmt::Display {
     match nearest {
-        Some(name) => format!(" (did you mean `{name}`?)"),
+        Some(name) => format!("; the nearest is `{name}`"),
         None => String::new(),
     }
 }
@@ -277,6 +284,22 @@ impl From<ConfigError> for ::config::ConfigError {
 }
 
 impl ConfigError {
+    /// All of these as one; `Ok` if there is none.
+    pub(super) fn all(errors: Vec<ConfigError>) -> Result<(), ConfigError> {
+        let mut all = Vec::new();
+        for error in errors {
+            match error {
+                ConfigError::Several(faults) => all.extend(faults),
+                fault => all.push(fault),
+            }
+        }
+        match all.len() {
+            0 => Ok(()),
+            1 => all.pop().map_or(Ok(()), Err),
+            _ => Err(ConfigError::Several(all)),
+        }
+    }
+
     pub(super) fn from_source(error: ::config::ConfigError, at: impl FnOnce() -> Origin) -> Self {
         match error {
             ::config::ConfigError::Foreign(inner) => match inner.downcast::<Self>() {

@@ -29,7 +29,7 @@ pub(super) enum Shape {
     Section(&'static [Field]),
     /// Any key with one value or a list of them.
     Settings,
-    /// Read by SQLAlchemy only.
+    /// Read by the Python original only.
     NoEffect,
 }
 
@@ -83,6 +83,9 @@ pub(super) const DATABASE: &[Field] = &[
     field("autoflush", Shape::NoEffect),
     field("pool_use_lifo", Shape::NoEffect),
     field("pool_reset_on_return", Shape::NoEffect),
+    field("auto_reconnect", Shape::NoEffect),
+    field("max_retries", Shape::NoEffect),
+    field("retry_delay", Shape::NoEffect),
 ];
 
 const ROLE: &[Field] = &[
@@ -182,9 +185,9 @@ impl Shape {
             Self::Text => "text",
             Self::Secret => "text (a password)",
             Self::Url => "text (a url, `postgresql://user:password@host:port/database`)",
-            Self::Path => "the name of a file",
-            Self::Count => "a whole number, 0 or more",
-            Self::Port => "a port, a number from 0 to 65535",
+            Self::Path => "a file name",
+            Self::Count => "an integer ≥ 0",
+            Self::Port => "a port (0 to 65535)",
             Self::Flag => "true or false",
             Self::Seconds => {
                 "a time, 0 or more: seconds, or a number with a unit (500ms, 30s, 5min, 1h, 1d)"

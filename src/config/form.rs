@@ -1,11 +1,50 @@
 //! The form of an entry: by parts, by `url`, or on the file's own server.
 
 use super::{
-    ConfigError,
+    ConfigError, Origin,
     read::{self, Own},
     tree::{self, Value, ValueKind},
     url,
 };
+
+/// What a url says, by parts.
+const PARTS: [&str; 5] = ["host", "port", "database", "user", "password"];
+
+/// Whether an environment variable says it, which replaces what the file says in another form.
+fn is_override(value: &Value) -> bool {
+    matches!(tree::origin(value), Origin::Override { .. })
+}
+
+/// Removes what the file says and a variable replaces: a url by parts that are injected, or parts by an
+/// injected url.
+pub(super) fn settle_overrides(tree: &mut Value, path: &[String]) {
+    let Some(url) = given(tree, path, "url") else {
+        return;
+    };
+    if !is_override(url) {
+        return;
+    }
+    let replaced =
+        PARTS.iter().filter(|key| given(tree, path, key).is_some_and(|value| !is_override(value)));
+    let replaced: Vec<&str> = replaced.copied().collect();
+    if let Some(entry) = entry(tree, path) {
+        for key in replaced {
+            entry.remove(key);
+        }
+    }
+}
+
+/// The map of an entry.
+fn entry<'a>(tree: &'a mut Value, path: &[String]) -> Option<&'a mut ::config::Map<String, Value>> {
+    let entry = path.iter().try_fold(tree, |value, key| match &mut value.kind {
+        ValueKind::Table(table) => table.get_mut(key),
+        _ => None,
+    })?;
+    match &mut entry.kind {
+        ValueKind::Table(entry) => Some(entry),
+        _ => None,
+    }
+}
 
 /// The value of a key of the entry, unless it is left empty.
 fn given<'a>(tree: &'a Value, path: &[String], key: &str) -> Option<&'a Value> {
@@ -30,7 +69,10 @@ pub(super) fn one(tree: &Value, path: &[String]) -> Result<(), ConfigError> {
     };
     let keys: Vec<String> = clashes
         .iter()
-        .filter_map(|key| Some(format!("`{key}` ({})", tree::origin(given(tree, path, key)?))))
+        .filter_map(|key| Some((key, given(tree, path, key)?)))
+        // A part that a variable gives replaces the url's.
+        .filter(|(key, value)| !(clashes[0] == "url" && PARTS.contains(*key) && is_override(value)))
+        .map(|(key, value)| format!("`{key}` ({})", tree::origin(value)))
         .collect();
     if keys.len() > 1 {
         return Err(ConfigError::BothForms {
@@ -59,14 +101,15 @@ pub(super) fn expand_url(tree: &mut Value, path: &[String]) -> Result<(), Config
     };
     let refuse = |reason| ConfigError::Url { at: at.clone(), path: place.join("."), reason };
     let parts = url::parse(text).map_err(refuse)?;
-    for (key, what) in [
-        ("database", "database; end it with `/name`"),
-        ("user", "user; begin it with `postgresql://user@`"),
-    ] {
+    for (key, what) in [("database", "database; end it with `/name`")] {
         if !parts.iter().any(|(given, text)| *given == key && !text.is_empty()) {
             return Err(refuse(format!("it names no {what}")));
         }
     }
+    let parts: url::Parts = parts
+        .into_iter()
+        .filter(|(key, _)| !given(tree, path, key).is_some_and(is_override))
+        .collect();
     for (key, _) in &parts {
         if let Some(other) = given(tree, path, key) {
             let keys = vec![format!("`url` ({at})"), format!("`{key}` ({})", tree::origin(other))];
@@ -77,11 +120,7 @@ pub(super) fn expand_url(tree: &mut Value, path: &[String]) -> Result<(), Config
             });
         }
     }
-    let entry = path.iter().try_fold(tree, |value, key| match &mut value.kind {
-        ValueKind::Table(table) => table.get_mut(key),
-        _ => None,
-    });
-    if let Some(ValueKind::Table(entry)) = entry.map(|entry| &mut entry.kind) {
+    if let Some(entry) = entry(tree, path) {
         for (key, text) in parts {
             entry.insert(key.to_owned(), tree::value(&at, text));
         }

@@ -1,6 +1,7 @@
 //! `!include`, anchors and merge keys written out: the tree of one file to the tree of values.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::{Component, Path, PathBuf},
     rc::Rc,
@@ -23,7 +24,7 @@ pub(super) fn read(path: &Path, text: Option<&str>) -> Result<Value, ConfigError
     let mut reader = Reader::default();
     let place = Place::File(clean(path));
     let root = match text {
-        Some(text) => yaml::parse(text, &place)?,
+        Some(text) => yaml::parse(&with_merges(text), &place)?,
         None => {
             let (canonical, root) = reader.open(path, None)?;
             reader.chain.push((canonical, None));
@@ -66,7 +67,7 @@ impl Reader {
         if let Some(root) = self.files.get(&canonical) {
             return Ok((canonical, root.clone()));
         }
-        let root = yaml::parse(&source::text(path, included_at)?, &place)?;
+        let root = yaml::parse(&with_merges(&source::text(path, included_at)?), &place)?;
         self.files.insert(canonical.clone(), root.clone());
         Ok((canonical, root))
     }
@@ -256,7 +257,12 @@ impl Reader {
             table.insert(text.to_owned(), self.convert(child, place, path)?);
             path.pop();
         }
-        for (key, child) in entries.iter().filter(|(key, _)| key.merge) {
+        let mut merges: Vec<_> = entries.iter().filter(|(key, _)| key.merge).collect();
+        if path.is_empty() {
+            // Of the files that a document is on top of, later ones override earlier ones.
+            merges.reverse();
+        }
+        for (key, child) in merges {
             let merged = self.convert(child, place, path)?;
             let sources = match merged.kind {
                 ValueKind::Array(items) => items,
@@ -264,6 +270,7 @@ impl Reader {
             };
             for source in sources {
                 match source.kind {
+                    ValueKind::Table(source) if path.is_empty() => fill(&mut table, source),
                     ValueKind::Table(source) => {
                         for (key, value) in source {
                             table.entry(key).or_insert(value);
@@ -278,6 +285,45 @@ impl Reader {
             }
         }
         Ok(tree::value(at, table))
+    }
+}
+
+/// A document whose first lines are `!include FILE`, before its keys, is one on top of those files, as
+/// the Python original reads it: each such line as a merge key, which YAML has for that.
+fn with_merges(text: &str) -> Cow<'_, str> {
+    let is_include = |line: &str| line.starts_with("!include ");
+    let is_blank = |line: &str| {
+        let line = line.trim();
+        line.is_empty() || line == "---" || line.starts_with(['#', '%'])
+    };
+    let mut lines = text.lines();
+    let head: usize = lines.by_ref().take_while(|line| is_include(line) || is_blank(line)).count();
+    let has_keys = text.lines().skip(head).any(|line| !is_blank(line));
+    if !has_keys || !text.lines().take(head).any(is_include) {
+        return Cow::Borrowed(text);
+    }
+    let lines = text.lines().enumerate().map(|(at, line)| match at < head && is_include(line) {
+        true => format!("<<: {line}\n"),
+        false => format!("{line}\n"),
+    });
+    Cow::Owned(lines.collect())
+}
+
+/// Adds what a map lacks, at every depth.
+fn fill(table: &mut Map<String, Value>, source: Map<String, Value>) {
+    for (key, value) in source {
+        match table.get_mut(&key) {
+            Some(own) => {
+                if let (ValueKind::Table(own), ValueKind::Table(below)) =
+                    (&mut own.kind, value.kind)
+                {
+                    fill(own, below);
+                }
+            }
+            None => {
+                table.insert(key, value);
+            }
+        }
     }
 }
 

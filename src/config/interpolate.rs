@@ -11,16 +11,36 @@ use super::{
     url,
 };
 
+/// What stands for a value whose reference leads nowhere: its error has been noted.
+pub(super) const BROKEN: &str = "\u{0}";
 const MAX_CHAIN: usize = 64;
 const MAX_TEXT: usize = 64 << 10;
 const MAX_VALUES: usize = 100_000;
 /// Through references as well, all of which use the stack.
 const MAX_DEPTH: usize = 128;
 
-/// The sections that are wharf's with every reference resolved; the others are only referred to.
-pub(super) fn resolve(tree: &Value) -> Result<Value, ConfigError> {
-    let mut resolver =
-        Resolver { tree, chain: Vec::new(), known: HashMap::new(), values: 0, depth: 0 };
+/// Begins a reference to a variable of the environment, unless the file has a section of this name.
+const ENV: &str = "env.";
+
+/// Looks a variable of the environment up; `Err` if it is not UTF-8.
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<String>, ()>;
+
+/// The sections that are wharf's with every reference resolved; the others are only referred to. A
+/// value whose reference leads nowhere is left out and its error added to `errors`.
+pub(super) fn resolve(
+    tree: &Value,
+    env: Lookup<'_>,
+    errors: &mut Vec<ConfigError>,
+) -> Result<Value, ConfigError> {
+    let mut resolver = Resolver {
+        tree,
+        env,
+        errors,
+        chain: Vec::new(),
+        known: HashMap::new(),
+        values: 0,
+        depth: 0,
+    };
     let mut sections = Map::new();
     for name in fields::SECTIONS {
         if let Some(section) = tree::child(tree, name) {
@@ -53,6 +73,8 @@ struct Place {
 
 struct Resolver<'a> {
     tree: &'a Value,
+    env: Lookup<'a>,
+    errors: &'a mut Vec<ConfigError>,
     /// References that are being followed.
     chain: Vec<String>,
     /// Text of references that were followed; without it, doubling references would take forever.
@@ -107,7 +129,16 @@ impl Resolver<'_> {
                 }
                 Ok(tree::value(&origin, values))
             }
-            ValueKind::String(text) => self.text(text, &origin, &place),
+            ValueKind::String(text) => match self.text(text, &origin, &place) {
+                // The file is read on, so that its other faults are found, too.
+                Err(error)
+                    if self.chain.is_empty() && !matches!(error, ConfigError::TooLarge { .. }) =>
+                {
+                    self.errors.push(error);
+                    Ok(tree::value(&origin, BROKEN))
+                }
+                resolved => resolved,
+            },
             _ => Ok(value.clone()),
         }
     }
@@ -169,6 +200,11 @@ impl Resolver<'_> {
 
     fn follow(&mut self, reference: &str, place: &Place) -> Result<Value, ConfigError> {
         let tree = self.tree;
+        if let Some(name) = reference.strip_prefix(ENV)
+            && tree::child(tree, ENV.trim_end_matches('.')).is_none()
+        {
+            return self.variable(name, place);
+        }
         let Some(target) = tree::find(tree, reference) else {
             return Err(self.unresolved(reference, place));
         };
@@ -192,7 +228,26 @@ impl Resolver<'_> {
         Ok(resolved)
     }
 
+    /// The value of a variable of the environment, as it is.
+    fn variable(&self, name: &str, place: &Place) -> Result<Value, ConfigError> {
+        match (self.env)(name) {
+            Ok(Some(text)) => Ok(tree::value(&place.at, text)),
+            Ok(None) => Err(place.invalid(&format!(
+                "needs the environment variable {name}, which is not set; set it, or write the value"
+            ))),
+            Err(()) => Err(ConfigError::OverrideNotUtf8 { variable: name.to_owned() }),
+        }
+    }
+
     fn unresolved(&self, reference: &str, place: &Place) -> ConfigError {
+        let is_variable = reference.contains(|c: char| c.is_ascii_uppercase())
+            && reference.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        if is_variable {
+            return place.invalid(&format!(
+                "refers to `${{{reference}}}`, but `${{…}}` is a path in the file, which has none of this \
+                 name; write `${{env.{reference}}}` to read the environment variable"
+            ));
+        }
         let mut paths = Vec::new();
         tree::paths(self.tree, "", 2000, &mut paths);
         let nearest = tree::nearest(reference, paths.iter().map(String::as_str));

@@ -84,6 +84,7 @@ mod database;
 mod effective;
 mod entry;
 mod error;
+mod faults;
 mod fields;
 mod form;
 mod include;
@@ -154,31 +155,59 @@ impl Config {
         self.effective.clone()
     }
 
-    fn from_tree(tree: &Value, at: impl FnOnce() -> Origin) -> Result<Self, ConfigError> {
+    fn from_tree(
+        tree: &Value,
+        at: impl FnOnce() -> Origin,
+        env: interpolate::Lookup<'_>,
+        mut errors: Vec<ConfigError>,
+    ) -> Result<Self, ConfigError> {
         if !fields::SECTIONS.iter().any(|name| tree::child(tree, name).is_some()) {
             let near = tree::sorted(tree).into_iter();
             let nearest = near
                 .map(|(key, _)| key.as_str())
                 .find_map(|key| tree::nearest(key, fields::SECTIONS.iter().copied()));
-            return Err(ConfigError::NothingHere { at: at(), nearest });
+            errors.push(ConfigError::NothingHere { at: at(), nearest });
+            return Err(all(errors));
         }
-        let mut tree = interpolate::resolve(tree)?;
+        let mut tree = interpolate::resolve(tree, env, &mut errors)?;
         let section = section_name(&tree)?;
-        let pgserver = tree::child(&tree, "pgserver").map(|_| server::check(&tree)).transpose()?;
-        let monitor = monitor::check(&tree)?;
+        let mut pgserver = None;
+        if tree::child(&tree, "pgserver").is_some() {
+            let path = ["pgserver".to_owned()];
+            pgserver = faults::find(&mut tree, &path, &mut errors, |tree| server::check(tree));
+        }
+        let path = ["monitor".to_owned()];
+        let monitor = faults::find(&mut tree, &path, &mut errors, |tree| monitor::check(tree));
+        let monitor = monitor.unwrap_or_default();
         let mut databases = BTreeMap::new();
-        for name in entries(&tree, section)? {
+        let names = entries(&tree, section)?;
+        // Entries are checked as if the section were there and valid, once it is known not to be.
+        let described = match &pgserver {
+            Some(server) => Some(server.clone()),
+            None => server::missing(&tree, section, &names, &mut errors),
+        };
+        for name in names {
             let path = [section.to_owned(), name.clone()];
-            let entry = entry::check(&mut tree, &path, pgserver.as_ref(), &monitor)?;
-            databases.insert(name, entry);
+            let entry = faults::find(&mut tree, &path, &mut errors, |tree| {
+                entry::check(tree, &path, described.as_ref(), &monitor)
+            });
+            databases.extend(entry.map(|entry| (name, entry)));
+        }
+        if !errors.is_empty() {
+            return Err(all(errors));
         }
         let mut config = Self { databases, pgserver, effective: Effective::default() };
         config.effective = Effective::new(&config, &tree, section);
         for setting in config.effective.settings().iter().filter(|setting| !setting.has_effect) {
-            tracing::warn!(path = %setting.path, at = %setting.source, "accepted for SQLAlchemy's sake, has no effect");
+            tracing::warn!(path = %setting.path, at = %setting.source, "this key is read by SQLAlchemy only and has no effect");
         }
         Ok(config)
     }
+}
+
+/// Faults as one error.
+fn all(errors: Vec<ConfigError>) -> ConfigError {
+    ConfigError::all(errors).err().unwrap_or(ConfigError::EmptyPrefix)
 }
 
 /// The name that the file gives to `databases:`.
@@ -274,7 +303,16 @@ impl Loader {
         let yaml = source::Yaml { path: self.path.clone(), text: self.text.clone() };
         let mut tree = Value::default();
         yaml.collect_to(&mut tree).map_err(|error| ConfigError::from_source(error, at))?;
-        environment.collect_to(&mut tree).map_err(|error| ConfigError::from_source(error, at))?;
-        Config::from_tree(&tree, at)
+        let overridden = environment.collect_to(&mut tree);
+        let errors = overridden.err().map(|error| ConfigError::from_source(error, at));
+        let variable = |name: &str| match &self.env {
+            Some(given) => {
+                Ok(given.iter().find(|(key, _)| key == name).map(|(_, text)| text.clone()))
+            }
+            None => {
+                std::env::var_os(name).map(|text| text.into_string().map_err(|_| ())).transpose()
+            }
+        };
+        Config::from_tree(&tree, at, &variable, errors.into_iter().collect())
     }
 }

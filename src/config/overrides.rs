@@ -9,13 +9,25 @@ use super::{
     tree::{self, Value, ValueKind},
 };
 
-/// Replaces in the tree what each variable names.
+/// Variables of the Python original's own framework, after the prefix.
+const ORIGINAL: [&str; 6] = [
+    "DEFAULT_CONFIG_FILE",
+    "NO_CONFIRM",
+    "CONTAINER_CMD",
+    "COMPOSE_CMD",
+    "PG_CONFIG_FILE",
+    "DOCS_CONFIG_FILE",
+];
+
+/// Replaces in the tree what each variable names. One that names no section of the file is somebody
+/// else's; one that names a section and no key in it is an error.
 pub(super) fn apply(
     tree: &mut Value,
     prefix: &str,
     variables: &[(String, String)],
 ) -> Result<(), ConfigError> {
     let mut taken: HashMap<Vec<String>, &str> = HashMap::new();
+    let mut errors = Vec::new();
     let mut targets = Vec::new();
     for (variable, text) in variables {
         let Some(rest) = variable.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'))
@@ -25,29 +37,50 @@ pub(super) fn apply(
         let mut found = Vec::new();
         search(Some(tree), Level::Root, &normal(rest), &mut Vec::new(), &mut found);
         if found.len() > 1 {
-            return Err(ConfigError::OverrideAmbiguous {
+            errors.push(ConfigError::OverrideAmbiguous {
                 variables: vec![variable.clone()],
                 paths: found.iter().map(|path| path.join(".")).collect(),
                 remedy: "rename one of the keys",
             });
+            continue;
         }
         let Some(path) = found.pop() else {
-            return Err(unmatched(tree, prefix, variable));
+            if !ORIGINAL.contains(&rest) && names_section(tree, &normal(rest)) {
+                errors.push(unmatched(tree, prefix, variable));
+            } else if let ConfigError::OverrideUnmatched { nearest: Some(nearest), .. } =
+                unmatched(tree, prefix, variable)
+            {
+                tracing::warn!("the variable {variable} matches nothing; the nearest is {nearest}");
+            }
+            continue;
         };
         if let Some(other) = taken.insert(path.clone(), variable) {
-            return Err(ConfigError::OverrideAmbiguous {
+            errors.push(ConfigError::OverrideAmbiguous {
                 variables: vec![other.to_owned(), variable.clone()],
                 paths: vec![path.join(".")],
                 remedy: "unset one of the variables",
             });
+            continue;
         }
         targets.push((variable, text, path));
     }
     for (variable, text, path) in targets {
-        let value = read(tree, variable, text, &path)?;
-        set(tree, &path, value);
+        match read(tree, variable, text, &path) {
+            Ok(value) => set(tree, &path, value),
+            Err(error) => errors.push(error),
+        }
     }
-    Ok(())
+    ConfigError::all(errors)
+}
+
+/// Whether a variable is about a section of the file: the name begins with that of one at its top.
+fn names_section(tree: &Value, rest: &str) -> bool {
+    let known = fields::SECTIONS.iter().copied();
+    let present = tree::sorted(tree).into_iter().map(|(key, _)| key.as_str());
+    known.chain(present).any(|key| {
+        rest.strip_prefix(normal(key).as_str())
+            .is_some_and(|tail| tail.is_empty() || tail.starts_with('_'))
+    })
 }
 
 /// As it stands in the name of a variable: one has neither case nor hyphens.
@@ -97,18 +130,33 @@ fn search(
     }
 }
 
-/// One value is taken as it is written, for the field to read; where a list or a map belongs, YAML is.
+/// One value is taken as it is written, for the field to read, and `null`, `none` or nothing as no
+/// value. Where a list or a map belongs, YAML is read; a list may be written as `a,b,c`.
 fn read(tree: &Value, variable: &str, text: &str, path: &[String]) -> Result<Value, ConfigError> {
     let present = path.iter().try_fold(tree, |value, key| tree::child(value, key));
+    let is_list = match fields::shape_at(path) {
+        Some(shape) => matches!(shape, Shape::Names),
+        None => present.is_some_and(|value| matches!(value.kind, ValueKind::Array(_))),
+    };
     let structured = match fields::shape_at(path) {
         Some(shape) => matches!(shape, Shape::Names | Shape::Section(_) | Shape::Settings),
         None => present
             .is_some_and(|value| matches!(value.kind, ValueKind::Table(_) | ValueKind::Array(_))),
     };
-    if structured {
-        return include::override_value(variable, text, path);
+    let at = Origin::Override { variable: variable.to_owned() };
+    if matches!(text.trim().to_ascii_lowercase().as_str(), "" | "null" | "none") {
+        return Ok(tree::value(&at, ValueKind::Nil));
     }
-    Ok(tree::value(&Origin::Override { variable: variable.to_owned() }, text))
+    // What a variable says is text: `${` refers to nothing.
+    let text = text.replace("${", "$${");
+    if is_list && !text.trim_start().starts_with(['[', '{', '-', '!']) {
+        let items = text.split(',').map(|item| tree::value(&at, item.trim())).collect::<Vec<_>>();
+        return Ok(tree::value(&at, items));
+    }
+    if structured {
+        return include::override_value(variable, &text, path);
+    }
+    Ok(tree::value(&at, text))
 }
 
 fn set(tree: &mut Value, path: &[String], value: Value) {

@@ -121,10 +121,7 @@ typed! {
     /// With the words of YAML 1.1, which the Python original reads.
     Flag(bool) = |text| read_flag(&text);
     /// Where on the file's own server an entry is, if there.
-    Own(Option<Address>) = |text| match text.as_str() {
-        "replica" => Some(Some(Address::PgServerReplica)),
-        _ => read_flag(&text).map(|own| own.then_some(Address::PgServer)),
-    };
+    Own(Option<Address>) = |text| own(&text);
     Seconds(Span) = |text| span(&text, SECOND);
     Millis(Span) = |text| span(&text, MILLISECOND);
     Type(()) = |text| matches!(text.as_str(), "postgresql" | "postgres").then_some(());
@@ -150,6 +147,14 @@ typed! {
         "embedded" => Runtime::Embedded,
         _ => return None,
     });
+}
+
+/// Whether and where an entry is on the file's own server.
+pub(super) fn own(text: &str) -> Option<Option<Address>> {
+    match text {
+        "replica" => Some(Some(Address::PgServerReplica)),
+        _ => read_flag(text).map(|own| own.then_some(Address::PgServer)),
+    }
 }
 
 fn read_flag(text: &str) -> Option<bool> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     ConfigError, PgServerConfig, ReplicaConfig, fields,
     read::{self, Flag, Port, RuntimeName, Secret, Settings, Text},
-    tree::{self, Value},
+    tree::{self, Value, ValueKind},
 };
 
 #[derive(Deserialize)]
@@ -33,6 +33,39 @@ struct Replica {
     port: Option<Port>,
 }
 
+/// A server to check entries against where the section is missing or invalid; adds the error where
+/// entries need a section that is missing.
+pub(super) fn missing(
+    tree: &Value,
+    section: &str,
+    names: &[String],
+    errors: &mut Vec<ConfigError>,
+) -> Option<PgServerConfig> {
+    let mut server = PgServerConfig::new("wharf");
+    server.replica.enabled = true;
+    if tree::child(tree, "pgserver").is_some() {
+        return Some(server);
+    }
+    let own = |name: &&String| {
+        let entry = tree::child(tree, section).and_then(|entries| tree::child(entries, name))?;
+        tree::child(entry, "pgserver").map(|value| &value.kind)
+    };
+    let needs = |name: &&String| match own(name) {
+        Some(ValueKind::String(text)) => read::own(text).is_some_and(|own| own.is_some()),
+        _ => false,
+    };
+    let first = names.iter().find(needs)?;
+    let path = [section, first.as_str(), "pgserver"];
+    errors.push(ConfigError::Invalid {
+        at: tree::origin_at(tree, &path),
+        path: path.join("."),
+        reason: "needs the section `pgserver:`, which the file lacks; add it, as in \
+                 `pgserver: {name: shop, version: 17}`"
+            .to_owned(),
+    });
+    Some(server)
+}
+
 /// Checks the section of a tree that has one.
 pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
     let path = ["pgserver".to_owned()];
@@ -54,26 +87,26 @@ pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
         return Err(invalid(
             tree,
             &[],
-            "says neither `version` nor `image`; give one, such as `version: 17`",
+            "has neither `version` nor `image`; add one, as in `version: 17`",
         ));
     }
     if !checked.version.as_deref().is_none_or(is_version) {
         return Err(invalid(
             tree,
             &["version"],
-            "is not a version of PostgreSQL, such as 17 or 17.5",
+            "must be a version of PostgreSQL, such as 17 or 17.5",
         ));
     }
     if !is_name(&checked.name) {
-        let reason = "is not usable as the name of a container and of a folder; \
-            use letters, digits, `_`, `.` and `-`, beginning with a letter or a digit";
+        let reason = "must be a name for a container and a folder: letters, digits, `_`, `.` and `-`, beginning \
+            with a letter or a digit";
         return Err(invalid(tree, &["name"], reason));
     }
     if checked.replica.enabled && checked.port.is_some() && checked.port == checked.replica.port {
         return Err(invalid(
             tree,
             &["replica", "port"],
-            "is the port of the server itself; give another",
+            "is the port of the server itself; use another one",
         ));
     }
     Ok(checked)
@@ -114,7 +147,7 @@ fn settings(
             return Err(invalid(
                 tree,
                 &["postgres_conf", &name],
-                "holds a line break, which no setting may",
+                "contains a line break; write it on one line",
             ));
         }
         checked.insert(name, value.0);
@@ -125,7 +158,7 @@ fn settings(
 fn filled(tree: &Value, key: &str, text: Option<Text>) -> Result<Option<String>, ConfigError> {
     match text {
         Some(Text(text)) if text.is_empty() => {
-            Err(invalid(tree, &[key], "is empty; give it a value, or leave it out"))
+            Err(invalid(tree, &[key], "is empty; write a value, or remove the key"))
         }
         text => Ok(text.map(|text| text.0)),
     }

@@ -131,6 +131,11 @@ pub(super) fn program() -> String {
     name.unwrap_or("wharf").to_owned()
 }
 
+/// The name of the user that runs the program, for an entry without `user`, as in libpq.
+pub(super) fn system_user() -> Option<String> {
+    whoami::username().ok()
+}
+
 /// The name by which a file is known whatever links lead to it.
 pub(super) fn true_name(path: &Path, included_at: Option<&Origin>) -> Result<PathBuf, ConfigError> {
     fs::canonicalize(path).map_err(|cause| unreadable(path, included_at, cause))

@@ -77,7 +77,7 @@ pub(super) fn kind_name(value: &Value) -> &'static str {
         ValueKind::Table(_) => "a map",
         ValueKind::Array(_) => "a list",
         ValueKind::String(text) if text.is_empty() => "empty text",
-        ValueKind::String(_) => "other text",
+        ValueKind::String(_) => "text",
         _ => "something else",
     }
 }

@@ -144,7 +144,7 @@ fn unknown_parameter(name: &str) -> String {
         String::new()
     };
     let hint = match tree::nearest(name, known.iter().copied()) {
-        Some(nearest) => format!(" (did you mean `{nearest}`?)"),
+        Some(nearest) => format!(", the nearest is `{nearest}`"),
         None => String::new(),
     };
     format!("it has an unknown parameter{named}{hint}; known: {}", known.join(", "))

@@ -8,7 +8,6 @@ use sqlx::postgres::PgDatabaseError;
 use crate::error::driver_error;
 
 /// A copy into a table that came to nothing, and where it stopped.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct CopyError {
     /// Key of the database in the file.
@@ -25,6 +24,8 @@ pub struct CopyError {
     /// What was wrong with it.
     pub reason: CopyFault,
 }
+
+crate::error::debug_is_message!(CopyError);
 
 /// What was wrong.
 #[derive(Debug)]

@@ -111,42 +111,44 @@ impl fmt::Display for ConnectError {
         let Self { database, target, elapsed, .. } = self;
         let (what, remedy) = match self.kind {
             Kind::Unreachable => {
-                ("cannot be reached", "is the server running, and are host and port right?")
+                ("is unreachable", "check that the server is running, and host and port")
             }
             Kind::Timeout => (
                 "did not answer",
-                "is there a firewall on the way, or is the server overloaded? connect_timeout is \
-                 how long to wait",
+                "check the network path for a firewall, and the server for overload; connect_timeout \
+                 limits the wait",
             ),
             Kind::Authentication => {
-                ("does not let us in", "check user and password, and the server's pg_hba.conf")
+                ("rejected the login", "check user and password, and the server's pg_hba.conf")
             }
-            Kind::NoSuchDatabase => ("has no such database", "check the name, or create it"),
+            Kind::NoSuchDatabase => {
+                ("has no such database", "check the name, or create it with `wharf db create`")
+            }
             Kind::TooManyConnections => (
                 "has too many connections",
                 "lower pool_size or max_overflow of its clients, or raise max_connections",
             ),
-            Kind::NotReady => ("is not ready", "it is starting or stopping: try again shortly"),
+            Kind::NotReady => ("is not ready", "it is starting or stopping; try again shortly"),
             Kind::Tls => (
-                "could not agree on TLS with us",
+                "could not set up TLS",
                 "check ssl_mode and ssl_root_cert, and that wharf is built with the feature tls",
             ),
             Kind::Credentials => (
-                "was not asked, for want of a login",
-                "see to password_file, or to what the service gives set_login_source",
+                "was not contacted: no credentials available",
+                "check password_file, or the function given to set_login_source",
             ),
-            Kind::Refused => ("refused the connection", "the server's log may say more"),
+            Kind::Refused => ("refused the connection", "see the server's log"),
         };
         write!(f, "database `{database}`: {target} {what} (after {elapsed:.0?}")?;
         if let Some(source) = &self.source {
             match &**source {
-                sqlx::Error::Database(error) => write!(f, "; it says: {}", error.message())?,
+                sqlx::Error::Database(error) => write!(f, "; server: {}", error.message())?,
                 sqlx::Error::Io(error) => write!(f, "; {error}")?,
                 sqlx::Error::Configuration(error) => write!(f, "; {error}")?,
                 error => write!(f, "; {error}")?,
             }
         }
-        write!(f, "): {remedy}")
+        write!(f, "); {remedy}")
     }
 }
 

@@ -1,6 +1,7 @@
-//! What can go wrong, told to the person who has to do something about it.
+//! The error type: what failed, for which database, and what to do.
 
 mod connect;
+mod debug;
 mod pool;
 
 use std::{panic::Location, sync::Arc, time::Duration};
@@ -8,6 +9,7 @@ use std::{panic::Location, sync::Arc, time::Duration};
 use sea_orm::{DbErr, RuntimeErr};
 
 pub use connect::{ConnectError, ConnectErrorKind};
+pub(crate) use debug::debug_is_message;
 pub use pool::{CutOff, PoolTimeout, SingleConnection};
 
 use crate::config::ConfigError;
@@ -28,7 +30,7 @@ use crate::config::ConfigError;
 /// }
 /// # }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file, an override or a value in it is not right.
@@ -48,12 +50,14 @@ pub enum Error {
     },
     /// A server was to be started, and the file describes none.
     #[cfg(feature = "pgserver")]
-    #[error("the file has no section `pgserver:`, so there is no server to start")]
+    #[error(
+        "the file has no section `pgserver:`; add one, such as `pgserver: {{name: shop, version: 17}}`"
+    )]
     NoPgServer,
     /// The entry says `pgserver: true`, and the server of the file was not found running.
     #[error(
-        "database `{database}` is on the file's own pgserver, which is not running here: start it \
-         (`wharf server up`, Manager::start_pgserver), give `pgserver:` a fixed port, or give this entry an address"
+        "database `{database}`: the file's server is not running; start it with `wharf server up`, or give \
+         the entry an address"
     )]
     PgServerDown {
         /// Key of the database in the file.
@@ -74,8 +78,8 @@ pub enum Error {
     /// The server did not answer for as long as `socket_timeout`, so the connection was closed. A
     /// statement that writes may have been done or not.
     #[error(
-        "database `{database}`: no answer within {waited:.0?} (socket_timeout), so the connection \
-         was closed: is the network on the way there whole? What was sent may have been done or not"
+        "database `{database}`: no answer within {waited:.0?} (socket_timeout), so the connection was \
+         closed; check the network path. The statement may have taken effect or not"
     )]
     NoAnswer {
         /// Key of the database in the file.
@@ -86,9 +90,8 @@ pub enum Error {
     /// A statement of the session whose future had been dropped did not end, so that its connection
     /// was closed.
     #[error(
-        "database `{database}`: nothing more can run in this session, because a statement whose \
-         future had been dropped still ran {after:.0?} later: it was cancelled by closing the \
-         connection, and the session is rolled back"
+        "database `{database}`: this session was rolled back, because a statement whose future was \
+         dropped still ran {after:.0?} later and could only be canceled by closing the connection"
     )]
     StatementAbandoned {
         /// Key of the database in the file.
@@ -97,7 +100,7 @@ pub enum Error {
         after: Duration,
     },
     /// The pool was closed.
-    #[error("database `{database}`: its pool is closed, nothing more can be asked of it")]
+    #[error("database `{database}`: its pool is closed")]
     Closed {
         /// Key of the database in the file.
         database: String,
@@ -112,8 +115,8 @@ pub enum Error {
     },
     /// A raw statement would have ended or begun a transaction behind the session's back.
     #[error(
-        "database `{database}`: {keyword} in a raw statement of a session; use commit(), \
-         rollback() or begin() of the session, which then knows what has been kept"
+        "database `{database}`: {keyword} is not allowed in raw SQL of a session; call the session's \
+         commit(), rollback() or begin() instead"
     )]
     TransactionControl {
         /// Key of the database in the file.
@@ -124,9 +127,9 @@ pub enum Error {
     /// A statement was not sent, because it would have run too often in one session or scope and the
     /// file says `n_plus_one: error`.
     #[error(
-        "database `{database}`: the same statement for the {count}th time in one session or \
-         scope{}, and `n_plus_one: error` allows fewer: one for all of them (a join, a loader, \
-         IN (…), insert_many) would do: {statement}", place(.opened_at)
+        "database `{database}`: the same statement ran {count} times in one session or scope{}, more than \
+         `n_plus_one: error` allows; use one for all of them (a join, a loader, IN (…), insert_many): \
+         {statement}", place(.opened_at)
     )]
     NPlusOne {
         /// Key of the database in the file.
@@ -139,15 +142,15 @@ pub enum Error {
         opened_at: Option<&'static Location<'static>>,
     },
     /// The session, or the one around it, has been committed or rolled back.
-    #[error("database `{database}`: this session has ended, nothing more can run in it")]
+    #[error("database `{database}`: this session has ended")]
     SessionEnded {
         /// Key of the database in the file.
         database: String,
     },
     /// A statement of the session had failed, so the server rolled back in place of committing.
     #[error(
-        "database `{database}`: nothing was committed, because an earlier statement of the \
-         session had failed and its error was passed over"
+        "database `{database}`: the server rolled back instead of committing, because an earlier \
+         statement of the session failed and its error was ignored"
     )]
     RolledBack {
         /// Key of the database in the file.
@@ -156,8 +159,8 @@ pub enum Error {
     /// The connection was lost with a COMMIT on its way: whether it happened is not known, and it
     /// must not be repeated without looking.
     #[error(
-        "database `{database}`: the connection was lost during COMMIT ({source}); the changes may \
-         have been kept or not, so look before doing them again"
+        "database `{database}`: the connection was lost during COMMIT ({source}); the changes may have \
+         been committed or not, so check before you repeat them"
     )]
     CommitUnknown {
         /// Key of the database in the file.
@@ -170,7 +173,7 @@ pub enum Error {
     #[error(transparent)]
     Migrate(#[from] crate::migrate::MigrateError),
     /// A schema was named by what cannot be the name of one.
-    #[error("database `{database}`: {schema:?} cannot be the name of a schema here: {reason}")]
+    #[error("database `{database}`: {schema:?} is not a valid schema name: {reason}")]
     Schema {
         /// Key of the database in the file.
         database: String,
@@ -185,7 +188,7 @@ pub enum Error {
     Copy(Box<crate::copy::CopyError>),
     /// A file or writer to which rows were to be copied gave an error.
     #[cfg(feature = "copy")]
-    #[error("database `{database}`: {to} could not be written: {source}")]
+    #[error("database `{database}`: cannot write {to}: {source}")]
     Write {
         /// Key of the database in the file.
         database: String,
@@ -198,7 +201,7 @@ pub enum Error {
     #[cfg(feature = "postgis")]
     #[error(transparent)]
     Geometry(#[from] crate::ext::postgis::GeometryError),
-    /// TimescaleDB is not there, lacks the licence, or refuses something.
+    /// TimescaleDB is not there, lacks the license, or refuses something.
     #[error(transparent)]
     Timescale(#[from] crate::ext::timescale::TimescaleError),
     /// Nothing can be listened to or notified as it was asked for.
@@ -214,7 +217,7 @@ pub enum Error {
     #[error(transparent)]
     Vector(#[from] crate::ext::vector::VectorError),
     /// Something that wharf held to be impossible.
-    #[error("database `{database}`: {reason} (a bug in wharf: please report it)")]
+    #[error("database `{database}`: {reason}; this is a bug in wharf, please report it")]
     Internal {
         /// Key of the database in the file.
         database: String,
@@ -225,6 +228,8 @@ pub enum Error {
     #[error(transparent)]
     Db(DbErr),
 }
+
+debug_is_message!(Error);
 
 impl Error {
     /// The error of wharf's that passed through SeaORM inside this one, if one did.
@@ -240,7 +245,7 @@ impl Error {
         }
     }
 
-    /// The five characters by which PostgreSQL names the error, where the server gave one.
+    /// Returns the SQLSTATE, if the server sent one.
     pub fn sqlstate(&self) -> Option<String> {
         Some(self.database_error()?.code()?.into_owned())
     }
@@ -252,44 +257,42 @@ impl Error {
             && matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
     }
 
-    /// Whether a row with such a key is there already (23505).
+    /// Whether a unique constraint was violated (23505).
     pub fn is_unique_violation(&self) -> bool {
         self.sqlstate().as_deref() == Some("23505")
     }
 
-    /// Whether a row that is referred to is not there, or one that is referred to would go (23503).
+    /// Whether a foreign key was violated (23503).
     pub fn is_foreign_key_violation(&self) -> bool {
         self.sqlstate().as_deref() == Some("23503")
     }
 
-    /// Whether a CHECK constraint said no (23514).
+    /// Whether a CHECK constraint was violated (23514).
     pub fn is_check_violation(&self) -> bool {
         self.sqlstate().as_deref() == Some("23514")
     }
 
-    /// Whether a value was missing where there has to be one (23502).
+    /// Whether a NOT NULL constraint was violated (23502).
     pub fn is_not_null_violation(&self) -> bool {
         self.sqlstate().as_deref() == Some("23502")
     }
 
-    /// Whether an EXCLUDE constraint said no (23P01).
+    /// Whether an EXCLUDE constraint was violated (23P01).
     pub fn is_exclusion_violation(&self) -> bool {
         self.sqlstate().as_deref() == Some("23P01")
     }
 
-    /// Whether the server cancelled the statement: `statement_timeout`, or somebody asked it to
-    /// (57014).
+    /// Whether the server canceled the statement, by `statement_timeout` or on request (57014).
     pub fn is_query_canceled(&self) -> bool {
         self.sqlstate().as_deref() == Some("57014")
     }
 
-    /// Whether a lock was not to be had: `lock_timeout`, or NOWAIT (55P03).
+    /// Whether a lock was not available: `lock_timeout`, or NOWAIT (55P03).
     pub fn is_lock_not_available(&self) -> bool {
         self.sqlstate().as_deref() == Some("55P03")
     }
 
-    /// Whether something was to be written where only reading is allowed: wharf said so, or the
-    /// server did (25006).
+    /// Whether a write was refused because the session is read-only, by wharf or by the server (25006).
     pub fn is_read_only_violation(&self) -> bool {
         matches!(self.inner(), Error::ReadOnly { .. })
             || self.sqlstate().as_deref() == Some("25006")
@@ -391,7 +394,7 @@ fn place(opened_at: &Option<&'static Location<'static>>) -> String {
     opened_at.map(|place| format!(" (begun at {place})")).unwrap_or_default()
 }
 
-/// `, did you mean …`, or all that there is.
+/// The name that is nearest in spelling, or all that there are.
 fn nearest(name: &str, known: &[String]) -> String {
     let best = known
         .iter()
@@ -399,8 +402,8 @@ fn nearest(name: &str, known: &[String]) -> String {
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     match best {
-        Some((_, best)) => format!("; did you mean `{best}`?"),
+        Some((_, best)) => format!("; the nearest is `{best}`"),
         None if known.is_empty() => "; the file names none".to_owned(),
-        None => format!("; there are {}", known.join(", ")),
+        None => format!("; the file has {}", known.join(", ")),
     }
 }

@@ -23,7 +23,7 @@ impl fmt::Display for PoolTimeout {
         let Self { database, waited, stats, longest } = self;
         write!(
             f,
-            "database `{database}`: no connection came free within {waited:.0?} ({stats}): hold \
+            "database `{database}`: no connection was available within {waited:.0?} ({stats}); hold \
              sessions and streams for less time, or raise pool_size or max_overflow"
         )?;
         longest.iter().try_for_each(|holder| write!(f, "; {holder}"))
@@ -51,8 +51,8 @@ impl fmt::Display for CutOff {
         let Self { database, waited, cut, longest } = self;
         write!(
             f,
-            "database `{database}`: {cut} connections were still in use {waited:.0?} after it was \
-             to be closed, and were cut off"
+            "database `{database}`: {cut} connections were still in use {waited:.0?} after the pool was \
+             closed, and were closed"
         )?;
         longest.iter().try_for_each(|holder| write!(f, "; {holder}"))
     }
@@ -83,17 +83,17 @@ impl fmt::Display for SingleConnection {
         let Self { database, holder, holder_database, held, waited, .. } = self;
         write!(
             f,
-            "database `{database}`: the embedded engine serves one connection in all, and {holder} \
-             on `{holder_database}`"
+            "database `{database}`: the embedded engine serves one connection, and {holder} on \
+             `{holder_database}`"
         )?;
         if let Some(place) = self.opened_at {
             write!(f, " opened at {place}")?;
         }
-        write!(f, " has had it for {held:.0?}")?;
+        write!(f, " has held it for {held:.0?}")?;
         if !waited.is_zero() && waited.as_millis() > 0 {
             write!(f, " (waited {waited:.0?})")?;
         }
-        write!(f, ": end that one first, or use a server (runtime: native or docker)")
+        write!(f, "; end that one first, or use a server (`runtime: native` or `docker`)")
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::Error;
 
 /// Why migrations came to nothing.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
     /// Another process migrates, and did not come to an end.
@@ -54,6 +54,8 @@ pub enum MigrateError {
         missing: Vec<String>,
     },
 }
+
+crate::error::debug_is_message!(MigrateError);
 
 fn left(in_transaction: bool) -> &'static str {
     match in_transaction {

@@ -24,7 +24,7 @@ impl fmt::Display for Declined {
 
 /// Why a server for development could not be started, found or stopped. No variant holds a
 /// password.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PgServerError {
     /// The file asks for something that cannot be, whatever runs the server.
@@ -159,6 +159,8 @@ pub enum PgServerError {
         source: std::io::Error,
     },
 }
+
+crate::error::debug_is_message!(PgServerError);
 
 fn list(tried: &[Declined]) -> String {
     tried.iter().map(|d| format!("\n  {d}")).collect()

@@ -157,7 +157,7 @@ impl ConnectTo {
                 settings.push((name, value));
             }
         };
-        set("search_path", config.schema.clone());
+        set("search_path", config.schema.as_deref().map(crate::sql::with_public));
         set("statement_timeout", config.statement_timeout.as_ref().map(millis));
         set("lock_timeout", config.lock_timeout.as_ref().map(millis));
         set(

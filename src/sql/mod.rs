@@ -26,6 +26,14 @@ pub(crate) fn names_of(list: &str) -> Vec<String> {
     names.into_iter().map(|(name, _)| name).collect()
 }
 
+/// A search path with `public` at its end, where extensions usually have their types and functions.
+pub(crate) fn with_public(path: &str) -> String {
+    match names_of(path).iter().any(|name| name == "public") {
+        true => path.to_owned(),
+        false => format!("{path}, public"),
+    }
+}
+
 /// `name` as an SQL identifier, whatever it holds.
 ///
 /// A NUL cannot be part of any identifier; PostgreSQL refuses the statement that holds one.

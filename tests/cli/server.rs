@@ -18,7 +18,10 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
         .run(&["server", "wait", "--timeout", "0.1"])
         .failed(4, &["`wharf server up` starts it"]);
     project.run(&["server", "psql", "-c", "select 1"]).failed(4, &["`wharf server up` starts it"]);
-    project.run(&["ping"]).failed(4, &[]).says(&["which is not running here", "wharf server up"]);
+    project
+        .run(&["ping"])
+        .failed(4, &[])
+        .says(&["the file's server is not running", "wharf server up"]);
     let up = project.run(&["server", "up", "--json"]).well().json();
     assert_eq!((&up["runtime"], &up["databases"][0]), (&"native".into(), &"shop".into()), "{up}");
     assert!(!up.to_string().contains("s3cret"));

@@ -37,7 +37,7 @@ async fn a_database_that_nobody_listens_for() {
     let (kind, text) = connect_error(&pg).await;
     assert_eq!(kind, ConnectErrorKind::Unreachable, "{text}");
     assert!(text.contains("`orders`") && text.contains(&format!("u@127.0.0.1:{port}/d")), "{text}");
-    assert!(text.contains("is the server running"), "{text}");
+    assert!(text.contains("check that the server is running"), "{text}");
     // Many at once are told the same, none of them that the pool was used up.
     let waiters = (0..40).map(|_| connect_error(&pg));
     for (kind, text) in futures_util::future::join_all(waiters).await {

@@ -265,7 +265,7 @@ async fn a_server_that_is_down_shows() {
     let service = Service::serve(&manager).await;
     let (status, said) = service.get("/readyz").await;
     assert_eq!(status, 503);
-    assert!(said.contains("shop: ok in ") && said.contains("cannot be reached"), "{said}");
+    assert!(said.contains("shop: ok in ") && said.contains("is unreachable"), "{said}");
     assert_eq!(service.get("/healthz").await, (200, "ok\n".to_owned()));
     let scraped = service.scrape().await;
     let here = ("db_client_connection_pool_name", "down_by_metrics");

@@ -99,7 +99,7 @@ async fn it_fails_the_test_where_the_file_says_so() {
         let error = Error::from(result.unwrap_err());
         let text = error.to_string();
         assert!(matches!(error, Error::NPlusOne { count: 5, .. }), "{text}");
-        assert!(text.contains("for the 5th time") && text.contains(place), "{text}");
+        assert!(text.contains("ran 5 times") && text.contains(place), "{text}");
         assert!(text.contains("`it`") && text.contains("FROM \"customer\""), "{text}");
     };
     let session = pg.session().await.unwrap();
