@@ -175,7 +175,7 @@ pub enum ConfigError {
     },
     /// A `${path}` that leads nowhere.
     #[error(
-        "{at}: `{path}`: the file has no `{reference}`{}; write `$${{` for a plain `${{`",
+        "{at}: `{path}`: `${{{reference}}}` is not in the file{}; write `$${{` for a plain `${{`",
         did_you_mean(nearest)
     )]
     Unresolved {

@@ -97,6 +97,8 @@ fn mend(tree: &mut Value, path: &[String], error: &ConfigError) -> (bool, bool) 
             if keys == ["url"] {
                 insert(tree, path, "database", "any");
             }
+            // A login lacks something without its user.
+            let keys = if keys.first() == Some(&"read_role") { &keys[..1] } else { keys };
             (remove(tree, path, keys), is_noted)
         }
     }

@@ -144,7 +144,7 @@ fn read(tree: &Value, variable: &str, text: &str, path: &[String]) -> Result<Val
             .is_some_and(|value| matches!(value.kind, ValueKind::Table(_) | ValueKind::Array(_))),
     };
     let at = Origin::Override { variable: variable.to_owned() };
-    if matches!(text.trim().to_ascii_lowercase().as_str(), "" | "null" | "none") {
+    if matches!(text.to_ascii_lowercase().as_str(), "" | "null" | "none") {
         return Ok(tree::value(&at, ValueKind::Nil));
     }
     // What a variable says is text: `${` refers to nothing.

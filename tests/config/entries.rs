@@ -79,7 +79,7 @@ fn an_absurd_pool_is_refused() {
 fn more_opened_ahead_than_kept_is_refused() {
     says(
         &refusal(&entry("pool_size: 3, min_connections: 4")),
-        &["infra.yaml:2", "databases.main.min_connections", "3 of `pool_size`"],
+        &["infra.yaml:2", "databases.main.min_connections", "`pool_size` (3)"],
     );
 }
 

@@ -99,7 +99,7 @@ fn a_missing_file_names_the_folder_in_full_and_the_nearest_file_in_it() {
     std::fs::write(dir.path().join("other.txt"), "").unwrap();
     let error = Config::load(dir.path().join("infra.yml")).unwrap_err().to_string();
     let folder = format!("{})", dir.path().display());
-    says(&error, &["infra.yml does not exist", "did you mean `infra.yaml`?", &folder]);
+    says(&error, &["infra.yml does not exist", "the nearest is `infra.yaml`", &folder]);
     let error = Config::load("no-such-file.yaml").unwrap_err().to_string();
     says(&error, &[std::env::current_dir().unwrap().to_str().unwrap()]);
 }
@@ -114,7 +114,7 @@ fn a_missing_include_is_named_with_the_line_that_names_it() {
 fn a_missing_section_is_named_with_the_nearest() {
     let error =
         mistake(&[("infra.yaml", "databases: !include a.yaml#dbz\n"), ("a.yaml", "dbs: {}\n")]);
-    says(&error, &["infra.yaml:1", "a.yaml has no section `dbz`", "did you mean `dbs`?"]);
+    says(&error, &["infra.yaml:1", "a.yaml has no section `dbz`", "the nearest is `dbs`"]);
 }
 
 #[test]
@@ -185,10 +185,10 @@ fn a_file_that_is_not_utf8_is_refused_by_line() {
 fn yaml_that_does_not_parse_is_refused_by_line() {
     let error = load_files(&[("infra.yaml", "databases:\n  main: [1\n")]).unwrap_err();
     assert!(matches!(error, ConfigError::Syntax { .. }), "{error}");
-    says(&error.to_string(), &["infra.yaml:", "not YAML"]);
+    says(&error.to_string(), &["infra.yaml:", "not valid YAML"]);
     let error =
         mistake(&[("infra.yaml", "databases: !include a.yaml\n"), ("a.yaml", "x\n  y: }\n")]);
-    says(&error, &["a.yaml:", "not YAML"]);
+    says(&error, &["a.yaml:", "not valid YAML"]);
 }
 
 #[test]
@@ -267,4 +267,26 @@ fn an_alias_to_what_it_stands_in_is_refused() {
 fn a_file_beyond_all_measure_is_refused() {
     let text = format!("databases: {{}}\nx: {}\n", "y".repeat(2 << 20));
     says(&mistake(&[("infra.yaml", &text)]), &["longer than"]);
+}
+
+#[test]
+fn a_document_may_be_on_top_of_other_files() {
+    let config = crate::load_files(&[
+        (
+            "infra.yaml",
+            "# ours\n!include base.yaml\n!include more.yaml\n\ndatabases:\n  main: {pool_size: 7}\n",
+        ),
+        ("base.yaml", "databases:\n  main: {database: shop, user: app, pool_size: 3, max_overflow: 1}\n"),
+        ("more.yaml", "databases:\n  main: {max_overflow: 2}\n  other: {database: o, user: u}\n"),
+    ])
+    .unwrap();
+    let main = crate::main_of(&config);
+    assert_eq!((main.database.as_str(), main.pool_size, main.max_overflow), ("shop", 7, 2));
+    assert!(config.databases.contains_key("other"));
+    // Lines are still those of the file.
+    let error = crate::load_files(&[
+        ("infra.yaml", "!include base.yaml\ndatabases:\n  main: {pool_size: x}\n"),
+        ("base.yaml", "databases: {main: {database: shop, user: app}}\n"),
+    ]);
+    says(&error.unwrap_err().to_string(), &["infra.yaml:3", "pool_size"]);
 }

@@ -9,6 +9,8 @@
 
 mod effective;
 mod entries;
+mod environment;
+mod faults;
 mod forms;
 mod includes;
 mod mistakes;

@@ -20,13 +20,13 @@ fn an_unknown_key_is_named_with_the_nearest() {
             &[
                 "infra.yaml:2",
                 &format!("`databases.main.{key}`"),
-                &format!("did you mean `{right}`?"),
+                &format!("the nearest is `{right}`"),
             ],
         );
     }
     says(
         &refusal("pgserver: {version: 1, password: x}"),
-        &["pgserver.password", "did you mean `pass`?"],
+        &["pgserver.password", "the nearest is `pass`"],
     );
     says(&refusal(&entry("read_role: {usr: x}")), &["databases.main.read_role.usr", "`user`"]);
     says(
@@ -43,12 +43,12 @@ fn an_unknown_key_is_named_with_all_that_may_stand_there() {
 #[test]
 fn a_wrong_type_is_told_by_what_should_stand_there() {
     for (keys, path, expected) in [
-        ("pool_size: ten", "pool_size", "a whole number"),
-        ("pool_size: 7.6", "pool_size", "a whole number"),
-        ("pool_size: -1", "pool_size", "a whole number"),
-        ("pool_size: +1", "pool_size", "a whole number"),
-        ("pool_size: 4294967296", "pool_size", "a whole number"),
-        ("pool_size: [1]", "pool_size", "a whole number"),
+        ("pool_size: ten", "pool_size", "an integer ≥ 0"),
+        ("pool_size: 7.6", "pool_size", "an integer ≥ 0"),
+        ("pool_size: -1", "pool_size", "an integer ≥ 0"),
+        ("pool_size: +1", "pool_size", "an integer ≥ 0"),
+        ("pool_size: 4294967296", "pool_size", "an integer ≥ 0"),
+        ("pool_size: [1]", "pool_size", "an integer ≥ 0"),
         ("port: 70000", "port", "a port"),
         ("readonly: maybe", "readonly", "true or false"),
         ("readonly: 1", "readonly", "true or false"),

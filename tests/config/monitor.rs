@@ -72,7 +72,7 @@ fn what_is_wrong_is_refused_with_its_place() {
         ("{top_statements: 0}", "`monitor.top_statements` is not between 1 and 100000"),
         ("{n_plus_one: panic}", "one of off, warn, error"),
         ("{n_plus_one_threshold: 1}", "is less than 2"),
-        ("7", "`monitor` should be a map"),
+        ("7", "`monitor` must be a map"),
     ] {
         let file = format!("monitor: {monitor}\ndatabases: {{main: {{url: 'postgres://a@h/d'}}}}");
         let error = try_load(&file, &[]).unwrap_err().to_string();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use wharf::config::{Config, ConfigError};
+use wharf::config::{Address, Config, ConfigError};
 
-use crate::{entry, main_of, says, try_load};
+use crate::{entry, log_of, main_of, says, try_load};
 
 fn with(yaml: &str, env: &[(&str, &str)]) -> Config {
     try_load(yaml, env).unwrap_or_else(|error| panic!("{error}"))
@@ -89,15 +89,11 @@ fn values_have_the_type_of_their_field() {
 fn a_value_of_the_wrong_type_names_the_variable() {
     for (variable, text) in [
         ("INFRA_DATABASES_MAIN_POOL_SIZE", "many"),
-        ("INFRA_DATABASES_MAIN_POOL_SIZE", ""),
         ("INFRA_DATABASES_MAIN_READONLY", "1"),
-        ("INFRA_DATABASES_MAIN_EXTENSIONS", "vector"),
         ("INFRA_DATABASES_MAIN_EXTENSIONS", "[vector"),
         ("INFRA_DATABASES_MAIN_EXTENSIONS", "!include x.yaml"),
-        ("INFRA_DATABASES_MAIN_READ_ROLE", ""),
         ("INFRA_DATABASES_MAIN_POOL_SIZE", "0"),
         ("INFRA_DATABASES_MAIN", "x"),
-        ("INFRA_DATABASES_MAIN_URL", "postgres://a@b/c"),
     ] {
         says(&mistake(&entry(""), &[(variable, text)]), &[variable]);
     }
@@ -111,15 +107,13 @@ fn an_override_that_matches_nothing_is_refused_with_the_nearest() {
         &[
             "INFRA_DATABASES_PRODUCTION_POOL_SISE",
             "nothing in infra.yaml",
-            "did you mean `INFRA_DATABASES_PRODUCTION_POOL_SIZE`?",
+            "the nearest is `INFRA_DATABASES_PRODUCTION_POOL_SIZE`",
         ],
     );
     for variable in [
-        "INFRA_X",
-        "INFRA_",
         "INFRA_DATABASES_STAGING_POOL_SIZE",
         "INFRA_DATABASES_PRODUCTION_POOL_SIZE_X",
-        "INFRA__PGSERVER",
+        "INFRA_PGSERVER_PRT",
     ] {
         assert!(
             matches!(
@@ -166,9 +160,81 @@ fn a_value_of_a_foreign_section_may_be_overridden() {
 fn overrides_apply_before_references() {
     let yaml = "x: {name: a, other: b}\ndatabases: {main: {database: '${x.name}', user: u}}";
     assert_eq!(main_of(&with(yaml, &[("INFRA_X_NAME", "c")])).database, "c");
-    assert_eq!(
-        main_of(&with(yaml, &[("INFRA_DATABASES_MAIN_DATABASE", "${x.other}")])).database,
-        "b"
+}
+
+#[test]
+fn a_variable_with_a_reference_in_it_is_text() {
+    let password = |text: &str| {
+        let config = with(&entry(""), &[("INFRA_DATABASES_MAIN_PASSWORD", text)]);
+        main_of(&config).password.as_ref().unwrap().expose_secret().to_owned()
+    };
+    for text in ["${x.other}", "a${b", "$${c}", "$"] {
+        assert_eq!(password(text), text);
+    }
+    let list = with(&entry(""), &[("INFRA_DATABASES_MAIN_EXTENSIONS", "['${x}']")]);
+    assert_eq!(main_of(&list).extensions, ["${x}"]);
+}
+
+#[test]
+fn a_variable_that_names_no_section_of_the_file_is_somebody_elses() {
+    for variable in [
+        "INFRA_REGION",
+        "INFRA_",
+        "INFRA__PGSERVER",
+        "INFRA_DEFAULT_CONFIG_FILE",
+        "INFRA_NO_CONFIRM",
+        "INFRA_CONTAINER_CMD",
+        "INFRA_COMPOSE_CMD",
+        "INFRA_PG_CONFIG_FILE",
+        "INFRA_DOCS_CONFIG_FILE",
+    ] {
+        with(PRODUCTION, &[(variable, "x")]);
+    }
+    // Also where the file happens to have a section of that name.
+    with(&format!("{PRODUCTION}default: {{a: 1}}\n"), &[("INFRA_DEFAULT_CONFIG_FILE", "x")]);
+    let misspelt =
+        mistake(&format!("{PRODUCTION}logging: {{level: a}}\n"), &[("INFRA_LOGGING_LEVL", "b")]);
+    says(&misspelt, &["the nearest is `INFRA_LOGGING_LEVEL`"]);
+    // One that is near a section's name is likely meant for it.
+    let near = log_of(|| drop(with(PRODUCTION, &[("INFRA_PGSERVE_PORT", "1")])));
+    says(&near, &["INFRA_PGSERVE_PORT", "INFRA_PGSERVER_PORT"]);
+}
+
+#[test]
+fn lists_are_written_with_commas_and_nothing_as_null_none_or_empty() {
+    let extensions = |text: &str| {
+        let config = with(&entry("extensions: [x]"), &[("INFRA_DATABASES_MAIN_EXTENSIONS", text)]);
+        main_of(&config).extensions.clone()
+    };
+    assert_eq!(extensions("vector,pg_trgm, citext"), ["vector", "pg_trgm", "citext"]);
+    assert_eq!(extensions("vector"), ["vector"]);
+    assert_eq!(extensions("[vector, citext]"), ["vector", "citext"]);
+    for nothing in ["", "null", "None", "NULL"] {
+        assert_eq!(extensions(nothing), [""; 0]);
+        let size = with(&entry("pool_size: 7"), &[("INFRA_DATABASES_MAIN_POOL_SIZE", nothing)]);
+        assert_eq!(main_of(&size).pool_size, 5);
+    }
+}
+
+#[test]
+fn a_part_that_is_injected_replaces_that_of_a_url_and_a_url_replaces_parts() {
+    let url = "databases: {main: {url: 'postgres://app:old@db:1/shop'}}";
+    let config = with(
+        url,
+        &[("INFRA_DATABASES_MAIN_PASSWORD", "new"), ("INFRA_DATABASES_MAIN_HOST", "other")],
+    );
+    let main = main_of(&config);
+    assert_eq!(main.password.as_ref().unwrap().expose_secret(), "new");
+    assert_eq!((main.user.as_str(), main.database.as_str()), ("app", "shop"));
+    assert!(matches!(&main.address, Address::Host { host, port: 1 } if host == "other"));
+    let config = with(&entry("host: a"), &[("INFRA_DATABASES_MAIN_URL", "postgres://b@c/d")]);
+    let main = main_of(&config);
+    assert_eq!((main.user.as_str(), main.database.as_str()), ("b", "d"));
+    // The file itself gives one form only.
+    let both = "databases: {main: {url: 'postgres://a@b/c', password: x}}";
+    says(
+        &mistake(both, &[("INFRA_DATABASES_MAIN_HOST", "h")]),
+        &["`url`", "`password`", "keep one"],
     );
 }
 

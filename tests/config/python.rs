@@ -93,3 +93,14 @@ fn keys_that_only_sqlalchemy_reads_are_accepted_and_shown_without_effect() {
         crate::load(&crate::entry(&format!("{key}: {{any: [thing]}}")));
     }
 }
+
+#[test]
+fn reconnection_settings_of_the_original_are_said_to_have_no_effect() {
+    let yaml = crate::entry("auto_reconnect: true, max_retries: 3, retry_delay: 1.5");
+    let said = crate::log_of(|| drop(crate::load(&yaml)));
+    for key in ["auto_reconnect", "max_retries", "retry_delay"] {
+        assert!(said.contains(&format!("databases.main.{key}")), "{said}");
+    }
+    let effective = crate::load(&yaml).effective();
+    assert!(!effective.get("databases.main.max_retries").unwrap().has_effect);
+}

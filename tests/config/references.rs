@@ -76,7 +76,7 @@ fn an_unresolved_reference_names_its_place_and_the_nearest() {
             "infra.yaml:3",
             "databases.main.port",
             "`${pgserver.prot}`",
-            "did you mean `pgserver.port`?",
+            "the nearest is `pgserver.port`",
         ],
     );
 }
@@ -93,7 +93,7 @@ fn a_cycle_names_its_chain() {
 fn a_map_or_a_list_inside_text_is_refused() {
     for target in ["x: {a: 1}", "x: [1]"] {
         let error = refusal(&format!("{target}\n{}", entry("schema: 'a${x}'")));
-        says(&error, &["databases.main.schema", "`${x}`", "inside text"]);
+        says(&error, &["databases.main.schema", "`${x}`", "inserted into text"]);
     }
 }
 
@@ -107,7 +107,7 @@ fn a_reference_that_is_not_closed_is_refused() {
 
 #[test]
 fn an_empty_reference_is_unresolved() {
-    says(&refusal(&entry("schema: '${}'")), &["leads to nothing"]);
+    says(&refusal(&entry("schema: '${}'")), &["is not in the file"]);
 }
 
 #[test]
