@@ -71,6 +71,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "copy")]
 pub mod copy;
+mod endpoint;
 pub mod ensure;
 mod error;
 pub mod ext;

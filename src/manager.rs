@@ -17,7 +17,8 @@ use sea_orm::DatabaseConnection;
 use tokio::time::timeout;
 
 use crate::{
-    config::{Address, Config, DatabaseConfig},
+    config::{Address, Config, DatabaseConfig, PgServerConfig},
+    endpoint,
     error::Error,
     pg::{Healthy, Locate, Pg, PgStats},
     pool::SeaOrm,
@@ -62,7 +63,7 @@ struct Inner {
 #[cfg(feature = "pgserver")]
 type Server = PgServer;
 #[cfg(not(feature = "pgserver"))]
-type Server = crate::config::PgServerConfig;
+type Server = PgServerConfig;
 
 impl Manager {
     /// Reads the file at `path` with what it includes and the overrides of the environment
@@ -243,14 +244,17 @@ fn locate(name: String, entry: DatabaseConfig, server: Option<Server>) -> Box<Lo
             }
             match server {
                 Some(server) => placed(name, entry, server).await,
-                None => Err(Error::PgServerDown { database: name }),
+                None => Err(Error::PgServerDown {
+                    database: name,
+                    reason: "the file has no section `pgserver:`".to_owned(),
+                }),
             }
         })
     })
 }
 
-/// The entry with the address of the server that runs, and with the password that the server
-/// made for itself, if it did and the entry logs in as that server's user.
+/// The entry with the address of the server that runs, and with the password that was generated for
+/// its superuser, if the entry logs in as that.
 #[cfg(feature = "pgserver")]
 async fn placed(
     name: String,
@@ -263,7 +267,8 @@ async fn placed(
         _ => Some(at.port),
     });
     let (Some(endpoint), Some(port)) = (endpoint, port) else {
-        return Err(Error::PgServerDown { database: name });
+        // A runtime that this build lacks may run it.
+        return recorded(name, entry, server.config()).await;
     };
     let has_none = entry.password.is_none() && entry.password_file.is_none();
     if has_none && entry.user == endpoint.user {
@@ -273,7 +278,8 @@ async fn placed(
     Ok(entry)
 }
 
-/// The entry with the address that the file gives the server, if it fixes its port.
+/// The entry with the address that the file gives the server, if it fixes its port; else the one that
+/// the server's state folder has.
 #[cfg(not(feature = "pgserver"))]
 async fn placed(
     name: String,
@@ -284,11 +290,38 @@ async fn placed(
         Address::PgServerReplica => server.replica.port,
         _ => server.port,
     };
-    let Some(port) = port.filter(|port| *port != 0) else {
-        return Err(Error::PgServerDown { database: name });
+    match port.filter(|port| *port != 0) {
+        Some(port) if server.pass.is_some() || entry.password.is_some() => {
+            entry.address = Address::Host { host: server.host, port };
+            Ok(entry)
+        }
+        _ => recorded(name, entry, &server).await,
+    }
+}
+
+/// The entry with the address that the server's state folder has.
+async fn recorded(
+    name: String,
+    entry: DatabaseConfig,
+    server: &PgServerConfig,
+) -> Result<DatabaseConfig, Error> {
+    let lacks = match (cfg!(feature = "pgserver"), cfg!(feature = "docker")) {
+        (true, true) => "",
+        (true, false) => {
+            "; this build lacks the feature `docker`, so it cannot ask a Docker engine"
+        }
+        (false, _) => {
+            "; this build lacks the features `pgserver` and `docker`, so it looks nowhere else"
+        }
     };
-    entry.address = Address::Host { host: server.host, port };
-    Ok(entry)
+    let located = match endpoint::servers_folder() {
+        Ok(servers) => endpoint::locate(entry, server, &servers).await,
+        Err(reason) => Err(reason),
+    };
+    located.map_err(|reason| Error::PgServerDown {
+        database: name,
+        reason: format!("{reason}{lacks}"),
+    })
 }
 
 /// The file's own server, brought to life.

@@ -117,6 +117,12 @@ pub(super) fn entry<'a>(manager: &'a Manager, name: &str) -> Result<&'a Database
     entry.ok_or_else(|| Failure::File(format!("the file has no database `{name}`")))
 }
 
+/// The file's server was asked for in every way that the program knows.
+pub(super) fn down(database: &str) -> Failure {
+    let reason = "no runtime has it".to_owned();
+    Error::PgServerDown { database: database.to_owned(), reason }.into()
+}
+
 /// Whether an entry is on the file's own server.
 pub(super) fn is_on_server(entry: &DatabaseConfig) -> bool {
     matches!(entry.address, Address::PgServer | Address::PgServerReplica)
@@ -133,7 +139,7 @@ pub(super) async fn elsewhere(
     if is_on_server(&entry) {
         let server = manager.pgserver().ok_or(Error::NoPgServer)?;
         let running = server.running().await?;
-        let at = running.ok_or(Error::PgServerDown { database: name.to_owned() })?;
+        let at = running.ok_or_else(|| down(name))?;
         return Ok(Pg::from_config(name, provision::as_superuser(&entry, &at, database)));
     }
     entry.database = database.to_owned();

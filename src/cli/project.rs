@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::context::{Context, entry, is_on_server, shown};
+use super::context::{Context, down, entry, is_on_server, shown};
 use super::failure::Failure;
 use super::out;
 use crate::Error;
@@ -96,7 +96,7 @@ async fn check(context: &Context, databases: &[String], start: bool) -> Result<(
         if is_on_server(entry) {
             let server = manager.pgserver().ok_or(Error::NoPgServer)?;
             if !start && server.running().await?.is_none() {
-                return Err(Error::PgServerDown { database: name.clone() }.into());
+                return Err(down(name));
             }
             continue;
         }

@@ -56,12 +56,14 @@ pub enum Error {
     NoPgServer,
     /// The entry says `pgserver: true`, and the server of the file was not found running.
     #[error(
-        "database `{database}`: the file's server is not running; start it with `wharf server up`, or give \
-         the entry an address"
+        "database `{database}`: the file's server is not running ({reason}); start it with `wharf server \
+         up`, or give the entry an address"
     )]
     PgServerDown {
         /// Key of the database in the file.
         database: String,
+        /// Where it was looked for, and what this build lacks to look elsewhere.
+        reason: String,
     },
     /// A connection could not be opened.
     #[error(transparent)]

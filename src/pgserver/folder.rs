@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::error::PgServerError;
 use super::request::Request;
+use crate::endpoint;
 
 /// A start may initialise data and wait for a login; whoever waits for its end waits longer.
 const LOCK_DEADLINE: Duration = Duration::from_secs(120);
@@ -37,7 +38,7 @@ impl Folder {
                 path: base.clone(),
                 source,
             })?,
-            None => default_base(request)?,
+            None => endpoint::servers_folder().map_err(|reason| request.invalid(reason))?,
         };
         Ok(Folder { server: request.name().to_owned(), path: base.join(request.name()) })
     }
@@ -135,22 +136,6 @@ impl Folder {
 fn listener(port: u16) -> Option<String> {
     let process = listeners::get_process_by_port(port, listeners::Protocol::TCP).ok()?;
     Some(format!("{} (process {})", process.name, process.pid))
-}
-
-/// The user's data folder. Root's own is closed to user postgres, who runs the server then, so
-/// root's servers are kept with the machine's.
-fn default_base(request: &Request) -> Result<PathBuf, PgServerError> {
-    #[cfg(unix)]
-    if nix::unistd::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/wharf/pgserver"));
-    }
-    use etcetera::BaseStrategy as _;
-    let strategy = etcetera::choose_base_strategy().map_err(|error| {
-        request.invalid(format!(
-            "the user's data folder is not known ({error}); set HOME or XDG_DATA_HOME"
-        ))
-    })?;
-    Ok(strategy.data_dir().join("wharf").join("pgserver"))
 }
 
 /// What a server's last start is remembered by: lines of `key=value`.

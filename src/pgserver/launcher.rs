@@ -1,5 +1,7 @@
 //! The one trait that every way to run a server implements.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
@@ -23,6 +25,9 @@ pub(crate) trait Launcher: Send + Sync {
     /// Where the server was last known to listen, if its process is there. Asks files and the
     /// process table, not the server.
     async fn running(&self) -> Result<Option<Endpoint>, PgServerError>;
+
+    /// Where the superuser's password is, if it was generated.
+    fn password_file(&self) -> PathBuf;
 
     /// Finds the running server or starts it. Returns after a login succeeded.
     async fn start(&self) -> Result<Endpoint, PgServerError>;

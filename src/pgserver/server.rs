@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
@@ -18,6 +18,7 @@ use super::program::{Program, Running};
 use super::request::Request;
 use super::temporary::Temporary;
 use crate::config::{PgServerConfig, Runtime};
+use crate::endpoint::{self, EndpointFile};
 
 /// How long a server that runs may take to answer when only asked for its status.
 const STATUS_DEADLINE: Duration = Duration::from_secs(5);
@@ -152,7 +153,10 @@ impl PgServer {
             for launcher in server.launchers()? {
                 launcher.stop().await?;
             }
-            server.choose().await?.start().await
+            let launcher = server.choose().await?;
+            let endpoint = launcher.start().await?;
+            server.record(&*launcher, &endpoint).await?;
+            Ok(endpoint)
         })
         .await
     }
@@ -196,6 +200,7 @@ impl PgServer {
         let server = self.clone();
         self.detached(async move {
             let _lock = server.lock().await?;
+            server.unrecord().await?;
             for launcher in server.launchers()? {
                 launcher.remove().await?;
             }
@@ -293,6 +298,7 @@ impl PgServer {
         let _lock = self.lock().await?;
         let launcher = self.choose().await?;
         let endpoint = launcher.start().await?;
+        self.record(&*launcher, &endpoint).await?;
         let differences = launcher.differences().await?;
         if !differences.is_empty() {
             // By their names: a log is read by more people than a file with secrets.
@@ -314,6 +320,7 @@ impl PgServer {
         }
         {
             let _lock = self.lock().await?;
+            self.unrecord().await?;
             // Also what the file's `runtime` no longer names: it may have been started by it.
             for launcher in self.launchers()? {
                 // The switch ends a temporary native server, and faster.
@@ -327,6 +334,43 @@ impl PgServer {
         };
         let io = Folder::of(&self.request)?;
         blocking(move || temporary.end().map_err(io.io("remove", io.path()))).await
+    }
+
+    /// Writes where the server listens into its folder, for builds that cannot ask its runtime.
+    async fn record(&self, launcher: &dyn Launcher, at: &Endpoint) -> Result<(), PgServerError> {
+        // These end with this process.
+        if at.single_connection || self.temporary.is_some() {
+            return Ok(());
+        }
+        let asked = endpoint::system_identifier(&at.host, at.port, &at.user, at.password.as_ref());
+        let system_identifier = asked.await.map_err(|error| {
+            self.request.failed("its identity could not be read", Instant::now(), error)
+        })?;
+        let recorded = EndpointFile {
+            host: at.host.clone(),
+            port: at.port,
+            replica_port: at.replica_port,
+            user: at.user.clone(),
+            password_file: launcher.password_file(),
+            system_identifier,
+        };
+        let folder = Folder::of(&self.request)?;
+        blocking(move || {
+            recorded
+                .write(folder.path())
+                .map_err(folder.io("write its endpoint into", folder.path()))
+        })
+        .await
+    }
+
+    /// Removes that again.
+    async fn unrecord(&self) -> Result<(), PgServerError> {
+        let folder = Folder::of(&self.request)?;
+        blocking(move || {
+            let removed = EndpointFile::remove(folder.path());
+            removed.map_err(folder.io("remove its endpoint from", folder.path()))
+        })
+        .await
     }
 
     async fn lock(&self) -> Result<Lock, PgServerError> {

@@ -225,6 +225,10 @@ impl Launcher for Docker {
         }
     }
 
+    fn password_file(&self) -> PathBuf {
+        self.root().join("password")
+    }
+
     async fn running(&self) -> Result<Option<Endpoint>, PgServerError> {
         // Who never started one here need not have an engine.
         let remembered = self.remembered();

@@ -282,6 +282,11 @@ impl Launcher for Embedded {
         Ok(format!("PostgreSQL {VERSION} in this process, for one connection in all"))
     }
 
+    fn password_file(&self) -> PathBuf {
+        // It has none.
+        PathBuf::new()
+    }
+
     async fn running(&self) -> Result<Option<Endpoint>, PgServerError> {
         if let Some(running) = self.look() {
             return Ok(Some(running.endpoint.clone()));

@@ -297,6 +297,10 @@ impl Launcher for Native {
         looked.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
+    fn password_file(&self) -> PathBuf {
+        self.cluster.password_file()
+    }
+
     async fn running(&self) -> Result<Option<Endpoint>, PgServerError> {
         let this = self.clone();
         blocking(move || Ok(this.look())).await
