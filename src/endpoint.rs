@@ -200,16 +200,13 @@ mod tests {
     use crate::config::{Config, Runtime};
     use crate::pgserver::PgServer;
 
-    fn entry(yaml: &str) -> (DatabaseConfig, PgServerConfig) {
-        let mut config = Config::loader("infra.yaml").text(yaml).env([]).load().unwrap();
-        (config.databases.remove("shop").unwrap(), config.pgserver.unwrap())
-    }
-
     #[tokio::test]
     async fn any_build_finds_the_server_by_what_its_start_has_written_and_no_other_server() {
         let yaml = "pgserver: {name: recorded, version: 15, runtime: native}\n\
                     databases: {shop: {pgserver: true, database: postgres}}";
-        let (entry, mut described) = entry(yaml);
+        let mut config = Config::loader("infra.yaml").text(yaml).env([]).load().unwrap();
+        let entry = config.databases.remove("shop").unwrap();
+        let mut described = config.pgserver.unwrap();
         // Whichever major is installed.
         described.version = None;
         described.runtime = Runtime::Native;

@@ -44,7 +44,7 @@ async fn run(cli: Cli, program: &Program) -> Result<(), Failure> {
     match cli.command {
         Command::Server(command) => server::run(&context, command).await,
         Command::Config { command, json } => config::run(&context, command, json.json),
-        Command::Init(command) => init::run(command),
+        Command::Init(command) => init::run(command).await,
         Command::Ping { name, json } => ping::run(&context, name, json.json).await,
         Command::Doctor { json } => doctor::run(&context, json.json).await,
         Command::Db(command) => db::run(&context, command).await,

@@ -62,6 +62,12 @@ pub(crate) fn installed() -> Vec<String> {
     native::installed()
 }
 
+/// The major versions of PostgreSQL that are installed on this machine, the newest first. Runs a program for each.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn majors() -> Vec<String> {
+    native::majors()
+}
+
 /// Whether an address belongs to an embedded engine of this process, which serves one
 /// connection in all. Costs a lock and no round trip.
 pub(crate) fn is_single_connection(host: &str, port: u16) -> bool {

@@ -39,6 +39,11 @@ sea-orm = { version = "2.0", default-features = false, features = [
 ] }
 "#;
 
+/// The manifest of a crate whose entities derive serde's traits.
+pub(super) fn manifest_with_serde() -> Result<String, Failure> {
+    Ok(Options::with_serde(MANIFEST)?.text())
+}
+
 pub(super) async fn run(
     context: &Context,
     program: &Program,

@@ -29,16 +29,30 @@ impl Options {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => text.to_owned(),
             Err(error) => return Err(Failure::Failed(format!("{}: {error}", shown(&path)))),
         };
-        let document: DocumentMut = found
-            .parse()
-            .map_err(|error| Failure::File(format!("{} is invalid: {error}", shown(&path))))?;
+        let document = parse(&path, &found)?;
         let wharf = document.get("package").and_then(|it| it.get("metadata")?.get("wharf"));
         let remembered = wharf.and_then(|it| it.get("serde")?.as_bool()).unwrap_or(false);
         Ok(Options { path, document, serde: serde.unwrap_or(remembered) })
     }
 
+    /// With serde, in the manifest of a crate that is about to be written.
+    pub(super) fn with_serde(text: &str) -> Result<Options, Failure> {
+        let path = PathBuf::from("entity/Cargo.toml");
+        Ok(Options { document: parse(&path, text)?, path, serde: true })
+    }
+
     /// Writes them, with the dependencies that they need. What else the manifest says stays.
-    pub(super) fn write(mut self) -> Result<(), Failure> {
+    pub(super) fn write(self) -> Result<(), Failure> {
+        let path = self.path.clone();
+        let text = self.text();
+        match fs::read_to_string(&path) {
+            Ok(found) if found == text => Ok(()),
+            _ => Ok(fs::write(path, text)?),
+        }
+    }
+
+    /// The manifest with them.
+    pub(super) fn text(mut self) -> String {
         let metadata = table(self.document.as_table_mut(), &["package", "metadata", "wharf"]);
         if let Some(metadata) = metadata {
             metadata.insert("serde", value(self.serde));
@@ -60,12 +74,12 @@ impl Options {
                 features.push(SEA_ORM_SERDE);
             }
         }
-        let text = self.document.to_string();
-        match fs::read_to_string(&self.path) {
-            Ok(found) if found == text => Ok(()),
-            _ => Ok(fs::write(&self.path, text)?),
-        }
+        self.document.to_string()
     }
+}
+
+fn parse(path: &Path, text: &str) -> Result<DocumentMut, Failure> {
+    text.parse().map_err(|error| Failure::File(format!("{} is invalid: {error}", shown(path))))
 }
 
 /// The table at this path, created where it is missing; `None` where something else is in its place.

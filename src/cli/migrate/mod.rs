@@ -10,6 +10,7 @@ use comfy_table::Cell;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 
+pub(super) use self::init::files;
 pub(super) use self::known::{Known, Migrations};
 use super::args::{Migrate, Of, On, Schemas};
 use super::context::{Context, entry};

@@ -51,6 +51,11 @@ pub(crate) fn installed() -> Vec<String> {
     Installation::all().iter().map(Installation::to_string).collect()
 }
 
+#[cfg(feature = "cli")]
+pub(crate) fn majors() -> Vec<String> {
+    Installation::all().iter().map(|installation| installation.version.major()).collect()
+}
+
 /// What a start settled before the login.
 struct Started {
     installation: Installation,
