@@ -56,7 +56,7 @@ impl Findings {
 }
 
 pub(super) async fn run(context: &Context, json: bool) -> Result<(), Failure> {
-    let work = Work::begin("looking");
+    let work = Work::begin("checking");
     let mut findings = Findings::default();
     let config = match context.config() {
         Ok(config) => {
@@ -116,12 +116,12 @@ fn environment(findings: &mut Findings, config: &Config) {
         .map(|setting| format!("{} = {}", setting.source, setting.value))
         .collect();
     let said = match overrides.is_empty() {
-        true => "nothing overrides the file".to_owned(),
+        true => "no overrides".to_owned(),
         false => overrides.join(", "),
     };
     findings.add("environment", Verdict::Well, said);
     for setting in effective.settings().iter().filter(|setting| !setting.has_effect) {
-        let said = format!("{} has no effect here; it is SQLAlchemy's", setting.path);
+        let said = format!("{} has no effect; only SQLAlchemy reads it", setting.path);
         findings.add("file", Verdict::Doubtful, said);
     }
 }
@@ -133,19 +133,32 @@ async fn machine(findings: &mut Findings, config: &Config) {
     }
     let engine = pgserver::engine().await;
     let installed = tokio::task::spawn_blocking(pgserver::installed).await.unwrap_or_default();
-    let either = engine.is_ok() || !installed.is_empty();
+    let majors = tokio::task::spawn_blocking(pgserver::majors).await.unwrap_or_default();
+    // Without a version, an image is asked for, which only an engine has.
+    let wanted = config.pgserver.as_ref().and_then(|server| server.version.as_deref());
+    let fits = wanted.is_some_and(|wanted| {
+        majors.iter().any(|major| wanted == major || wanted.starts_with(&format!("{major}.")))
+    });
+    let has_engine = engine.is_ok();
     match engine {
         Ok(version) => findings.add("engine", Verdict::Well, format!("Docker {version}")),
-        Err(reason) => {
-            let verdict = if either { Verdict::Doubtful } else { Verdict::Wrong };
-            findings.add("engine", verdict, reason);
+        Err(_) if fits => {
+            let said = "there is no Docker engine; the installed PostgreSQL can serve the file";
+            findings.add("engine", Verdict::Well, said);
         }
+        Err(reason) => findings.add("engine", Verdict::Wrong, reason),
     }
-    let said = match installed.is_empty() {
-        true => "PostgreSQL is not installed on this machine; the engine can do without".to_owned(),
-        false => installed.join(", "),
+    let said = match (installed.is_empty(), wanted) {
+        (true, _) => "PostgreSQL is not installed on this machine".to_owned(),
+        (false, Some(wanted)) if !fits && !has_engine => format!(
+            "{} does not satisfy the requested version {wanted}; start a Docker engine, or install \
+             PostgreSQL {wanted}",
+            installed.join(", ")
+        ),
+        _ => installed.join(", "),
     };
-    findings.add("programs", if either { Verdict::Well } else { Verdict::Wrong }, said);
+    let verdict = if has_engine || fits { Verdict::Well } else { Verdict::Wrong };
+    findings.add("programs", verdict, said);
 }
 
 async fn server(findings: &mut Findings, manager: &Manager) {
@@ -163,7 +176,7 @@ async fn server(findings: &mut Findings, manager: &Manager) {
             findings.add(about, Verdict::Doubtful, format!("it is starting: {reason}"));
         }
         Ok(_) => {
-            let said = "it does not run; `wharf server up` starts it";
+            let said = "it is not running; run `wharf server up`";
             findings.add(about, Verdict::Doubtful, said);
         }
         Err(error) => findings.add(about, Verdict::Wrong, error.to_string()),
@@ -173,7 +186,7 @@ async fn server(findings: &mut Findings, manager: &Manager) {
     {
         let differences: Vec<String> = differences.iter().map(Difference::to_string).collect();
         let said = format!(
-            "it runs with other settings than the file has now: {}; `wharf server restart`",
+            "it runs with other settings than the file has now: {}; run `wharf server restart`",
             differences.join(", ")
         );
         findings.add(about, Verdict::Doubtful, said);
@@ -181,8 +194,8 @@ async fn server(findings: &mut Findings, manager: &Manager) {
     if let Ok(Some(report)) = server.report().await {
         for standby in report.standbys.iter().filter(|standby| standby.state == "disconnected") {
             let said = format!(
-                "standby {} is not connected, and the log that it has not read is kept for it; \
-                 `wharf server restart`, or drop its slot",
+                "standby {} is not connected, and its replication slot retains WAL; run `wharf server \
+                 restart`, or drop the slot",
                 standby.name
             );
             findings.add(about, Verdict::Doubtful, said);
@@ -217,7 +230,7 @@ SELECT current_setting('server_version_num')::int4 / 10000, current_setting('ser
        (SELECT extract(epoch FROM max(now() - state_change))::float8 FROM pg_stat_activity
          WHERE state LIKE 'idle in transaction%' AND datname = current_database()),
        (SELECT max(age(datfrozenxid))::int8 FROM pg_database),
-       to_regclass('seaql_migrations') IS NOT NULL";
+       to_regclass(quote_ident(current_schema()) || '.seaql_migrations') IS NOT NULL";
 
 impl Facts {
     async fn of(pg: &Pg) -> Result<Option<Facts>, DbErr> {
@@ -260,7 +273,7 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
             return findings.add(name, Verdict::Wrong, said);
         }
     };
-    let said = format!("PostgreSQL {}, asked within {:.0?}", facts.version, begun.elapsed());
+    let said = format!("PostgreSQL {}, answered in {:.0?}", facts.version, begun.elapsed());
     findings.add(name, Verdict::Well, said);
     let host = match pg.connect_to(entry.readonly).await {
         Ok(to) => to.host,
@@ -272,14 +285,11 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
     match extensions_of(manager, name).await {
         Ok(there) => {
             let has = |wanted: &&String| there.iter().any(|(name, _)| name == *wanted);
-            let missing: Vec<String> =
-                entry.extensions.iter().filter(|wanted| !has(wanted)).cloned().collect();
-            if !missing.is_empty() {
-                let remedy = match is_on_server(entry) {
-                    true => "`wharf server up` makes them".to_owned(),
-                    false => format!("`wharf db create {name}` makes them, if its user may"),
+            for missing in entry.extensions.iter().filter(|wanted| !has(wanted)) {
+                let said = match remedy(&pg, &facts, is_on_server(entry), name, missing).await {
+                    Ok(remedy) => format!("it lacks the extension {missing}; {remedy}"),
+                    Err(error) => error.to_string(),
                 };
-                let said = format!("it lacks extension {}; {remedy}", missing.join(", "));
                 findings.add(name, Verdict::Wrong, said);
             }
         }
@@ -295,13 +305,58 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
     }
 }
 
+/// What creates an extension here, as far as the server has it and the login may.
+async fn remedy(
+    pg: &Pg,
+    facts: &Facts,
+    own: bool,
+    name: &str,
+    extension: &str,
+) -> Result<String, DbErr> {
+    let sql = "SELECT coalesce(bool_or(v.trusted), false) AND \
+               has_database_privilege(current_database(), 'CREATE') \
+               FROM pg_available_extension_versions v WHERE v.name = $1 HAVING count(*) > 0";
+    let asked = Statement::from_sql_and_values(DbBackend::Postgres, sql, [extension.into()]);
+    let Some(row) = pg.query_one_raw(asked).await? else {
+        let major = facts.major;
+        let image = match extension {
+            "vector" => Some(format!("pgvector/pgvector:pg{major}")),
+            "timescaledb" => Some(format!("timescale/timescaledb:latest-pg{major}")),
+            "postgis" => Some(format!("postgis/postgis:{major}-3.5")),
+            _ => None,
+        };
+        return Ok(match (own, image) {
+            (true, Some(image)) => format!(
+                "this server does not have it; write `image: {image}` below `pgserver:`, then run \
+                 `wharf server restart`"
+            ),
+            (true, None) => {
+                "this server does not have it; name an image that has it below `pgserver:`"
+                    .to_owned()
+            }
+            (false, _) => {
+                "this server does not have it; install its package on the server".to_owned()
+            }
+        });
+    };
+    let trusted: bool = row.try_get_by(0)?;
+    Ok(match (own, facts.superuser || trusted) {
+        (true, _) => "run `wharf server up`".to_owned(),
+        (false, true) => format!("run `wharf db create {name}`"),
+        (false, false) => format!("have a superuser run CREATE EXTENSION {extension}"),
+    })
+}
+
 fn doubts(facts: &Facts, entry: &DatabaseConfig, host: &str) -> Vec<(Verdict, String)> {
     let mut doubts = Vec::new();
     let mut doubt = |verdict: Verdict, said: String| doubts.push((verdict, said));
     if ended(facts.major, now()) {
         doubt(
             Verdict::Doubtful,
-            format!("PostgreSQL {} gets no more fixes; go to a newer major version", facts.major),
+            format!(
+                "PostgreSQL {} is no longer supported; upgrade to a newer major version",
+                facts.major
+            ),
         );
     }
     if facts.ahead.abs() > CLOCK {
@@ -309,29 +364,31 @@ fn doubts(facts: &Facts, entry: &DatabaseConfig, host: &str) -> Vec<(Verdict, St
         doubt(
             Verdict::Doubtful,
             format!(
-                "its clock is {:.1} s {way} this machine's; see to NTP on both",
+                "its clock is {:.1} s {way} this machine's; check NTP on both",
                 facts.ahead.abs()
             ),
         );
     }
     if facts.standby && !entry.readonly {
-        let said = "it is a standby, and nobody can write to it; say `readonly: true`, or give the \
-                    address of its primary";
+        let said = "it is a standby, which refuses writes; write `readonly: true`, or the address of its \
+                    primary";
         doubt(Verdict::Wrong, said.to_owned());
     }
     let own = is_on_server(entry);
     if facts.superuser && !own {
-        let said =
-            "its user is a superuser, whom nothing stops; give the service a role of its own";
+        let said = "its user is a superuser; give the service a role of its own";
         doubt(Verdict::Doubtful, said.to_owned());
     }
     let near = host.starts_with('/') || matches!(host, "localhost" | "127.0.0.1" | "::1");
     if !facts.encrypted && !own && !near {
-        let said = "what goes there and back can be read on the way; say `ssl_mode: verify-full`";
+        let said = "traffic to this host is not encrypted; write `ssl_mode: verify-full`, if the server has TLS";
         doubt(Verdict::Doubtful, said.to_owned());
     }
     if facts.encoding != "UTF8" {
-        let said = format!("its encoding is {}, and text may not fit into it", facts.encoding);
+        let said = format!(
+            "its encoding is {}, which cannot hold all text; create it with UTF8",
+            facts.encoding
+        );
         doubt(Verdict::Doubtful, said);
     }
     let most = i64::from(entry.pool_size) + i64::from(entry.max_overflow);
@@ -339,8 +396,8 @@ fn doubts(facts: &Facts, entry: &DatabaseConfig, host: &str) -> Vec<(Verdict, St
         doubt(
             Verdict::Wrong,
             format!(
-                "one process may open {most} connections, and the server takes {} in all; lower \
-                 pool_size or max_overflow",
+                "one process may open {most} connections, but the server allows {}; lower pool_size or \
+                 max_overflow",
                 facts.max_connections
             ),
         );
@@ -349,13 +406,13 @@ fn doubts(facts: &Facts, entry: &DatabaseConfig, host: &str) -> Vec<(Verdict, St
         let since = out::ago(Duration::try_from_secs_f64(idle).unwrap_or_default());
         doubt(
             Verdict::Doubtful,
-            format!("somebody has left a transaction open for {since}; `wharf top` shows who"),
+            format!("a session has been idle in transaction for {since}; see `wharf top`"),
         );
     }
     if facts.xids > XIDS {
         let said = format!(
-            "its oldest transaction is {} back, and at some 2 000 000 000 it takes no more writes; see \
-             why VACUUM does not get through",
+            "its oldest transaction ID is {} old, and at 2 000 000 000 the server refuses writes; find out \
+             what keeps VACUUM from freezing rows",
             facts.xids
         );
         doubt(Verdict::Wrong, said);
@@ -390,7 +447,7 @@ async fn migrations(
         [first, ..] => (
             Verdict::Doubtful,
             format!(
-                "{said}, {} of migration/src are not, the first being {first}; `wharf migrate up {}`",
+                "{said}, {} in migration/src pending, the first is {first}; run `wharf migrate up {}`",
                 pending.len(),
                 pg.name()
             ),

@@ -11,7 +11,7 @@ fn without_a_file_it_says_where_it_looked() {
     std::fs::remove_file(project.path().join("etc/infra.yaml")).unwrap();
     let done = project.run(&["config"]).failed(3, &["etc/infra.yaml", "--file or WHARF_FILE"]);
     assert_eq!(done.out, "");
-    project.run(&["--file", "other.yaml", "ping"]).failed(3, &["there is no file other.yaml"]);
+    project.run(&["--file", "other.yaml", "ping"]).failed(3, &["other.yaml does not exist"]);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn every_value_is_shown_with_its_source_and_no_secret() {
     let json = project.run(&["config", "show", "databases.shop.pool_size", "--json"]).well().json();
     assert_eq!(json.as_array().unwrap().len(), 1);
     assert_eq!(json[0]["value"], "7");
-    project.run(&["config", "show", "databases.shp"]).failed(1, &["nothing of wharf's is at"]);
+    project.run(&["config", "show", "databases.shp"]).failed(1, &["the file has no setting"]);
 }
 
 #[test]

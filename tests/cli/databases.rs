@@ -114,8 +114,8 @@ async fn databases_are_made_listed_measured_and_dropped_after_a_question() {
     let project =
         Project::new(&format!("databases:\n  new:\n    url: {url}\n    extensions: [pg_trgm]\n"));
     project.run(&["ping"]).failed(4, &[]).says(&["does not exist"]);
-    project.run(&["db", "create", "new"]).well().says(&[&name, "made, with pg_trgm"]);
-    project.run(&["db", "create", "new"]).well().says(&["there already"]);
+    project.run(&["db", "create", "new"]).well().says(&[&name, "created database", "with pg_trgm"]);
+    project.run(&["db", "create", "new"]).well().says(&["exists already"]);
     let json = project.run(&["db", "list", "--json"]).well().json();
     let listed = json.as_array().unwrap().iter().find(|it| it["name"] == name.as_str()).unwrap();
     assert!(listed["size_bytes"].as_i64().unwrap() > 1_000_000);
@@ -124,17 +124,19 @@ async fn databases_are_made_listed_measured_and_dropped_after_a_question() {
     project.run(&["db", "size", "new"]).well().says(&["public.big"]);
     let size = project.run(&["db", "size", "new", "--json"]).well().json();
     assert!(size["tables"][0]["size_bytes"].as_i64().unwrap() > 100_000, "{size}");
-    let asked = project.run(&["db", "drop", "new"]).failed(5, &["Drop database", &name, "--yes"]);
+    let asked = project
+        .run(&["db", "drop", "new"])
+        .failed(5, &["permanently deletes database", &name, "--yes"]);
     assert_eq!(asked.out, "");
     project.run(&["ping"]).well();
     // On a terminal it asks, and takes only a yes.
     let mut terminal = project.terminal(&["db", "drop", "new"]);
-    terminal.shows(&["for good?", "[y/N]"]);
+    terminal.shows(&["permanently deletes", "Continue? [y/N]"]);
     terminal.press("n\r");
     assert_eq!(terminal.ends(), 5);
     project.run(&["ping"]).well();
-    project.run(&["db", "drop", "new", "--yes"]).well().says(&["is dropped"]);
-    project.run(&["db", "drop", "new", "--yes"]).well().says(&["is not there"]);
+    project.run(&["db", "drop", "new", "--yes"]).well().says(&["dropped database"]);
+    project.run(&["db", "drop", "new", "--yes"]).well().says(&["does not exist"]);
 }
 
 #[tokio::test]
@@ -155,7 +157,7 @@ async fn psql_has_the_login_its_arguments_and_its_own_exit_code() {
     assert!(!shown.out.contains(":it@") && !shown.out.contains("postgres://"), "{shown:#?}");
     let output = project.command(&["psql", "it"]).env("PATH", "").output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
-    assert!(err.contains("there is no psql on PATH; install"), "{err}");
+    assert!(err.contains("psql is not on PATH; install"), "{err}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn from_up_to_clean() {
     let name = name("docker");
     let project = Project::new(&yaml(&name, "  replica: {enabled: true}\n"));
     let up = project.run(&["server", "up"]).well();
-    up.says(&["PostgreSQL 17", "(docker)", "its standby at 127.0.0.1:", "wharf psql shop"]);
+    up.says(&["PostgreSQL 17", "(docker)", "standby at 127.0.0.1:", "wharf psql shop"]);
     let create = "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n";
     project.run(&["run", "shop", create, "--write"]).well();
     let status = project.run(&["server", "status"]).well();

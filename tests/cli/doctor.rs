@@ -26,8 +26,8 @@ async fn what_is_wrong_is_said_with_what_to_do_and_ends_with_1() {
     let project = Project::new(&format!("databases:\n{wanting}{down}"));
     let done = project.run(&["doctor"]).failed(1, &[]);
     done.says(&[
-        "lacks extension pg_trgm; `wharf db create wanting`",
-        "may open 400 connections, and the server takes",
+        "lacks the extension pg_trgm; run `wharf db create wanting`",
+        "may open 400 connections, but the server allows",
         "lower pool_size",
         "Connection refused",
     ]);
@@ -52,8 +52,8 @@ async fn migrations_that_lie_in_the_project_and_are_not_applied_are_named() {
     std::fs::write(src.join("m20990101_000001_of_tomorrow.rs"), "").unwrap();
     let done = project.run(&["doctor"]).well();
     done.says(&[
-        "1 of migration/src are not",
-        "m20990101_000001_of_tomorrow; `wharf migrate up it`",
+        "1 in migration/src pending",
+        "m20990101_000001_of_tomorrow; run `wharf migrate up it`",
     ]);
     // A module a database.
     std::fs::create_dir(src.join("it")).unwrap();
@@ -79,11 +79,32 @@ async fn an_engine_that_is_not_there_is_told_where_a_server_is_asked_for() {
         let found = json.as_array().unwrap().iter().find(|it| it["about"] == about);
         found.unwrap_or_else(|| panic!("nothing of {about} in {json}"))
     };
-    assert_eq!(of("engine")["verdict"], "warning");
-    assert!(of("engine")["said"].as_str().unwrap().contains("/nowhere.sock"), "{json}");
+    // The installed one serves the file: an engine is not needed.
+    assert_eq!(of("engine")["verdict"], "ok");
+    assert!(of("engine")["said"].as_str().unwrap().contains("installed PostgreSQL"), "{json}");
     assert!(of("programs")["said"].as_str().unwrap().contains("PostgreSQL 15"), "{json}");
-    assert!(
-        of("server")["said"].as_str().unwrap().contains("`wharf server up` starts it"),
-        "{json}"
-    );
+    assert!(of("server")["said"].as_str().unwrap().contains("run `wharf server up`"), "{json}");
+}
+
+#[test]
+fn a_version_that_nothing_here_can_run_is_told_with_what_would() {
+    let project = Project::new("pgserver: {version: 99, name: wharf-cli-doctor-99}\n");
+    let mut command = project.command(&["doctor"]);
+    let output = command.env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("/nowhere.sock"), "{out}");
+    assert!(out.contains("does not satisfy the requested version 99"), "{out}");
+    assert!(out.contains("start a Docker engine, or install PostgreSQL 99"), "{out}");
+}
+
+#[tokio::test]
+async fn an_extension_is_recommended_only_where_the_server_has_it() {
+    let database = TestDatabase::new().await;
+    let wanting = database.entry("wanting", &["extensions: [no_such_extension]"]);
+    let project = Project::new(&format!("databases:\n{wanting}"));
+    let done = project.run(&["doctor"]).failed(1, &[]);
+    done.says(&[
+        "lacks the extension no_such_extension; this server does not have it; install its",
+    ]);
+    assert!(!done.out.contains("wharf db create"), "{done:#?}");
 }

@@ -157,8 +157,8 @@ async fn a_team_starts_with_nothing_and_comes_to_entities_that_work() {
     let database = TestDatabase::new().await;
     let yaml = format!("databases:\n{}", database.entry("it", &[]));
     let team = Workspace::new(&yaml, SERVICE);
-    team.wharf(&["migrate", "init"]).well().says(&["migration/ is made, for it"]);
-    team.wharf(&["migrate", "init"]).failed(1, &["migration/ is here already"]);
+    team.wharf(&["migrate", "init"]).well().says(&["created migration/ for it"]);
+    team.wharf(&["migrate", "init"]).failed(1, &["migration/ exists already"]);
     assert!(team.read("Cargo.toml").contains("\"migration\""));
     team.wharf(&["migrate", "new", "open_gallery"]).well();
     let unwritten =
@@ -171,7 +171,7 @@ async fn a_team_starts_with_nothing_and_comes_to_entities_that_work() {
     check.failed(1, &["`wharf entity generate`"]).says(&["entity/src/picture.rs is missing"]);
     let generated = team.wharf(&["entity", "generate"]).well();
     generated.says(&["it: 3 entities in entity/src"]);
-    assert!(generated.err.contains("table keyless gets no entity: it has no primary key"));
+    assert!(generated.err.contains("table keyless gets no entity, because it has no primary key"));
     team.wharf(&["entity", "generate", "--check"]).well();
     let picture = team.read("entity/src/picture.rs");
     for said in
@@ -191,7 +191,7 @@ async fn a_team_starts_with_nothing_and_comes_to_entities_that_work() {
         .says(&["it, m2", "NOT NULL and has no default"]);
     let check = team.wharf(&["entity", "generate", "--check"]).failed(1, &[]);
     check.says(&[
-        "entity/src/part.rs is of a table that is gone",
+        "entity/src/part.rs belongs to a table that no longer exists",
         "entity/src/artist.rs is out of date",
     ]);
     team.wharf(&["entity", "generate"]).well().says(&["removed entity/src/part.rs"]);
@@ -205,7 +205,7 @@ async fn a_team_starts_with_nothing_and_comes_to_entities_that_work() {
         "migration/src/lib.rs",
         &team.read("migration/src/lib.rs").replace("Box::new", "Bax::new"),
     );
-    team.wharf(&["migrate", "up"]).failed(1, &["Bax", "do not build; cargo has said why"]);
+    team.wharf(&["migrate", "up"]).failed(1, &["Bax", "does not build; see cargo"]);
 }
 
 const TYPES: &str = r#"

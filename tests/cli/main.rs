@@ -11,6 +11,8 @@ mod databases;
 mod docker;
 mod doctor;
 mod entity;
+mod init;
 mod migrate;
 mod server;
 mod top;
+mod words;

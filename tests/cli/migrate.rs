@@ -43,10 +43,12 @@ async fn a_database_is_brought_up_to_date_and_back_and_its_state_is_told() {
     // What loses data asks.
     for command in ["down", "fresh", "refresh"] {
         let asked = wharf(&project, &["migrate", command, "shop"]);
-        asked.failed(5, &["shop?", "--yes says yes"]);
+        asked.failed(5, &["shop.", "pass --yes to confirm"]);
     }
     assert!(table_exists(&pg, "public", "purchase").await.unwrap());
-    wharf(&project, &["migrate", "down", "shop", "--yes"]).well().says(&["1 migration taken back"]);
+    wharf(&project, &["migrate", "down", "shop", "--yes"])
+        .well()
+        .says(&["1 migration rolled back"]);
     assert!(!table_exists(&pg, "public", "purchase").await.unwrap());
     pg.execute_unprepared(
         "CREATE TABLE stray (); INSERT INTO customer (name, email) VALUES ('', '')",
@@ -57,7 +59,7 @@ async fn a_database_is_brought_up_to_date_and_back_and_its_state_is_told() {
     assert!(!table_exists(&pg, "public", "stray").await.unwrap());
     assert_eq!(number(&pg, "SELECT count(*) FROM customer").await, 0);
     let again = wharf(&project, &["migrate", "refresh", "shop", "--yes"]).well();
-    again.says(&["4 migrations taken back or applied"]);
+    again.says(&["4 migrations rolled back or applied"]);
 }
 
 #[tokio::test]
@@ -102,11 +104,11 @@ async fn what_cannot_be_migrated_is_said() {
     fs::write(src.join("../Cargo.toml"), manifest).unwrap();
     fs::write(src.join("main.rs"), "fn main() {}").unwrap();
     let without = project.run(&["migrate", "up"]);
-    without.failed(3, &["no program of wharf's", "wharf::cli::Program::new()"]);
+    without.failed(3, &["no program that uses wharf", "wharf::cli::Program::new()"]);
     // One that was handed over to, and knows no more than who did that.
     let mut handed = project.command(&["migrate", "up"]);
     let handed = Done::of(&[], handed.env("WHARF_HANDED_OVER", "1").output().unwrap());
-    handed.failed(3, &["the program in migration knows no migrations", "`.migrations::<Migrator>"]);
+    handed.failed(3, &["the program in migration has no migrations", "`.migrations::<Migrator>"]);
     fs::write(src.join("../Cargo.toml"), "nonsense").unwrap();
     project.run(&["migrate", "up"]).failed(3, &["migration/Cargo.toml: error"]);
 }
@@ -149,7 +151,7 @@ fn a_new_migration_comes_last_in_its_migrator() {
     let project = migrations(&[("src/lib.rs", MIGRATOR)]);
     let src = project.path().join("migration/src");
     let made = project.run(&["migrate", "new", "create_customer"]).well();
-    made.says(&["migration/src/m20", "_create_customer.rs, named in migration/src/lib.rs"]);
+    made.says(&["migration/src/m20", "_create_customer.rs, and added it to migration/src/lib.rs"]);
     project.run(&["migrate", "new", "add_note_to_customer"]).well();
     project.run(&["migrate", "new", "create_order"]).well();
     let lib = fs::read_to_string(src.join("lib.rs")).unwrap();
@@ -171,7 +173,7 @@ fn a_new_migration_comes_last_in_its_migrator() {
     assert!(file(&src, "_add_note_to_customer.rs").contains("is not written yet"));
 
     for name in ["Create", "create-order", "1st", ""] {
-        project.run(&["migrate", "new", name]).failed(1, &["lower case, digits and _"]);
+        project.run(&["migrate", "new", name]).failed(1, &["lower-case letters, digits and _"]);
     }
 }
 
@@ -185,10 +187,10 @@ fn a_new_migration_is_the_one_of_its_database() {
     let src = project.path().join("migration/src");
     project
         .run(&["migrate", "new", "create_a"])
-        .failed(3, &["say for which database: audit, shop"]);
+        .failed(3, &["add the name of the database: audit, shop"]);
     project
         .run(&["migrate", "new", "stock", "create_a"])
-        .failed(3, &["none is of `stock`, but of audit, shop"]);
+        .failed(3, &["there is none for `stock`, only for audit, shop"]);
     project.run(&["migrate", "new", "shop", "create_a"]).well();
     assert!(file(&src.join("shop"), "_create_a.rs").contains("Creates `a`."));
     assert!(!fs::read_to_string(src.join("audit.rs")).unwrap().contains("create_a"));

@@ -13,11 +13,9 @@ fn yaml(name: &str, work_mem: &str) -> String {
 #[test]
 fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     let project = Project::new(&yaml(&name("life"), "5MB"));
-    project.run(&["server", "status"]).failed(4, &[]).says(&["stopped; `wharf server up`"]);
-    project
-        .run(&["server", "wait", "--timeout", "0.1"])
-        .failed(4, &["`wharf server up` starts it"]);
-    project.run(&["server", "psql", "-c", "select 1"]).failed(4, &["`wharf server up` starts it"]);
+    project.run(&["server", "status"]).failed(4, &[]).says(&["stopped; run `wharf server up`"]);
+    project.run(&["server", "wait", "--timeout", "0.1"]).failed(4, &["run `wharf server up`"]);
+    project.run(&["server", "psql", "-c", "select 1"]).failed(4, &["run `wharf server up`"]);
     project
         .run(&["ping"])
         .failed(4, &[])
@@ -51,8 +49,8 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     project.run(&["server", "exec", "pg_isready"]).well().says(&["accepting connections"]);
     project.run(&["server", "exec", "no-such"]).failed(1, &["no-such could not be run"]);
 
-    project.run(&["server", "down"]).well().says(&["is stopped; its data stays"]);
-    project.run(&["server", "down"]).well().says(&["it does not run"]);
+    project.run(&["server", "down"]).well().says(&["stopped PostgreSQL", "its data is kept"]);
+    project.run(&["server", "down"]).well().says(&["the server is not running"]);
     project.run(&["server", "up"]).well();
     project.run(&["run", "shop", "SELECT n FROM kept"]).well().says(&["1"]);
 }
@@ -69,11 +67,11 @@ fn what_the_file_changed_is_shown_and_applied_after_a_yes() {
     // Nobody to ask: it stays, and says so.
     let up = project.run(&["server", "up"]).well();
     assert!(up.err.contains("work_mem (5MB -> 6MB)"), "{up:#?}");
-    assert!(up.err.contains("`wharf server restart` has them take effect"), "{up:#?}");
+    assert!(up.err.contains("run `wharf server restart` to apply"), "{up:#?}");
     shows("5MB");
     project.run(&["server", "status"]).well().says(&["work_mem (5MB -> 6MB)"]);
     let mut terminal = project.terminal(&["server", "up"]);
-    terminal.shows(&["Sessions are ended, data is kept. [y/N]"]);
+    terminal.shows(&["its data is kept. Continue? [y/N]"]);
     terminal.press("n\r");
     assert_eq!(terminal.ends(), 0);
     shows("5MB");
@@ -93,15 +91,13 @@ fn what_the_file_changed_is_shown_and_applied_after_a_yes() {
 #[test]
 fn a_database_goes_into_a_file_and_back_after_a_question() {
     let project = Project::new(&yaml(&name("backup"), "5MB"));
-    project.run(&["server", "backup", "shop", "shop.dump"]).failed(4, &["does not run"]);
+    project.run(&["server", "backup", "shop", "shop.dump"]).failed(4, &["is not running"]);
     project.run(&["server", "up"]).well();
     let create = "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n";
     project.run(&["run", "shop", create, "--write"]).well();
     let backup = project.run(&["server", "backup", "shop", "shop.dump"]).well();
-    backup.says(&["database shop is in shop.dump", "1 table,"]);
-    project
-        .run(&["server", "backup", "shop", "shop.dump"])
-        .failed(5, &["is there already", "--yes"]);
+    backup.says(&["backed up database shop to shop.dump", "1 table,"]);
+    project.run(&["server", "backup", "shop", "shop.dump"]).failed(5, &["overwrites", "--yes"]);
     project.run(&["run", "shop", "DELETE FROM kept", "--write"]).well();
     project.run(&["server", "restore", "shop", "shop.dump"]).failed(5, &["has 1 table.", "--yes"]);
     let count = |expected: &str| {
@@ -122,15 +118,13 @@ fn a_database_goes_into_a_file_and_back_after_a_question() {
 #[test]
 fn clean_removes_everything_after_a_question() {
     let project = Project::new(&yaml(&name("clean"), "5MB"));
-    project.run(&["server", "clean"]).well().says(&["there is nothing of it"]);
+    project.run(&["server", "clean"]).well().says(&["nothing to delete"]);
     project.run(&["server", "up"]).well();
-    project
-        .run(&["server", "clean"])
-        .failed(5, &["folder /", "Remove all of that for good?", "--yes"]);
+    project.run(&["server", "clean"]).failed(5, &["folder /", "permanently deletes", "--yes"]);
     project.run(&["ping"]).well();
-    project.run(&["server", "clean", "--yes"]).well().says(&["removed: folder /"]);
+    project.run(&["server", "clean", "--yes"]).well().says(&["deleted folder /"]);
     project.run(&["server", "status"]).failed(4, &[]);
-    project.run(&["server", "clean", "--yes"]).well().says(&["there is nothing of it"]);
+    project.run(&["server", "clean", "--yes"]).well().says(&["nothing to delete"]);
 }
 
 #[test]
@@ -176,7 +170,7 @@ fn one_inside_the_process_lives_until_ctrl_c() {
     let project = Project::new(&yaml);
     let mut child = project.spawn(&["server", "up"], std::process::Stdio::null());
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("ends with it: Ctrl-C")));
+    assert!(lines.any(|line| line.unwrap().contains("press Ctrl-C to stop it")));
     project.run(&["server", "down"]).failed(1, &["runs in process", &child.id().to_string()]);
     crate::support::signal("-INT", child.id());
     assert!(child.wait().unwrap().success());
