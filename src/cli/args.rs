@@ -412,13 +412,14 @@ pub(super) struct Run {
     /// input. The name may be left out if the file has one database.
     #[arg(value_name = "NAME|SQL", num_args = 0..=2, add = ArgValueCandidates::new(databases))]
     pub(super) words: Vec<String>,
-    /// Read the statements from this file. Several are run one after the other, in one transaction.
+    /// Read the statements from this file. Several run one after the other, in one transaction; --json
+    /// prints an array for each.
     #[arg(short = 'f', long = "script", value_name = "FILE")]
     pub(super) script: Option<PathBuf>,
     /// Allow writes.
     #[arg(long)]
     pub(super) write: bool,
-    /// Print rows as comma-separated values.
+    /// Print rows as comma-separated values. NULL is an empty field, an empty text is "".
     #[arg(long, conflicts_with = "json")]
     pub(super) csv: bool,
     /// Print at most this many rows; 0 for all. The default is 1000 for tables, all for --csv and

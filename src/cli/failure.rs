@@ -1,10 +1,10 @@
-//! Why a command came to nothing, and the code that it ends with.
+//! Why a command failed, and its exit code.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use sea_orm::{DbErr, RuntimeErr};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::postgres::PgDatabaseError;
 
 use super::out;
@@ -14,24 +14,33 @@ use crate::pgserver::PgServerError;
 
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It was tried.
+    /// The command was tried.
     Failed(String),
     /// The command line lacks something that only the file could tell.
     Usage(String),
-    /// The file is wrong, or is not there.
+    /// The file is invalid or missing.
     File(String),
-    /// The server or a database is not there.
+    /// The server or a database is unreachable.
     Absent(String),
-    /// A question was not answered with yes.
+    /// A confirmation was declined.
     Declined(String),
-    /// What was run ended with this code, and has said why itself.
+    /// The server refused a statement.
+    Statement(Box<StatementError>),
+    /// A program ended with this code and has printed why.
     Code(u8),
+}
+
+/// What the server said of a statement, with the place in it.
+#[derive(Debug)]
+pub(super) struct StatementError {
+    pub(super) text: String,
+    pub(super) json: Value,
 }
 
 impl Failure {
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Failed(_) => 1,
+            Failure::Failed(_) | Failure::Statement(_) => 1,
             Failure::Usage(_) => 2,
             Failure::File(_) => 3,
             Failure::Absent(_) => 4,
@@ -43,6 +52,7 @@ impl Failure {
     /// Prints it on standard error: one line of text, or one JSON object.
     pub(super) fn report(&self, json: bool) {
         match self.message() {
+            Some(_) if json && let Failure::Statement(error) = self => out::note(&error.json),
             Some(message) if json => out::note(json!({"error": message})),
             Some(message) => out::error(message),
             None => {}
@@ -57,6 +67,7 @@ impl Failure {
             | Failure::File(said)
             | Failure::Absent(said)
             | Failure::Declined(said) => Some(said),
+            Failure::Statement(error) => Some(&error.text),
             Failure::Code(_) => None,
         }
     }

@@ -90,6 +90,17 @@ impl Drop for Muted {
     }
 }
 
+/// The server's notices are shown.
+static NOTICES: AtomicBool = AtomicBool::new(false);
+
+/// Shows what the server says beside its rows, from here on.
+pub(super) fn show_notices() {
+    NOTICES.store(true, Ordering::Relaxed);
+}
+
+/// Under which the driver logs that.
+const NOTICE: &str = "sqlx::postgres::notice";
+
 struct Shown {
     most: Level,
     verbose: bool,
@@ -99,8 +110,17 @@ impl<S: Subscriber> Layer<S> for Shown {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let level = *metadata.level();
+        if metadata.target() == NOTICE && NOTICES.load(Ordering::Relaxed) && level <= Level::INFO {
+            let mut text = Text::default();
+            event.record(&mut text);
+            let severity = if level == Level::INFO { "NOTICE" } else { "WARNING" };
+            return out::note(format_args!("{severity}: {}", text.0.trim()));
+        }
         let drawn = DRAWN.load(Ordering::Relaxed);
-        if drawn || level > self.most || !metadata.target().starts_with("wharf") {
+        let target = metadata.target();
+        // Who asked for a statement here waits for it, and need not be told that it is slow.
+        let is_own = target.starts_with("wharf") && !target.starts_with("wharf::monitor");
+        if drawn || level > self.most || !is_own {
             return;
         }
         let mut text = Text::default();
@@ -126,6 +146,13 @@ impl<S: Subscriber> Layer<S> for Shown {
 struct Text(String);
 
 impl Visit for Text {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.0.push_str(value),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let _ = match field.name() {
             "message" => write!(self.0, "{value:?} "),

@@ -40,9 +40,19 @@ pub(super) fn error(text: &str) {
     note(format_args!("{} {text}", painted("error:", "1;31", io::stderr().is_terminal())));
 }
 
+/// Whether the user wants colors.
+pub(super) fn has_colors() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty())
+}
+
+/// A word on standard output that is no value.
+pub(super) fn dim(text: &str) -> String {
+    painted(text, "2", io::stdout().is_terminal())
+}
+
 /// Coloured if it goes to a terminal whose user has not said NO_COLOR.
 fn painted(text: &str, colour: &str, terminal: bool) -> String {
-    match terminal && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty()) {
+    match terminal && has_colors() {
         true => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
         false => text.to_owned(),
     }
@@ -90,7 +100,7 @@ pub(super) fn pairs(pairs: Vec<(&str, String)>) -> Result<(), Failure> {
 fn plain() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty()) {
+    if !has_colors() {
         table.force_no_tty();
     }
     table

@@ -164,10 +164,10 @@ impl Pg {
     pub(crate) async fn text_rows(
         &self,
         sql: &str,
-        most: Option<usize>,
-    ) -> Result<pool::Rows, DbErr> {
+        rows: &mut dyn pool::TextRows,
+    ) -> Result<u64, DbErr> {
         let mut lent = self.lend(self.is_read_only(), Purpose::Statement).await?;
         lent.raw(sql);
-        lent.text_rows(sql, most).await
+        lent.text_rows(sql, rows).await
     }
 }

@@ -43,7 +43,7 @@ use slot::Slot;
 pub use stats::PoolStats;
 pub(crate) use stream::rows;
 #[cfg(feature = "cli")]
-pub(crate) use text::{Column, Rows};
+pub(crate) use text::{Column, TextRows};
 
 use crate::{
     error::{ConnectError, CutOff, Error, PoolTimeout},

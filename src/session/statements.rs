@@ -201,8 +201,8 @@ impl Session {
     pub(crate) async fn text_rows(
         &self,
         sql: &str,
-        most: Option<usize>,
-    ) -> Result<pool::Rows, DbErr> {
-        self.to_its_end(async { self.lent(sql, true).await?.text_rows(sql, most).await }).await
+        rows: &mut dyn pool::TextRows,
+    ) -> Result<u64, DbErr> {
+        self.to_its_end(async { self.lent(sql, true).await?.text_rows(sql, rows).await }).await
     }
 }

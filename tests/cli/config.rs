@@ -21,7 +21,7 @@ fn the_nearest_file_upward_is_taken_and_shown_as_a_person_would_write_it() {
     std::fs::create_dir_all(&below).unwrap();
     let output = project.command(&["config", "check"]).current_dir(below).output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(out, "../../etc/infra.yaml is right: 1 database\n");
+    assert_eq!(out, "../../etc/infra.yaml is valid: 1 database\n");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod doctor;
 mod entity;
 mod init;
 mod migrate;
+mod run;
 mod server;
 mod top;
 mod words;

@@ -68,7 +68,11 @@ impl Project {
 
     /// The program on a terminal of 30 rows and 120 columns.
     pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::open(self, args)
+        self.terminal_of(args, 120, 30)
+    }
+
+    pub fn terminal_of(&self, args: &[&str], columns: u16, rows: u16) -> Terminal {
+        Terminal::open(self, args, PtySize { rows, cols: columns, ..PtySize::default() })
     }
 }
 
@@ -194,8 +198,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    fn open(project: &Project, args: &[&str]) -> Terminal {
-        let size = PtySize { rows: 30, cols: 120, ..PtySize::default() };
+    fn open(project: &Project, args: &[&str], size: PtySize) -> Terminal {
         let pty = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(WHARF);
         command.args(args);

@@ -79,7 +79,8 @@ mod tests {
     #[wharf::test(migration::Migrator)]
     async fn a_note_is_listed_once_it_is_added(pg: Pg) -> Result<(), Error> {
         let new = Json(NewNote { text: "buy milk".to_owned() });
-        add(State(pg.clone()), new).await.map_err(|failure| failure.0)?;
+        let (status, _) = add(State(pg.clone()), new).await.map_err(|failure| failure.0)?;
+        assert_eq!(status, StatusCode::CREATED);
         let Json(notes) = list(State(pg)).await.map_err(|failure| failure.0)?;
         assert_eq!(notes.len(), 1);
         assert_eq!(notes[0].text, "buy milk");
