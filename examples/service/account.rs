@@ -36,6 +36,7 @@ impl MigrationName for CreateAccount {
     }
 }
 
+#[allow(elided_lifetimes_in_paths)] // async_trait takes `SchemaManager<'_>` for another signature
 #[async_trait::async_trait]
 impl MigrationTrait for CreateAccount {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {

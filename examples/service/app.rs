@@ -9,8 +9,8 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use sea_orm::{
-    ActiveModelTrait, EntityTrait, IntoActiveModel, IsolationLevel, PaginatorTrait, QueryOrder,
-    QuerySelect, Set,
+    ActiveModelTrait, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, IsolationLevel,
+    PaginatorTrait, QueryOrder, QuerySelect, Set,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,11 +52,11 @@ async fn transfer(
     Json(order): Json<Transfer>,
 ) -> Result<StatusCode, Failure> {
     let session = service.pg.session().isolation(IsolationLevel::Serializable);
-    session.retry(10).run(async |s| pay(s, &order).await).await?;
+    session.retry(10).run(async move |s| pay(s, order).await).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn pay(s: &Session, order: &Transfer) -> Result<(), Failure> {
+async fn pay(s: &Session, order: Transfer) -> Result<(), Failure> {
     for (id, cents) in [(order.from, -order.cents), (order.to, order.cents)] {
         let found = account::Entity::find_by_id(id).one(s).await?;
         let found = found.ok_or(Failure::Refused("there is no such account"))?;

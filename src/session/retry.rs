@@ -38,6 +38,20 @@ impl Retry {
     /// # Ok(()) }
     /// ```
     ///
+    /// # In an axum handler
+    /// A closure that borrows from around it makes a future that the compiler cannot prove to be `Send`
+    /// ("implementation of `Send` is not general enough"), so a handler with it is refused. Move owned values
+    /// in, and give each call its own copy:
+    /// ```no_run
+    /// # fn is_handler<F: Future<Output = Result<(), wharf::Error>> + Send>(_: fn(wharf::Pg, Order) -> F) {}
+    /// # #[derive(Clone)] struct Order { item: String }
+    /// # async fn buy(s: &wharf::Session, order: Order) -> Result<(), wharf::Error> { Ok(()) }
+    /// async fn handler(pg: wharf::Pg, order: Order) -> Result<(), wharf::Error> {
+    ///     pg.session().retry(3).run(async move |s| buy(s, order.clone()).await).await
+    /// }
+    /// # fn main() { is_handler(handler) }
+    /// ```
+    ///
     /// # Errors
     /// Those of the last attempt. [`Error::CommitUnknown`] is never tried again.
     pub async fn run<T, E, F>(self, work: F) -> Result<T, E>

@@ -35,23 +35,23 @@ async fn who_runs_what_is_shown_and_can_be_cancelled_after_a_question() {
     assert!(!screen.contains(":it@"), "{screen}");
 
     terminal.press("c");
-    terminal.shows(&["Cancel the statement of process", "slept by a test", "[y/N]"]);
+    terminal.shows(&["This cancels the statement of process", "slept by a test", "[y/N]"]);
     terminal.press("n");
-    terminal.shows(&["nothing was done"]);
+    terminal.shows(&["nothing was changed"]);
     assert!(!sleeper.is_finished());
     terminal.press("c");
     terminal.shows(&["[y/N]"]);
     terminal.press("y");
-    terminal.shows(&["was told to give up its statement"]);
+    terminal.shows(&["was asked to cancel its statement"]);
     assert!(sleeper.await.unwrap().contains("canceling statement due to user request"));
     terminal.shows_no("slept by a test");
 
     let sleeper = tokio::spawn(sleep(database.pg().await));
     terminal.shows(&running);
     terminal.press("t");
-    terminal.shows(&["End the connection of process"]);
+    terminal.shows(&["This ends the connection of process"]);
     terminal.press("y");
-    terminal.shows(&["was told to end"]);
+    terminal.shows(&["was asked to end"]);
     assert!(sleeper.await.unwrap().contains("terminating connection"));
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
@@ -74,17 +74,18 @@ async fn who_waits_for_whom_is_shown() {
     terminal.shows(&["INSERT INTO held", "lock of ", "idle in tx"]);
     terminal.press("2");
     terminal.shows(&[
-        "who is",
+        "process",
         "idle in transaction",
-        "RowExclusiveLock",
-        "held",
+        "LOCK TABLE held",
+        "└ ",
+        "waits for RowExclusiveLock on held",
         "INSERT INTO held",
     ]);
     // Of a lock, the one who holds it is signalled.
     terminal.press("t");
-    terminal.shows(&["End the connection of process", "LOCK TABLE held"]);
+    terminal.shows(&["This ends the connection of process", "LOCK TABLE held"]);
     terminal.press("y");
-    terminal.shows(&["nobody waits for a lock"]);
+    terminal.shows(&["no backend waits for a lock"]);
     waiter.await.unwrap().unwrap();
     drop(holder);
     // Ctrl-C, as everywhere.
@@ -98,7 +99,7 @@ async fn databases_and_what_is_not_there_are_told_of() {
     let database = TestDatabase::new().await;
     let project = project(&database);
     let mut terminal = project.terminal(&["top", "it", "down", "--interval", "0.2"]);
-    terminal.shows(&["nobody runs anything"]);
+    terminal.shows(&["no statement is running"]);
     terminal.press("4");
     terminal.shows(&["from cache", "deadlocks", &database.name[..10]]);
     terminal.shows(&["commits ", "/s"]);
@@ -128,15 +129,15 @@ async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_agai
     let project = Project::new(&yaml);
     project.run(&["server", "up"]).well();
     let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
-    terminal.shows(&["nobody runs anything"]);
+    terminal.shows(&["no statement is running"]);
     terminal.press("3");
     project.run(&["run", "shop", "SELECT 'counted' FROM generate_series(1, 9)"]).well();
     terminal.shows(&["SELECT $1 FROM generate_series($2, $3)", "calls", "mean"]);
     terminal.press("1");
     project.run(&["server", "down"]).well();
-    terminal.shows(&["this is old: "]);
+    terminal.shows(&["unreachable for "]);
     project.run(&["server", "up"]).well();
-    terminal.shows_no("this is old");
+    terminal.shows_no("unreachable for ");
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
 }
@@ -145,7 +146,7 @@ async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_agai
 async fn one_look_is_printed_for_scripts() {
     let database = TestDatabase::new().await;
     let project = project(&database);
-    project.run(&["top", "it"]).failed(1, &["this is none; --once prints one look"]);
+    project.run(&["top", "it"]).failed(1, &["not a terminal; pass --once"]);
     let sleeper = tokio::spawn(sleep(database.pg().await));
     crate::support::wait_until("it runs", || {
         project.run(&["top", "it", "--once"]).well().out.contains("slept by a test")
@@ -175,4 +176,89 @@ async fn what_the_login_may_not_see_is_said() {
     sleeper.abort();
     let _ = sleeper.await;
     admin.execute_unprepared(&format!("DROP ROLE {role}")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_shown_whole_filtered_and_the_keys_are_told() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let long = format!("SELECT pg_sleep(300) /* {} the end */", "and on ".repeat(30));
+    let pg = database.pg().await;
+    let sleeper = tokio::spawn(async move { pg.execute_unprepared(&long).await });
+    let mut terminal = project.terminal_of(&["top", "it", "--interval", "0.2"], 80, 24);
+    // Whole headings and figures, and a statement that is cut.
+    let screen =
+        terminal.shows(&["pid", "state", "for", "waits for", "statement", "pg_sleep(300)"]);
+    assert!(screen.contains('…') && !screen.contains("the end"), "{screen}");
+    // Other tests run statements on this server, too.
+    terminal.press("/and on and on\r");
+    terminal.shows(&["filter: and on and on (Esc", "pg_sleep(300)"]);
+    terminal.press("\r");
+    terminal.shows(&["the end */"]);
+    terminal.press("\r");
+    terminal.shows_no("the end */");
+    terminal.press("\u{1b}");
+    terminal.shows_no("filter: ");
+    terminal.press("/nonesuch");
+    terminal.shows(&["filter: nonesuch_", "no row contains"]);
+    terminal.press("\u{1b}");
+    terminal.shows(&["pg_sleep(300)"]);
+    terminal.press("?");
+    terminal.shows(&["cancel the statement of the row", "sort the slowest statements"]);
+    terminal.press("?");
+    terminal.shows_no("sort the slowest statements");
+    // Its own statements are not among those that run.
+    assert!(!terminal.text().contains("wharf top */"), "{}", terminal.text());
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    sleeper.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_on_one_server_have_one_screen() {
+    let database = TestDatabase::new().await;
+    let entries = [database.entry("it", &[]), database.entry("reports", &["readonly: true"])];
+    let project = Project::new(&format!("databases:\n{}{}", entries[0], entries[1]));
+    let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
+    let screen = terminal.shows(&["wharf top  it, reports", "since start)"]);
+    assert!(!screen.contains("Tab server"), "{screen}");
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+}
+
+#[test]
+fn a_server_that_stops_answering_is_seen_at_once() {
+    use crate::support::name;
+    let name = name("frozen");
+    let yaml = format!(
+        "pgserver: {{name: {name}, version: 15, runtime: native}}\ndatabases:\n  shop: {{pgserver: true, \
+         database: postgres}}\n"
+    );
+    let project = Project::new(&yaml);
+    project.run(&["server", "up"]).well();
+    let pids = project.run(&["run", "SELECT pg_backend_pid()", "--csv"]).well();
+    assert!(pids.out.starts_with("pg_backend_pid\n"));
+    let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
+    terminal.shows(&["no statement is running"]);
+    // Every process of the server stands still; no connection is closed.
+    let data = project.run(&["run", "SHOW data_directory", "--csv"]).well();
+    let data = data.out.lines().nth(1).unwrap().to_owned();
+    let postmaster = std::fs::read_to_string(format!("{data}/postmaster.pid")).unwrap();
+    let postmaster: u32 = postmaster.lines().next().unwrap().parse().unwrap();
+    let children =
+        std::process::Command::new("pgrep").args(["-P", &postmaster.to_string()]).output();
+    let children = String::from_utf8(children.unwrap().stdout).unwrap();
+    let all: Vec<u32> =
+        children.lines().map(|pid| pid.parse().unwrap()).chain([postmaster]).collect();
+    for pid in &all {
+        signal("-STOP", *pid);
+    }
+    let screen = terminal.shows(&["unreachable for "]);
+    assert!(!screen.contains("connections "), "old figures: {screen}");
+    for pid in &all {
+        signal("-CONT", *pid);
+    }
+    terminal.shows(&["no statement is running"]);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
 }

@@ -1,27 +1,36 @@
 //! `wharf top`: what the servers are doing, now.
 
+mod columns;
+mod keys;
+mod locks;
 mod once;
 mod sample;
 mod screen;
+mod state;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use self::keys::press;
 use self::sample::Sample;
+use self::state::{Question, State};
 use super::context::Context;
 use super::failure::Failure;
 use super::log::Muted;
 use crate::config::MonitorConfig;
 use crate::{Error, Manager, Pg};
 
-/// A look that takes longer is given up: the screen is to live, whatever the server does.
-const LOOK: Duration = Duration::from_secs(5);
+/// How long a sample may take: a server that does not answer is shown as unreachable soon.
+const SAMPLE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// By which this program's own connections are left out.
+const APPLICATION: &str = "wharf top";
 
 pub(super) async fn run(
     context: &Context,
@@ -30,26 +39,27 @@ pub(super) async fn run(
     once: bool,
     json: bool,
 ) -> Result<(), Failure> {
-    let watched = watched(context, names)?;
+    let limit = interval.clamp(SAMPLE[0], SAMPLE[1]);
     if once || json {
-        return once::run(&watched, json).await;
+        return once::run(&watched(context, names, SAMPLE[1])?, json).await;
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Failure::Failed(
-            "top draws on a terminal, and this is none; --once prints one look, --json as JSON"
+            "standard output is not a terminal; pass --once or --json to print one snapshot"
                 .to_owned(),
         ));
     }
-    // What it would say is on the screen.
+    let watched = servers(watched(context, names, limit)?).await;
+    // Warnings would be drawn over the screen.
     let _muted = Muted::begin();
     let mut terminal = ratatui::try_init()?;
-    let watched = watch(&mut terminal, watched, interval).await;
+    let watched = watch(&mut terminal, watched, interval, limit).await;
     ratatui::restore();
     watched
 }
 
-/// The databases that are meant, each over one connection of its own that looks and does not linger.
-fn watched(context: &Context, names: Vec<String>) -> Result<Vec<Pg>, Failure> {
+/// The databases that are meant, each over one connection of its own.
+fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec<Pg>, Failure> {
     let mut config = context.config()?;
     let manager = Manager::from_config(config.clone());
     for name in &names {
@@ -57,13 +67,15 @@ fn watched(context: &Context, names: Vec<String>) -> Result<Vec<Pg>, Failure> {
         manager.db(name)?;
     }
     if config.databases.is_empty() {
-        return Err(Failure::File("the file names no database".to_owned()));
+        return Err(Failure::File(
+            "the file names no database; add one below `databases:`".to_owned(),
+        ));
     }
     for entry in config.databases.values_mut() {
         (entry.pool_size, entry.max_overflow, entry.min_connections) = (1, 0, 0);
-        entry.application_name = "wharf top".to_owned();
-        entry.statement_timeout = Some(LOOK);
-        entry.pool_timeout = LOOK;
+        entry.application_name = APPLICATION.to_owned();
+        entry.statement_timeout = Some(limit);
+        (entry.pool_timeout, entry.connect_timeout) = (limit, limit);
         entry.monitor = MonitorConfig { enabled: false, ..entry.monitor.clone() };
         // What cancels a statement is a SELECT, and a sealed transaction costs round trips.
         entry.readonly = false;
@@ -77,135 +89,33 @@ fn watched(context: &Context, names: Vec<String>) -> Result<Vec<Pg>, Failure> {
     Ok(watched?)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum View {
-    Statements,
-    Locks,
-    Slowest,
-    Databases,
-}
-
-impl View {
-    const ALL: [View; 4] = [View::Statements, View::Locks, View::Slowest, View::Databases];
-
-    fn name(self) -> &'static str {
-        match self {
-            View::Statements => "Statements",
-            View::Locks => "Locks",
-            View::Slowest => "Slowest",
-            View::Databases => "Databases",
-        }
-    }
-}
-
-/// What is asked before a backend is signalled.
-struct Question {
-    pid: i32,
-    /// End its connection; else only cancel its statement.
-    ends: bool,
-    who: String,
-}
-
-impl Question {
-    fn text(&self) -> String {
-        let what = if self.ends { "End the connection" } else { "Cancel the statement" };
-        format!("{what} of process {} ({})?", self.pid, self.who)
-    }
-}
-
-/// What is on the screen.
-struct State {
-    watched: Vec<Pg>,
-    at: usize,
+/// What one screen shows: a server, by its first entry.
+struct Server {
+    pg: Pg,
+    /// The entries on it.
+    names: Vec<String>,
     target: Option<String>,
-    before: Option<Sample>,
-    sample: Option<Sample>,
-    /// Why the last look failed.
-    error: Option<String>,
-    /// What came of the last thing that was done.
-    said: Option<String>,
-    question: Option<Question>,
-    view: View,
-    chosen: usize,
-    paused: bool,
 }
 
-impl State {
-    fn new(watched: Vec<Pg>) -> State {
-        State {
-            watched,
-            at: 0,
-            target: None,
-            before: None,
-            sample: None,
-            error: None,
-            said: None,
-            question: None,
-            view: View::Statements,
-            chosen: 0,
-            paused: false,
+/// The servers of these databases, in their order. One whose address is not known is one of its own.
+async fn servers(databases: Vec<Pg>) -> Vec<Server> {
+    let mut servers: Vec<(Option<(String, u16)>, Server)> = Vec::new();
+    for pg in databases {
+        let to = pg.connect_to(false).await.ok();
+        let at = to.as_ref().map(|to| (to.host.clone(), to.port));
+        let name = pg.name().to_owned();
+        match servers.iter_mut().find(|(other, _)| at.is_some() && *other == at) {
+            Some((_, server)) => server.names.push(name),
+            None => {
+                let target = to.map(|to| to.target(None));
+                servers.push((at, Server { pg, names: vec![name], target }));
+            }
         }
     }
-
-    fn pg(&self) -> &Pg {
-        &self.watched[self.at]
-    }
-
-    fn name(&self) -> &str {
-        self.pg().name()
-    }
-
-    fn many(&self) -> bool {
-        self.watched.len() > 1
-    }
-
-    fn next_database(&mut self) {
-        self.at = (self.at + 1) % self.watched.len();
-        (self.before, self.sample, self.error, self.target) = (None, None, None, None);
-        (self.said, self.chosen) = (None, 0);
-    }
-
-    fn looked(&mut self, look: Look) {
-        self.target = look.target.or(self.target.take());
-        match look.sample {
-            Ok(sample) => {
-                self.before = self.sample.replace(sample);
-                self.error = None;
-            }
-            Err(error) => self.error = Some(error),
-        }
-    }
-
-    /// Asks about the backend that is chosen: of locks, the one that holds.
-    fn ask(&mut self, ends: bool) {
-        let Some(sample) = &self.sample else {
-            return;
-        };
-        let who = |pid: i32, query: &str| {
-            let shown: String = query.chars().take(60).collect();
-            Question { pid, ends, who: shown }
-        };
-        self.question = match self.view {
-            View::Statements => {
-                let last = sample.activity.len().saturating_sub(1);
-                sample.activity.get(self.chosen.min(last)).map(|it| who(it.pid, &it.query))
-            }
-            View::Locks => {
-                let last = sample.locks.len().saturating_sub(1);
-                sample
-                    .locks
-                    .get(self.chosen.min(last))
-                    .map(|it| who(it.blocking, &it.blocking_query))
-            }
-            View::Slowest | View::Databases => None,
-        };
-        if self.question.is_none() {
-            self.said = Some("choose a statement or a lock first".to_owned());
-        }
-    }
+    servers.into_iter().map(|(_, server)| server).collect()
 }
 
-/// What came of one look.
+/// The outcome of one sample.
 struct Look {
     database: usize,
     target: Option<String>,
@@ -221,15 +131,16 @@ enum Step {
 
 async fn watch(
     terminal: &mut DefaultTerminal,
-    watched: Vec<Pg>,
+    watched: Vec<Server>,
     interval: Duration,
+    limit: Duration,
 ) -> Result<(), Failure> {
     let mut state = State::new(watched);
     let mut events = events();
     let (looks, mut looked) = mpsc::channel(1);
     let (answers, mut answered) = mpsc::channel(1);
     let mut next = Instant::now();
-    // One look at a time; the keys are heard meanwhile.
+    // One sample at a time; keys are handled meanwhile.
     let mut looking = false;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
@@ -258,7 +169,7 @@ async fn watch(
                 looking = true;
                 let (pg, database, looks) = (state.pg().clone(), state.at, looks.clone());
                 tokio::spawn(async move {
-                    let _ = looks.send(look(&pg, database).await).await;
+                    let _ = looks.send(look(&pg, database, limit).await).await;
                 });
                 Step::Draw
             }
@@ -278,64 +189,20 @@ async fn watch(
     }
 }
 
-fn press(state: &mut State, key: KeyEvent) -> Step {
-    if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
-        return Step::Quit;
-    }
-    if let Some(question) = state.question.take() {
-        if let KeyCode::Char('y' | 'Y') = key.code {
-            return Step::Signal(question);
-        }
-        state.said = Some("nothing was done".to_owned());
-        return Step::Draw;
-    }
-    state.said = None;
-    match key.code {
-        KeyCode::Char('q') | KeyCode::Esc => return Step::Quit,
-        KeyCode::Char('c') => state.ask(false),
-        KeyCode::Char('t') => state.ask(true),
-        KeyCode::Char('p' | ' ') => {
-            state.paused = !state.paused;
-            return Step::LookNow;
-        }
-        KeyCode::Char('r') => return Step::LookNow,
-        KeyCode::Char(digit @ '1'..='4') => {
-            state.view = View::ALL[digit as usize - '1' as usize];
-            state.chosen = 0;
-        }
-        KeyCode::Tab if state.many() => {
-            state.next_database();
-            return Step::LookNow;
-        }
-        KeyCode::Up | KeyCode::Char('k') => state.chosen = state.chosen.saturating_sub(1),
-        KeyCode::Down | KeyCode::Char('j') => {
-            let rows = state.sample.as_ref().map_or(0, |sample| match state.view {
-                View::Statements => sample.activity.len(),
-                View::Locks => sample.locks.len(),
-                View::Slowest => sample.slowest.as_ref().map_or(0, Vec::len),
-                View::Databases => sample.databases.len(),
-            });
-            state.chosen = (state.chosen + 1).min(rows.saturating_sub(1));
-        }
-        _ => {}
-    }
-    Step::Draw
-}
-
-async fn look(pg: &Pg, database: usize) -> Look {
+async fn look(pg: &Pg, database: usize, limit: Duration) -> Look {
     let target = pg.connect_to(false).await.ok().map(|to| to.target(None));
-    let sample = match tokio::time::timeout(LOOK, Sample::take(pg)).await {
+    let sample = match tokio::time::timeout(limit, Sample::take(pg)).await {
         Ok(taken) => taken.map_err(|error| Error::from(error).to_string()),
-        Err(_) => Err(format!("database `{}` did not answer within {LOOK:?}", pg.name())),
+        Err(_) => Err(format!("database `{}` did not answer within {limit:.1?}", pg.name())),
     };
     Look { database, target, sample }
 }
 
-/// Signals a backend, and says what came of it.
+/// Signals a backend; the outcome in a sentence.
 async fn signal(pg: &Pg, question: &Question) -> String {
     let (function, done) = match question.ends {
-        true => ("pg_terminate_backend", "was told to end"),
-        false => ("pg_cancel_backend", "was told to give up its statement"),
+        true => ("pg_terminate_backend", "was asked to end"),
+        false => ("pg_cancel_backend", "was asked to cancel its statement"),
     };
     let sql = format!("SELECT {function}($1)");
     let values = [question.pid.into()];
@@ -344,7 +211,7 @@ async fn signal(pg: &Pg, question: &Question) -> String {
     let signalled = signalled.and_then(|row| row.map(|row| row.try_get_by(0)).transpose());
     match signalled {
         Ok(Some(true)) => format!("process {} {done}", question.pid),
-        Ok(_) => format!("process {} is not there any more", question.pid),
+        Ok(_) => format!("process {} has ended already", question.pid),
         Err(error) => Error::from(error).to_string(),
     }
 }

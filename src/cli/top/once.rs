@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::sample::Sample;
 use super::screen::age;
-use super::{LOOK, look};
+use super::{SAMPLE, look};
 use crate::Pg;
 use crate::cli::failure::Failure;
 use crate::cli::out;
@@ -14,7 +14,7 @@ pub(super) async fn run(watched: &[Pg], json: bool) -> Result<(), Failure> {
     let mut all = serde_json::Map::new();
     let mut down = false;
     for (at, pg) in watched.iter().enumerate() {
-        let look = tokio::time::timeout(LOOK * 2, look(pg, at)).await;
+        let look = tokio::time::timeout(SAMPLE[1] * 2, look(pg, at, SAMPLE[1])).await;
         let sample = match look {
             Ok(look) => look.sample,
             Err(_) => Err(format!("database `{}` did not answer", pg.name())),

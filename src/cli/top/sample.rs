@@ -10,7 +10,7 @@ use crate::Pg;
 const MOST: usize = 200;
 
 /// What a server was doing when it was looked at.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Sample {
     pub(super) at: Instant,
     pub(super) version: String,
@@ -29,7 +29,7 @@ pub(super) struct Sample {
 }
 
 /// A connection that does something, or holds something up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Activity {
     pub(super) pid: i32,
     pub(super) database: String,
@@ -44,7 +44,7 @@ pub(super) struct Activity {
 }
 
 /// Somebody who waits for a lock, and one who keeps him waiting.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Lock {
     pub(super) waiting: i32,
     pub(super) blocking: i32,
@@ -56,7 +56,7 @@ pub(super) struct Lock {
     pub(super) blocking_query: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Database {
     pub(super) name: String,
     pub(super) size: Option<i64>,
@@ -70,7 +70,7 @@ pub(super) struct Database {
 }
 
 /// One kind of statement, as pg_stat_statements counts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Slow {
     pub(super) calls: i64,
     pub(super) total: Duration,
@@ -79,8 +79,11 @@ pub(super) struct Slow {
     pub(super) query: String,
 }
 
+/// In every statement of this file, so that they can be left out of what is shown.
+const OWN: &str = "/* wharf top */";
+
 const SERVER: &str = "
-SELECT current_setting('server_version'), pg_is_in_recovery(),
+SELECT /* wharf top */ current_setting('server_version'), pg_is_in_recovery(),
        extract(epoch FROM now() - pg_postmaster_start_time())::float8,
        current_setting('max_connections')::int8,
        pg_has_role(current_user, 'pg_read_all_stats', 'MEMBER'),
@@ -88,14 +91,14 @@ SELECT current_setting('server_version'), pg_is_in_recovery(),
          WHERE extname = 'pg_stat_statements')";
 
 const STATES: &str = "
-SELECT coalesce(state, 'hidden'), count(*) FROM pg_stat_activity
- WHERE backend_type = 'client backend'
+SELECT /* wharf top */ coalesce(state, 'hidden'), count(*) FROM pg_stat_activity
+ WHERE application_name <> 'wharf top' AND backend_type = 'client backend'
     OR backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL
  GROUP BY 1 ORDER BY 1";
 
 /// Who waits for whom is looked up only where somebody waits: it takes the lock manager's own locks.
 const ACTIVITY: &str = "
-SELECT pid, coalesce(datname::text, ''), coalesce(usename::text, ''),
+SELECT /* wharf top */ pid, coalesce(datname::text, ''), coalesce(usename::text, ''),
        coalesce(application_name, ''), state,
        greatest(extract(epoch FROM clock_timestamp() -
            CASE state WHEN 'active' THEN query_start ELSE state_change END), 0)::float8,
@@ -104,11 +107,11 @@ SELECT pid, coalesce(datname::text, ''), coalesce(usename::text, ''),
        CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) ELSE '{}' END,
        query
   FROM pg_stat_activity
- WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND state <> 'idle'
+ WHERE backend_type = 'client backend' AND application_name <> 'wharf top' AND state <> 'idle'
  ORDER BY 6 DESC, pid LIMIT $1";
 
 const LOCKS: &str = "
-SELECT l.pid, b.pid, l.mode,
+SELECT /* wharf top */ l.pid, b.pid, l.mode,
        CASE WHEN l.relation IS NULL THEN l.locktype
             WHEN l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
             THEN l.relation::regclass::text
@@ -122,7 +125,7 @@ SELECT l.pid, b.pid, l.mode,
  WHERE NOT l.granted ORDER BY 5 DESC, 1, 2 LIMIT $1";
 
 const DATABASES: &str = "
-SELECT s.datname::text,
+SELECT /* wharf top */ s.datname::text,
        CASE WHEN has_database_privilege(s.datid, 'CONNECT') THEN pg_database_size(s.datid) END,
        s.numbackends::int8, s.xact_commit, s.xact_rollback, s.blks_hit, s.blks_read, s.deadlocks,
        s.temp_bytes
@@ -130,7 +133,7 @@ SELECT s.datname::text,
  WHERE NOT d.datistemplate ORDER BY s.numbackends DESC, 1";
 
 impl Sample {
-    /// Looks once: six queries on one connection.
+    /// Takes a sample: six queries on one connection.
     pub(super) async fn take(pg: &Pg) -> Result<Sample, DbErr> {
         let server = first(pg, SERVER).await?;
         let sees_all: bool = server.try_get_by(4)?;
@@ -174,14 +177,14 @@ pub(super) fn rate(before: Option<&Sample>, now: &Sample, of: fn(&Database) -> i
 
 async fn slowest(pg: &Pg, schema: Option<String>) -> Result<Vec<Slow>, String> {
     let Some(schema) = schema else {
-        return Err("pg_stat_statements is not in this database: put it into \
-                    shared_preload_libraries, restart the server, and say CREATE EXTENSION \
+        return Err("pg_stat_statements is not in this database; add it to \
+                    shared_preload_libraries, restart the server, and run CREATE EXTENSION \
                     pg_stat_statements"
             .to_owned());
     };
     let sql = format!(
         "SELECT calls, total_exec_time, mean_exec_time, rows, query FROM {schema}.pg_stat_statements \
-         ORDER BY total_exec_time DESC LIMIT $1"
+         WHERE query NOT LIKE '%' || '{OWN}' || '%' ORDER BY total_exec_time DESC LIMIT $1"
     );
     let slowest = all(pg, &sql, Some(MOST), Slow::read).await;
     slowest.map_err(|error| format!("pg_stat_statements: {}", crate::Error::from(error)))

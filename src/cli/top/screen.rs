@@ -1,15 +1,17 @@
-//! How a look is drawn.
+//! How a sample is drawn.
 
 use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::{Line, Span};
+use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Table, TableState, Wrap};
 
+use super::columns::{self, Column};
+use super::keys::KEYS;
 use super::sample::{Sample, rate};
-use super::{Question, State, View};
+use super::state::{Overlay, Question, State, View};
 use crate::cli::out::size;
 
 /// A statement that runs for longer is shown in yellow, then in red.
@@ -31,15 +33,21 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     frame.render_widget(header(state), head);
     frame.render_widget(views(state), tabs);
     frame.render_widget(footer(state), foot);
-    match (&state.sample, &state.error) {
+    match (&state.sample, &state.down) {
         (Some(sample), _) => {
             frame.render_widget(load(state, sample), connections);
             table(frame, body, state, sample);
         }
-        (None, Some(error)) => {
-            frame.render_widget(Paragraph::new(error.as_str()).wrap(Wrap { trim: true }), body);
+        (None, Some((since, error))) => {
+            let since = crate::cli::out::ago(since.elapsed());
+            let text = format!("unreachable for {since}: {error}");
+            let text = Paragraph::new(text).style(Style::new().fg(Color::Red));
+            frame.render_widget(text.wrap(Wrap { trim: true }), body);
         }
         (None, None) => frame.render_widget(Paragraph::new("connecting …"), body),
+    }
+    if let Some(shown) = &state.overlay {
+        overlay(frame, body, shown);
     }
     if let Some(question) = &state.question {
         ask(frame, question);
@@ -47,8 +55,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
 }
 
 fn header(state: &State) -> Line<'_> {
-    let mut spans = vec![Span::styled(format!("wharf top  {}", state.name()), BOLD)];
-    if let Some(target) = &state.target {
+    let names = state.server().names.join(", ");
+    let mut spans = vec![Span::styled(format!("wharf top  {names}"), BOLD)];
+    if let Some(target) = &state.server().target {
         spans.push(Span::raw(format!("  {target}")));
     }
     if let Some(sample) = &state.sample {
@@ -78,6 +87,8 @@ fn load<'a>(state: &State, sample: &'a Sample) -> Line<'a> {
     let before = state.before.as_ref();
     if let Some(commits) = rate(before, sample, |it| it.commits) {
         spans.push(Span::raw(format!("  commits {commits:.0}/s")));
+        let all = rate(state.first.as_ref(), sample, |it| it.commits).unwrap_or(commits);
+        spans.push(Span::styled(format!(" ({all:.1}/s since start)"), DIM));
     }
     if let Some(rollbacks) = rate(before, sample, |it| it.rollbacks).filter(|rate| *rate > 0.0) {
         spans.push(Span::raw(format!("  rollbacks {rollbacks:.0}/s")));
@@ -95,86 +106,89 @@ fn views(state: &State) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What is wrong, if something is; then the keys.
+/// A message, if there is one; then the keys.
 fn footer(state: &State) -> Paragraph<'_> {
-    let alarm = Style::new().fg(Color::Red);
-    let told =
-        match (&state.error, &state.said, state.sample.as_ref().and_then(|it| it.blind.as_ref())) {
-            (Some(error), _, _) if state.sample.is_some() => {
-                Line::styled(format!("this is old: {error}"), alarm)
-            }
-            (_, Some(said), _) => Line::raw(said.as_str()),
-            (_, _, Some(blind)) => Line::styled(blind.as_str(), Style::new().fg(Color::Yellow)),
-            _ => Line::raw(""),
-        };
-    let mut keys =
-        "q quit  1-4 view  ↑↓ choose  c cancel statement  t end connection  p pause".to_owned();
-    if state.many() {
-        keys.push_str("  Tab next database");
+    let blind = state.sample.as_ref().and_then(|it| it.blind.as_ref());
+    let message = match (&state.said, blind) {
+        _ if state.is_typing => Line::raw(format!("filter: {}_", state.filter)),
+        (Some(said), _) => Line::raw(said.as_str()),
+        _ if !state.filter.is_empty() => {
+            Line::raw(format!("filter: {} (Esc ends it)", state.filter))
+        }
+        (_, Some(blind)) => Line::styled(blind.as_str(), Style::new().fg(Color::Yellow)),
+        _ => Line::raw(""),
+    };
+    let mut keys = "? keys  q quit  1-4 view  Enter statement  / filter".to_owned();
+    if state.view == View::Slowest {
+        keys.push_str("  s sort");
     }
-    Paragraph::new(vec![told, Line::styled(keys, DIM)])
+    if state.many() {
+        keys.push_str("  Tab server");
+    }
+    Paragraph::new(vec![message, Line::styled(keys, DIM)])
 }
 
 fn table(frame: &mut Frame<'_>, area: Rect, state: &State, sample: &Sample) {
-    let (heading, widths, rows): (&[&str], Vec<Constraint>, Vec<Row<'_>>) = match state.view {
-        View::Statements => (
-            &["pid", "database", "user", "application", "state", "for", "waits for", "statement"],
-            widths(&[7, 10, 10, 12, 11, 8, 20]),
-            sample.activity.iter().map(activity).collect(),
-        ),
-        View::Locks => (
-            &["waits", "held by", "who is", "mode", "on", "for", "statement that waits"],
-            widths(&[7, 8, 19, 20, 16, 8]),
-            sample.locks.iter().map(lock).collect(),
-        ),
-        View::Slowest => {
-            let rows = match &sample.slowest {
-                Ok(slowest) => slowest.iter().map(slow).collect(),
-                Err(reason) => {
-                    let text = Paragraph::new(reason.as_str()).wrap(Wrap { trim: true });
-                    return frame.render_widget(text, area);
-                }
-            };
-            (&["total", "calls", "mean", "rows", "statement"], widths(&[9, 9, 9, 10]), rows)
+    let (columns, rows): (&[Column], Vec<Cells>) = match state.view {
+        View::Statements => {
+            (columns::STATEMENTS, state.activity().into_iter().map(activity).collect())
         }
-        View::Databases => (
-            &[
-                "database",
-                "size",
-                "connections",
-                "commits",
-                "rollbacks",
-                "from cache",
-                "deadlocks",
-                "spilled",
-            ],
-            widths(&[16, 10, 11, 12, 10, 10, 9]),
-            sample.databases.iter().map(database).collect(),
-        ),
+        View::Locks => (columns::LOCKS, state.locks().iter().map(lock).collect()),
+        View::Slowest => match state.slowest() {
+            Ok(slowest) => (columns::SLOWEST, slowest.into_iter().map(slow).collect()),
+            Err(reason) => {
+                let text = Paragraph::new(reason).wrap(Wrap { trim: true });
+                return frame.render_widget(text, area);
+            }
+        },
+        View::Databases => (columns::DATABASES, sample.databases.iter().map(database).collect()),
     };
     if rows.is_empty() {
         let none = match state.view {
-            View::Statements => "nobody runs anything",
-            View::Locks => "nobody waits for a lock",
+            _ if !state.filter.is_empty() => "no row contains the filter's text",
+            View::Statements => "no statement is running",
+            View::Locks => "no backend waits for a lock",
             View::Slowest | View::Databases => "nothing",
         };
         return frame.render_widget(Paragraph::new(none), area);
     }
+    let shown = columns::fitting(columns, area.width);
+    let heading = shown.iter().map(|at| {
+        let name = columns[*at].0;
+        match state.view == View::Slowest && name == state.sort.name() {
+            true => format!("{name} v"),
+            false => name.to_owned(),
+        }
+    });
     let chosen = state.chosen.min(rows.len() - 1);
-    let table = Table::new(rows, widths)
-        .header(Row::new(heading.iter().copied()).style(BOLD))
-        .row_highlight_style(CHOSEN);
+    let heading = Row::new(heading.collect::<Vec<_>>()).style(BOLD);
+    let widths = columns::widths(columns, &shown);
+    let rest = area.width.saturating_sub(shown.iter().map(|at| columns[*at].1 + 1).sum());
+    let rows = rows.into_iter().map(|(cells, style)| {
+        let cells = shown.iter().filter_map(|at| {
+            let room = if columns[*at].1 == 0 { rest } else { columns[*at].1 };
+            Some(cut(cells.get(*at)?, usize::from(room)))
+        });
+        Row::new(cells.collect::<Vec<_>>()).style(style)
+    });
+    let table = Table::new(rows, widths).header(heading).row_highlight_style(CHOSEN);
     let mut at = TableState::default().with_selected(Some(chosen));
     frame.render_stateful_widget(table, area, &mut at);
 }
 
-/// So many columns of these widths, and a last one that has the rest.
-fn widths(fixed: &[u16]) -> Vec<Constraint> {
-    let fixed = fixed.iter().map(|width| Constraint::Length(*width));
-    fixed.chain([Constraint::Fill(1)]).collect()
+/// The texts of a row, for all columns of its view.
+type Cells = (Vec<String>, Style);
+
+/// On one line, and with `…` where it does not fit.
+fn cut(text: &str, room: usize) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.chars().count() > room {
+        true => line.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
+        false => line,
+    }
 }
 
-fn activity(it: &super::sample::Activity) -> Row<'_> {
+fn activity(it: &super::sample::Activity) -> Cells {
     let waits = match it.blocked_by.as_slice() {
         [] => it.wait.clone().unwrap_or_default(),
         blockers => {
@@ -193,7 +207,7 @@ fn activity(it: &super::sample::Activity) -> Row<'_> {
         "idle in transaction (aborted)" => "failed tx",
         state => state,
     };
-    Row::new([
+    let cells = vec![
         it.pid.to_string(),
         it.database.clone(),
         it.user.clone(),
@@ -202,36 +216,33 @@ fn activity(it: &super::sample::Activity) -> Row<'_> {
         age(it.age),
         waits,
         it.query.clone(),
-    ])
-    .style(style)
+    ];
+    (cells, style)
 }
 
-fn lock(it: &super::sample::Lock) -> Row<'_> {
-    Row::new([
-        it.waiting.to_string(),
-        it.blocking.to_string(),
-        it.blocking_state.clone(),
-        it.mode.clone(),
-        it.on.clone(),
-        age(it.age),
-        format!("{}   [held by: {}]", it.waiting_query, it.blocking_query),
-    ])
+fn lock(it: &super::locks::Row) -> Cells {
+    let pid = match it.depth {
+        0 => it.pid.to_string(),
+        depth => format!("{}└ {}", "  ".repeat(depth - 1), it.pid),
+    };
+    let cells = vec![pid, it.state.clone(), it.age.map(age).unwrap_or_default(), it.query.clone()];
+    (cells, if it.depth == 0 { BOLD } else { Style::new() })
 }
 
-fn slow(it: &super::sample::Slow) -> Row<'_> {
-    Row::new([
+fn slow(it: &super::sample::Slow) -> Cells {
+    let cells = vec![
         age(it.total),
         it.calls.to_string(),
         age(it.mean),
         it.rows.to_string(),
         it.query.clone(),
-    ])
+    ];
+    (cells, Style::new())
 }
 
-fn database(it: &super::sample::Database) -> Row<'_> {
+fn database(it: &super::sample::Database) -> Cells {
     let bytes = |bytes: i64| size(u64::try_from(bytes).unwrap_or(0));
-    Row::new([
-        it.name.clone(),
+    let cells = vec![
         it.size.map_or_else(|| "-".to_owned(), bytes),
         it.connections.to_string(),
         it.commits.to_string(),
@@ -239,7 +250,24 @@ fn database(it: &super::sample::Database) -> Row<'_> {
         it.cache().map_or_else(|| "-".to_owned(), |share| format!("{share:.1} %")),
         it.deadlocks.to_string(),
         bytes(it.temporary),
-    ])
+        it.name.clone(),
+    ];
+    (cells, Style::new())
+}
+
+/// The keys, or a whole statement, over the rows.
+fn overlay(frame: &mut Frame<'_>, body: Rect, overlay: &Overlay) {
+    let border = Block::new().borders(Borders::ALL);
+    frame.render_widget(Clear, body);
+    let (text, line) = match overlay {
+        Overlay::Keys => {
+            let lines = KEYS.iter().map(|(key, what)| Line::raw(format!("{key:<8} {what}")));
+            (Text::from_iter(lines), 0)
+        }
+        Overlay::Statement(text, line) => (Text::raw(text.as_str()), *line),
+    };
+    let shown = Paragraph::new(text).wrap(Wrap { trim: false }).scroll((line, 0)).block(border);
+    frame.render_widget(shown, body);
 }
 
 fn ask(frame: &mut Frame<'_>, question: &Question) {
