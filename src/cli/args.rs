@@ -103,7 +103,7 @@ pub(super) enum Command {
         )]
         words: Vec<String>,
     },
-    /// Run one SQL statement, read-only unless --write is given.
+    /// Run SQL, read-only unless --write is given.
     Run(Run),
     /// Watch connections, running statements, locks and slow statements.
     #[command(after_help = "Press ? on the screen for the keys.")]
@@ -405,6 +405,7 @@ pub(super) enum Entity {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "In JSON, columns of the same name get a number: name, name_2.")]
 #[command(override_usage = "wharf run [OPTIONS] [NAME] SQL
        wharf run [OPTIONS] [NAME] -f FILE")]
 pub(super) struct Run {

@@ -124,6 +124,9 @@ impl SessionBuilder {
     /// # Ok(()) }
     /// ```
     ///
+    /// In an axum handler the closure must not borrow from around it: write `async move |s| buy(s, order).await`
+    /// with owned values, as [`Retry::run`] explains.
+    ///
     /// # Errors
     /// What `work` gives; else what beginning or [committing](Session::commit) gives.
     pub async fn run<T, E, F>(self, work: F) -> Result<T, E>

@@ -229,3 +229,47 @@ async fn a_million_rows_take_the_memory_of_some_thousand() {
     let (few, many) = (peak(&project, 5_000), peak(&project, 1_000_000));
     assert!(few > 0 && many < few + 16 * 1024, "{few} KiB, then {many} KiB");
 }
+
+#[tokio::test]
+async fn what_writes_runs_to_its_end_whoever_reads_its_rows() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let project = project(&database);
+    project.run(&["run", "CREATE TABLE t (n int)", "--write"]).well();
+    let many = "INSERT INTO t SELECT generate_series(1, 300000) RETURNING n";
+    let done = project.run(&["run", many, "--write"]).well();
+    assert!(done.err.contains("more than 1000 rows"), "{}", done.err);
+    assert_eq!(number(&pg, "SELECT count(*) FROM t").await, 300_000);
+    // Nobody reads, as with `| head`.
+    let mut child = project.spawn(&["run", many, "--write", "--csv"], Stdio::null());
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(number(&pg, "SELECT count(*) FROM t").await, 600_000);
+    for keyword in ["COMMIT", "BEGIN"] {
+        let refused = project.run(&["run", keyword, "--write"]);
+        refused.failed(1, &[&format!("{keyword} is not allowed here"), "wharf psql"]);
+    }
+}
+
+#[tokio::test]
+async fn a_failure_at_commit_and_in_the_middle_of_rows_is_json_too() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let file = |text: &str| std::fs::write(project.path().join("x.sql"), text).unwrap();
+    file(
+        "CREATE TABLE t (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO t VALUES (1), (1);",
+    );
+    let failed = project.run(&["run", "-f", "x.sql", "--write", "--json"]).failed(1, &[]);
+    let error: serde_json::Value = serde_json::from_str(&failed.err).unwrap();
+    assert_eq!(error["sqlstate"], "23505", "{error}");
+    assert!(error["detail"].as_str().unwrap().contains("(n)=(1)"), "{error}");
+    let late = "SELECT 1 / (3 - n) AS n FROM generate_series(1, 5) n";
+    let failed = project.run(&["run", late, "--json"]).failed(1, &[]);
+    assert_eq!(failed.json(), serde_json::json!([{"n": 0}, {"n": 1}]));
+    // A file of one statement knows its lines, too.
+    file("\u{feff}\n\n\nSELECT nope;");
+    project.run(&["run", "-f", "x.sql"]).failed(1, &["LINE 4: SELECT nope"]);
+    // What a terminal would obey is shown and not sent.
+    let hostile = project.run(&["run", "SELECT E'a\\x1b[31mb' AS x"]).well();
+    hostile.says(&["a\\x1B[31mb"]);
+}

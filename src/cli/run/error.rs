@@ -12,10 +12,7 @@ use crate::error::driver_error;
 pub(super) fn explained(sql: &str, line: Option<usize>, error: DbErr) -> Failure {
     let error = Error::from(error);
     if let Error::TransactionControl { keyword, .. } = &error {
-        return Failure::Failed(format!(
-            "{keyword} is not allowed here: -f runs all statements in one transaction, and a single one \
-             runs by itself; use `wharf psql NAME`"
-        ));
+        return transaction_control(keyword);
     }
     let Error::Db(inner) = &error else {
         return error.into();
@@ -61,6 +58,13 @@ pub(super) fn explained(sql: &str, line: Option<usize>, error: DbErr) -> Failure
         "detail": said.detail(), "hint": said.hint(), "context": said.r#where(),
     });
     Failure::Statement(Box::new(StatementError { text, json }))
+}
+
+pub(super) fn transaction_control(keyword: &str) -> Failure {
+    Failure::Failed(format!(
+        "{keyword} is not allowed here: -f runs all statements in one transaction, and a single one runs \
+         by itself; use `wharf psql NAME`"
+    ))
 }
 
 /// Where in a statement an error is.

@@ -19,6 +19,7 @@ use super::context::{Context, entry, named, shown};
 use super::failure::Failure;
 use super::log;
 use crate::pg::Pg;
+use crate::sql;
 
 /// The most rows of a table, which are held to be laid out.
 const TABLE: usize = 1000;
@@ -36,10 +37,12 @@ pub(super) async fn run(context: &Context, command: Run) -> Result<(), Failure> 
     log::show_notices();
     let mut output = Output::new(&command, TABLE);
     let done = match text {
-        Text::Statement(sql) => one(&pg, &Statement::whole(&sql), command.write, &mut output).await,
+        Text::Statement(sql) => {
+            one(&pg, &Statement::whole(&sql), None, command.write, &mut output).await
+        }
         Text::Script(sql) => match script::statements(&sql).as_slice() {
             [] => Ok(()),
-            [only] => one(&pg, only, command.write, &mut output).await,
+            [only] => one(&pg, only, Some(only.line), command.write, &mut output).await,
             several => all(&pg, several, command.write, &mut output).await,
         },
     };
@@ -75,21 +78,28 @@ fn input(command: &Run) -> Result<(Option<String>, Text), Failure> {
 
 /// A file, or standard input for `-`.
 fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
     if path == Path::new("-") {
-        let mut text = String::new();
         std::io::stdin().lock().read_to_string(&mut text)?;
-        return Ok(text);
+    } else {
+        text = fs::read_to_string(path)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", shown(path))))?;
     }
-    fs::read_to_string(path).map_err(|error| Failure::Failed(format!("{}: {error}", shown(path))))
+    // A byte order mark is no SQL.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// Runs a statement by itself: read-only in a transaction, writing outside of any.
 async fn one(
     pg: &Pg,
     statement: &Statement,
+    line: Option<usize>,
     write: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    if let Some(keyword) = sql::controls_transaction(&statement.sql) {
+        return Err(error::transaction_control(keyword));
+    }
     let done = match write {
         true => pg.text_rows(&statement.sql, output).await,
         false => {
@@ -97,7 +107,8 @@ async fn one(
             session.text_rows(&statement.sql, output).await
         }
     };
-    finish(statement, done, output, None)
+    finish(statement, done, output, line)?;
+    output.take_failure().map_or(Ok(()), Err)
 }
 
 /// Runs statements in one transaction.
@@ -115,7 +126,8 @@ async fn all(
         let done = session.text_rows(&statement.sql, output).await;
         finish(statement, done, output, Some(statement.line))?;
     }
-    Ok(session.commit().await?)
+    session.commit().await.map_err(|error| error::explained("", None, error))?;
+    output.take_failure().map_or(Ok(()), Err)
 }
 
 fn finish(
@@ -124,11 +136,17 @@ fn finish(
     output: &mut Output,
     line: Option<usize>,
 ) -> Result<(), Failure> {
-    if let Some(failure) = output.take_failure() {
+    // What writes goes on to its end, whether anybody reads its rows or not.
+    if !output.writes
+        && let Some(failure) = output.take_failure()
+    {
         return Err(failure);
     }
     match done {
         Ok(affected) => output.end(affected),
-        Err(error) => Err(error::explained(&statement.sql, line, error)),
+        Err(error) => {
+            output.break_off()?;
+            Err(error::explained(&statement.sql, line, error))
+        }
     }
 }

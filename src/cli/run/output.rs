@@ -27,6 +27,8 @@ enum Form {
 pub(super) struct Output {
     form: Form,
     most: Option<usize>,
+    /// A statement that writes has to run to its end.
+    pub(super) writes: bool,
     columns: Vec<Column>,
     held: Rows,
     /// Rows of this statement that were taken.
@@ -52,6 +54,7 @@ impl Output {
         Output {
             form,
             most,
+            writes: command.write,
             columns: Vec::new(),
             held: Rows::default(),
             count: 0,
@@ -69,6 +72,10 @@ impl Output {
 
     /// The end of a statement.
     pub(super) fn end(&mut self, affected: u64) -> Result<(), Failure> {
+        if self.failure.is_some() {
+            self.buffer.clear();
+            return Ok(());
+        }
         match self.form {
             Form::Json => {
                 let end: &[u8] = if self.count == 0 { b"[]\n" } else { b"\n]\n" };
@@ -96,6 +103,14 @@ impl Output {
         (self.count, self.has_more, self.flushed) = (0, false, None);
         self.columns.clear();
         Ok(())
+    }
+
+    /// The end of a statement that failed: what was printed stays valid.
+    pub(super) fn break_off(&mut self) -> Result<(), Failure> {
+        if matches!(self.form, Form::Json) && self.count > 0 {
+            self.buffer.extend_from_slice(b"\n]\n");
+        }
+        self.flush()
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
@@ -148,7 +163,10 @@ impl TextRows for Output {
     fn row(&mut self, row: &[Option<&str>]) -> bool {
         if self.most.is_some_and(|most| self.count >= most) {
             self.has_more = true;
-            return false;
+            return self.writes;
+        }
+        if self.failure.is_some() {
+            return self.writes;
         }
         self.count += 1;
         match self.form {
@@ -163,7 +181,7 @@ impl TextRows for Output {
         if is_due || self.buffer.len() > BLOCK || io::stdout().is_terminal() {
             self.failure = self.flush().err();
         }
-        self.failure.is_none()
+        self.writes || self.failure.is_none()
     }
 }
 
@@ -185,7 +203,8 @@ fn distinct(columns: Vec<Column>) -> Vec<Column> {
 }
 
 fn typed(kind: &str, text: &str) -> Value {
-    if let Some(element) = kind.strip_suffix("[]") {
+    // A box has commas of its own, and its arrays another separator.
+    if let Some(element) = kind.strip_suffix("[]").filter(|element| *element != "BOX") {
         let array = array::json(text, &|text| typed(element, text));
         return array.unwrap_or_else(|| json!(text));
     }

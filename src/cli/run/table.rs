@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use ratatui::crossterm::terminal;
+use ratatui::text::Line;
 
 use crate::cli::args::Expanded;
 use crate::cli::failure::Failure;
@@ -35,8 +36,8 @@ impl Rows {
     fn width(&self) -> usize {
         let columns = self.columns.iter().enumerate().map(|(at, column)| {
             let values = self.rows.iter().filter_map(|row| row.get(at)?.as_deref());
-            let widest = values.flat_map(str::lines).map(|line| line.chars().count()).max();
-            widest.unwrap_or(0).max(column.name.chars().count()).max(4)
+            let widest = values.flat_map(str::lines).map(cells).max();
+            widest.unwrap_or(0).max(cells(&column.name)).max(4)
         });
         columns.map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
     }
@@ -71,13 +72,15 @@ impl Rows {
             let line = "-".repeat(width.unwrap_or(40).min(40).saturating_sub(head.chars().count()));
             out::line(format_args!("{head}{line}"))?;
             for (value, column) in row.iter().zip(&self.columns) {
-                let text = match value {
-                    Some(text) => text.clone(),
-                    None => out::dim("NULL"),
-                };
                 let room = width.map(|width| width.saturating_sub(widest + GAP).max(10));
+                let lines = match value {
+                    Some(text) => {
+                        printable(text).split('\n').flat_map(|it| wrapped(it, room)).collect()
+                    }
+                    None => vec![out::dim("NULL")],
+                };
                 let mut name = column.name.as_str();
-                for line in text.split('\n').flat_map(|line| wrapped(line, room)) {
+                for line in lines {
                     out::line(format!("{name:widest$}{:GAP$}{line}", "").trim_end())?;
                     name = "";
                 }
@@ -85,6 +88,24 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+/// How many cells of a terminal a text takes.
+fn cells(text: &str) -> usize {
+    Line::raw(text).width()
+}
+
+/// Without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => printable.push(c),
+            c if c.is_control() => printable.push_str(&format!("\\x{:02X}", u32::from(c))),
+            c => printable.push(c),
+        }
+    }
+    printable
 }
 
 fn wrapped(line: &str, room: Option<usize>) -> Vec<String> {
@@ -97,7 +118,7 @@ fn wrapped(line: &str, room: Option<usize>) -> Vec<String> {
 
 fn cell(value: &Option<String>) -> Cell {
     match value {
-        Some(text) => Cell::new(text),
+        Some(text) => Cell::new(printable(text)),
         None => Cell::new("NULL").add_attribute(Attribute::Dim),
     }
 }

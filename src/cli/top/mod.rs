@@ -9,6 +9,7 @@ mod screen;
 mod state;
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
@@ -75,7 +76,9 @@ fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec
         (entry.pool_size, entry.max_overflow, entry.min_connections) = (1, 0, 0);
         entry.application_name = APPLICATION.to_owned();
         entry.statement_timeout = Some(limit);
-        (entry.pool_timeout, entry.connect_timeout) = (limit, limit);
+        // Before the sample as a whole is given up, so that the reason is the connection's.
+        let connecting = limit.mul_f64(0.8);
+        (entry.pool_timeout, entry.connect_timeout) = (connecting, connecting);
         entry.monitor = MonitorConfig { enabled: false, ..entry.monitor.clone() };
         // What cancels a statement is a SELECT, and a sealed transaction costs round trips.
         entry.readonly = false;
@@ -99,10 +102,15 @@ struct Server {
 
 /// The servers of these databases, in their order. One whose address is not known is one of its own.
 async fn servers(databases: Vec<Pg>) -> Vec<Server> {
-    let mut servers: Vec<(Option<(String, u16)>, Server)> = Vec::new();
+    let mut servers: Vec<(Option<SocketAddr>, Server)> = Vec::new();
     for pg in databases {
         let to = pg.connect_to(false).await.ok();
-        let at = to.as_ref().map(|to| (to.host.clone(), to.port));
+        // `localhost` and 127.0.0.1 are one server.
+        let at = match &to {
+            Some(to) => tokio::net::lookup_host((to.host.as_str(), to.port)).await.ok(),
+            None => None,
+        };
+        let at = at.and_then(|all| all.min());
         let name = pg.name().to_owned();
         match servers.iter_mut().find(|(other, _)| at.is_some() && *other == at) {
             Some((_, server)) => server.names.push(name),
@@ -190,12 +198,20 @@ async fn watch(
 }
 
 async fn look(pg: &Pg, database: usize, limit: Duration) -> Look {
-    let target = pg.connect_to(false).await.ok().map(|to| to.target(None));
-    let sample = match tokio::time::timeout(limit, Sample::take(pg)).await {
-        Ok(taken) => taken.map_err(|error| Error::from(error).to_string()),
-        Err(_) => Err(format!("database `{}` did not answer within {limit:.1?}", pg.name())),
+    let taking = async {
+        let target = pg.connect_to(false).await.ok().map(|to| to.target(None));
+        (target, Sample::take(pg).await)
     };
-    Look { database, target, sample }
+    match tokio::time::timeout(limit, taking).await {
+        Ok((target, taken)) => {
+            let sample = taken.map_err(|error| Error::from(error).to_string());
+            Look { database, target, sample }
+        }
+        Err(_) => {
+            let reason = format!("database `{}` did not answer within {limit:.1?}", pg.name());
+            Look { database, target: None, sample: Err(reason) }
+        }
+    }
 }
 
 /// Signals a backend; the outcome in a sentence.

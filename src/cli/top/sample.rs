@@ -183,7 +183,7 @@ async fn slowest(pg: &Pg, schema: Option<String>) -> Result<Vec<Slow>, String> {
             .to_owned());
     };
     let sql = format!(
-        "SELECT calls, total_exec_time, mean_exec_time, rows, query FROM {schema}.pg_stat_statements \
+        "SELECT {OWN} calls, total_exec_time, mean_exec_time, rows, query FROM {schema}.pg_stat_statements \
          WHERE query NOT LIKE '%' || '{OWN}' || '%' ORDER BY total_exec_time DESC LIMIT $1"
     );
     let slowest = all(pg, &sql, Some(MOST), Slow::read).await;
