@@ -48,13 +48,14 @@ impl Scope {
         &self.name
     }
 
-    /// The search path in it, followed by the entry's own and `public`.
+    /// The search path in it, followed by the entry's own, if it has one. Never by `public` alone: where
+    /// the schema does not exist, everything would be created there.
     pub(crate) fn path(&self, shared: Option<&str>) -> String {
         let own = sql::quote_ident(&self.name);
-        sql::with_public(&match shared.filter(|shared| !shared.trim().is_empty()) {
-            Some(shared) => format!("{own}, {shared}"),
+        match shared.filter(|shared| !shared.trim().is_empty()) {
+            Some(shared) => sql::with_public(&format!("{own}, {shared}")),
             None => own,
-        })
+        }
     }
 
     /// The same as `SET` takes it, to which an unquoted name may be a keyword.
@@ -66,9 +67,9 @@ impl Scope {
 
 impl Pg {
     /// Returns the same database seen from one schema, such as a tenant's. Everything unqualified is
-    /// created there and looked up there first, then in the entry's `schema:`, then in `public`, where
-    /// extensions have their types. So a table that the tenant lacks is looked up in `public`, too: keep
-    /// tables of tenants out of it.
+    /// created and looked up there. If the entry has a `schema:`, that and `public` follow in the search
+    /// path, for what tenants share: with `schema: public`, they see the types of extensions there. A table
+    /// that a tenant lacks is then looked up there, too, so keep tables of tenants out of it.
     ///
     /// ```no_run
     /// # async fn doc(pg: wharf::Pg) -> Result<(), wharf::Error> {

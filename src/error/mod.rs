@@ -190,7 +190,7 @@ pub enum Error {
     Copy(Box<crate::copy::CopyError>),
     /// A file or writer to which rows were to be copied gave an error.
     #[cfg(feature = "copy")]
-    #[error("database `{database}`: cannot write {to}: {source}")]
+    #[error("database `{database}`: cannot write to {to}: {source}")]
     Write {
         /// Key of the database in the file.
         database: String,

@@ -140,7 +140,7 @@ async fn a_database_that_the_file_does_not_name() {
     let error = manager.db("its").unwrap_err();
     assert_eq!(error.to_string(), "no database is named `its`; the nearest is `it`");
     let error = manager.db("orders").unwrap_err();
-    assert_eq!(error.to_string(), "no database is named `orders`; there are it");
+    assert_eq!(error.to_string(), "no database is named `orders`; the file has it");
 }
 
 #[tokio::test]

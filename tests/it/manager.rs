@@ -110,6 +110,6 @@ async fn an_entry_without_its_server_says_what_to_do() {
     let manager = Manager::from_config(config(yaml));
     let error = Error::from(manager.db("shop").unwrap().ping().await.unwrap_err());
     assert!(matches!(error, Error::PgServerDown { .. }), "{error}");
-    assert!(error.to_string().contains("start_pgserver"), "{error}");
+    assert!(error.to_string().contains("start it with `wharf server up`"), "{error}");
     assert!(manager.connection("shop").is_err());
 }

@@ -145,7 +145,7 @@ async fn one_that_fails_is_named_and_leaves_nothing_and_those_before_it_stay() {
     let pg = database.pg().await;
     let error = pg.migrate::<HalfWay>().await.unwrap_err().to_string();
     for part in
-        ["migration m2_half failed", "column \"nonsense\" does not exist", "nothing of it stays"]
+        ["migration m2_half failed", "column \"nonsense\" does not exist", "it was rolled back"]
     {
         assert!(error.contains(part), "no {part:?} in {error}");
     }
@@ -377,8 +377,8 @@ async fn a_dry_run_shows_the_sql_and_what_is_unsafe_in_it_and_changes_nothing() 
     let shown = planned.to_string();
     for part in [
         "-- m1_one\nCREATE TABLE one (n int);\n",
-        "-- unsafe: nobody can write to big while the index is built; CREATE INDEX CONCURRENTLY",
-        "-- unsafe: the code that runs now still uses the old name in one",
+        "-- unsafe: this blocks writes to big while the index is built; use CREATE INDEX CONCURRENTLY",
+        "-- unsafe: running code still uses the old name in one",
         "-- m3_index\n-- outside of a transaction\nCREATE INDEX CONCURRENTLY one_m ON one (m);\n",
         "-- not shown to its end: ",
     ] {

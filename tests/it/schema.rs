@@ -209,3 +209,23 @@ async fn nothing_of_a_tenant_is_seen_by_the_next() {
     assert_eq!(leaks.load(Ordering::Relaxed), 0);
     pg.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn types_of_extensions_in_public_are_visible_to_a_tenant_and_its_tables_are_its_own() {
+    let database = TestDatabase::new().await;
+    let shared = database.pg_with(&["schema: public"]);
+    shared.execute_unprepared("CREATE EXTENSION citext; CREATE SCHEMA own").await.unwrap();
+    // An entry with a schema of its own, as in the Python original; and a scoped view.
+    let entry = database.pg_with(&["schema: own"]);
+    shared.ensure_schema("tenant").await.unwrap();
+    for (pg, schema) in [(entry, "own"), (shared.scoped("tenant").unwrap(), "tenant")] {
+        pg.execute_unprepared("CREATE TABLE typed (name citext)").await.unwrap();
+        let found = format!(
+            "SELECT count(*) FROM pg_tables WHERE tablename = 'typed' AND schemaname = '{schema}'"
+        );
+        assert_eq!(number(&pg, &found).await, 1, "{schema}");
+    }
+    // Without a schema that is shared, a tenant's is all there is: what is missing is an error.
+    let alone = database.pg().await.scoped("nowhere").unwrap();
+    assert!(alone.execute_unprepared("CREATE TABLE typed (n int)").await.is_err());
+}

@@ -346,7 +346,8 @@ async fn auto_takes_the_engine_that_has_the_image_and_says_so() {
     assert_eq!(at.runtime, Runtime::Docker);
     let line = log.lines().join("\n");
     assert!(
-        line.contains("runtime docker, image postgres:17, as the first that can serve"),
+        line.contains("runtime docker, image postgres:17\n")
+            && line.contains("because it is the first that can serve the file"),
         "{line}"
     );
     // What it would have to pull it leaves to those who can serve without.
