@@ -30,7 +30,7 @@ pub(super) fn statements(text: &str) -> Vec<Statement> {
         let (start, stop) = tokens.span();
         if token == Token::End && depth == 0 {
             if let Some(begin) = begin.take() {
-                push(&mut all, text, begin, start);
+                push(&mut all, text, begin, end);
             }
             after_begin = false;
             continue;
