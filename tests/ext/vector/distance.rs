@@ -198,11 +198,11 @@ async fn wrong_dimensions_are_an_error_and_nothing_is_sent() {
 fn what_cannot_be_compared_is_refused() {
     for (refused, says) in [
         (Name.cosine_distance(vec![1.0]), "`thing.name` is declared as"),
+        (Full.hamming_distance(vec![1.0, 2.0]), "no hamming distance for it, only L2, inner"),
         (
-            Full.hamming_distance(vec![1.0, 2.0]),
-            "no hamming distance of these: there are L2, inner",
+            BitsColumn.l2_distance("1010".parse::<Bits<4>>().unwrap()),
+            "for it, only hamming, jaccard",
         ),
-        (BitsColumn.l2_distance("1010".parse::<Bits<4>>().unwrap()), "there are hamming, jaccard"),
         (BitsColumn.hamming_distance(vec![1.0; 4]), "has no distance to a vector"),
         (
             Full.l2_distance(SparseVec::<2>::new([]).unwrap()),

@@ -220,7 +220,7 @@ async fn a_search_that_cannot_be_what_was_meant_is_refused() {
                 "9 candidates are fewer",
             ),
             (search(find()).by(Distance::Jaccard).all(&pg).await, "no jaccard"),
-            (nearest(find(), point::Column::Id, to.clone()).all(&pg).await, "no vector"),
+            (nearest(find(), point::Column::Id, to.clone()).all(&pg).await, "not as a vector"),
         ]
     };
     for (refused, says) in wharf::assert_queries(0, refused).await {
