@@ -66,3 +66,16 @@ fn a_value_that_leads_nowhere_has_no_second_fault() {
     let error = refusal("databases: {main: {url: '${vault.url}', pool_size: '${x}'}}");
     says(&error, &["2 faults", "`databases.main.url`: `${…}`", "${x}"]);
 }
+
+/// `fn main() -> Result<(), wharf::Error>` prints `Debug`.
+#[test]
+fn debug_of_an_error_is_its_message() {
+    let error = try_load("databases: {main: {database: shop, pool_sise: 3}}", &[]).unwrap_err();
+    let message = error.to_string();
+    assert_eq!(format!("{error:?}"), message);
+    assert_eq!(format!("{:?}", wharf::Error::from(error)), message);
+    let down =
+        wharf::Error::PgServerDown { database: "shop".to_owned(), reason: "no file".to_owned() };
+    let shown = format!("{down:?}");
+    assert!(shown.starts_with("database `shop`: the file's server is not running"), "{shown}");
+}
