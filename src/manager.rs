@@ -290,13 +290,19 @@ async fn placed(
         Address::PgServerReplica => server.replica.port,
         _ => server.port,
     };
-    match port.filter(|port| *port != 0) {
-        Some(port) if server.pass.is_some() || entry.password.is_some() => {
-            entry.address = Address::Host { host: server.host, port };
-            Ok(entry)
-        }
-        _ => recorded(name, entry, &server).await,
+    let Some(port) = port.filter(|port| *port != 0) else {
+        return recorded(name, entry, &server).await;
+    };
+    let has_none = entry.password.is_none() && entry.password_file.is_none();
+    // A generated password is known to the state folder alone.
+    if has_none
+        && entry.user == server.user
+        && let Ok(found) = recorded(name, entry.clone(), &server).await
+    {
+        return Ok(found);
     }
+    entry.address = Address::Host { host: server.host, port };
+    Ok(entry)
 }
 
 /// The entry with the address that the server's state folder has.

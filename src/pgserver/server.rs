@@ -122,7 +122,7 @@ impl PgServer {
     /// A running server is left as it is, also where the file asks for other settings now: a line
     /// in the log names the difference.
     ///
-    /// Costs one login (two round trips) for a running server, 0.2 s for a stopped one, 1–2 s the
+    /// Costs two logins (the second reads the identity for the state folder) for a running server, 0.2 s for a stopped one, 1–2 s the
     /// first time; in Docker 1 s and 3 s, and the time of a pull. Errors name the server, what failed and what to do; see [`PgServerError`].
     /// A dropped future does not end the start: it goes on in the background of the runtime.
     pub async fn start(&self) -> Result<Endpoint, PgServerError> {

@@ -245,6 +245,20 @@ async fn what_writes_runs_to_its_end_whoever_reads_its_rows() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
     assert_eq!(number(&pg, "SELECT count(*) FROM t").await, 600_000);
+    // Nor the end of a statement in a file, in a table.
+    std::fs::write(
+        project.path().join("x.sql"),
+        "DELETE FROM t; SELECT 1; INSERT INTO t VALUES (7)",
+    )
+    .unwrap();
+    let mut child = project.spawn(&["run", "-f", "x.sql", "--write"], Stdio::null());
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(number(&pg, "SELECT count(*) FROM t").await, 1);
+    // A failure is one, whoever reads.
+    let mut child = project.spawn(&["run", "DROP TABLE nonesuch", "--write"], Stdio::null());
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
     for keyword in ["COMMIT", "BEGIN"] {
         let refused = project.run(&["run", keyword, "--write"]);
         refused.failed(1, &[&format!("{keyword} is not allowed here"), "wharf psql"]);

@@ -136,7 +136,7 @@ fn finish(
     output: &mut Output,
     line: Option<usize>,
 ) -> Result<(), Failure> {
-    // What writes goes on to its end, whether anybody reads its rows or not.
+    // A statement that writes runs to its end, even if nobody reads its rows.
     if !output.writes
         && let Some(failure) = output.take_failure()
     {
@@ -145,7 +145,7 @@ fn finish(
     match done {
         Ok(affected) => output.end(affected),
         Err(error) => {
-            output.break_off()?;
+            output.break_off();
             Err(error::explained(&statement.sql, line, error))
         }
     }

@@ -70,8 +70,18 @@ impl Output {
         self.failure.take()
     }
 
-    /// The end of a statement.
+    /// Ends a statement. If it writes, a failure to print is kept until all is committed.
     pub(super) fn end(&mut self, affected: u64) -> Result<(), Failure> {
+        match self.print_end(affected) {
+            Err(failure) if self.writes => {
+                self.failure = Some(failure);
+                Ok(())
+            }
+            printed => printed,
+        }
+    }
+
+    fn print_end(&mut self, affected: u64) -> Result<(), Failure> {
         if self.failure.is_some() {
             self.buffer.clear();
             return Ok(());
@@ -105,12 +115,13 @@ impl Output {
         Ok(())
     }
 
-    /// The end of a statement that failed: what was printed stays valid.
-    pub(super) fn break_off(&mut self) -> Result<(), Failure> {
+    /// Ends a statement that failed, so that the JSON printed before is valid.
+    pub(super) fn break_off(&mut self) {
         if matches!(self.form, Form::Json) && self.count > 0 {
             self.buffer.extend_from_slice(b"\n]\n");
         }
-        self.flush()
+        // The statement's own error matters more than one of printing.
+        let _ = self.flush();
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
