@@ -118,7 +118,7 @@ async fn ready(State(service): State<Service>) -> Result<&'static str, Failure> 
 /// Why a request failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// What the client asked for cannot be.
+    /// The request is refused, for this reason.
     Refused(&'static str),
     /// The database; its message goes to the log and not to the client.
     Database(Error),

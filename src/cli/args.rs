@@ -287,7 +287,7 @@ pub(super) enum Migrate {
         /// Name of the database in the file; needed if several have migrations.
         #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]
         database: Option<String>,
-        /// What the migration does, as in create_customer.
+        /// Name of the migration, as in create_customer.
         #[arg(value_name = "MIGRATION")]
         name: String,
     },

@@ -305,7 +305,7 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
     }
 }
 
-/// What creates an extension here, as far as the server has it and the login may.
+/// How to create an extension, if the server has it and the login has the rights.
 async fn remedy(
     pg: &Pg,
     facts: &Facts,

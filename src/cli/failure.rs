@@ -30,7 +30,7 @@ pub(super) enum Failure {
     Code(u8),
 }
 
-/// What the server said of a statement, with the place in it.
+/// The server's error for a statement, with its position.
 #[derive(Debug)]
 pub(super) struct StatementError {
     pub(super) text: String,

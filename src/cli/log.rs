@@ -118,7 +118,7 @@ impl<S: Subscriber> Layer<S> for Shown {
         }
         let drawn = DRAWN.load(Ordering::Relaxed);
         let target = metadata.target();
-        // Who asked for a statement here waits for it, and need not be told that it is slow.
+        // The user waits for the statement and sees that it is slow.
         let is_own = target.starts_with("wharf") && !target.starts_with("wharf::monitor");
         if drawn || level > self.most || !is_own {
             return;

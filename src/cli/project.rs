@@ -187,7 +187,7 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// What cargo knows of the package of a manifest, and the folder in which it builds.
+/// The package of a manifest, as `cargo metadata` has it, and its target folder.
 fn package(manifest: &Path) -> Result<(Value, PathBuf), Failure> {
     let whole = std::fs::canonicalize(manifest)?;
     let mut cargo = cargo();

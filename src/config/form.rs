@@ -15,8 +15,7 @@ fn is_override(value: &Value) -> bool {
     matches!(tree::origin(value), Origin::Override { .. })
 }
 
-/// Removes what the file says and a variable replaces: a url by parts that are injected, or parts by an
-/// injected url.
+/// Removes the parts of the file if a variable gives a url, which replaces them.
 pub(super) fn settle_overrides(tree: &mut Value, path: &[String]) {
     let Some(url) = given(tree, path, "url") else {
         return;

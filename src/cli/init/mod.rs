@@ -22,31 +22,27 @@ const ENTITY: &str = include_str!("service/entity.rs");
 const NOTE: &str = include_str!("service/note.rs");
 const PRELUDE: &str = include_str!("service/prelude.rs");
 
-/// What the templates are called.
+/// The service's name in the templates.
 const NAME: &str = "shop";
 /// The major version that they ask for.
 const VERSION: &str = "17";
 
-/// What must not be in version control.
+/// Files that .gitignore lists.
 const IGNORED: [&str; 3] = ["/target", ".env", "secrets.yaml"];
 
-/// Names that a crate cannot have, or that another crate of the service has.
-const TAKEN: [&str; 16] = [
+/// Names of other crates of the service, and those that cargo refuses.
+const TAKEN: [&str; 12] = [
     "alloc",
     "axum",
     "core",
-    "crate",
     "entity",
-    "fn",
     "migration",
-    "mod",
     "proc_macro",
     "serde",
     "std",
-    "struct",
     "test",
     "tokio",
-    "type",
+    "sea_orm",
     "wharf",
 ];
 
@@ -91,7 +87,10 @@ fn name(folder: &Path) -> String {
     match name.trim_matches('_') {
         "" => "app".to_owned(),
         taken if TAKEN.contains(&taken) => format!("{taken}_app"),
-        digit if digit.starts_with(|c: char| c.is_ascii_digit()) => format!("app_{digit}"),
+        keyword if syn::parse_str::<syn::Ident>(keyword).is_err() => {
+            let digit = keyword.starts_with(|c: char| c.is_ascii_digit());
+            if digit { format!("app_{keyword}") } else { format!("{keyword}_app") }
+        }
         name => name.to_owned(),
     }
 }
@@ -200,6 +199,7 @@ mod tests {
             ("/srv/My-Shop 2", "my_shop_2"),
             ("/srv/2fa", "app_2fa"),
             ("/srv/test", "test_app"),
+            ("/srv/match", "match_app"),
             ("/srv/äö", "app"),
             ("/", "app"),
         ] {

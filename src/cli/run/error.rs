@@ -8,7 +8,7 @@ use crate::Error;
 use crate::cli::failure::{Failure, StatementError};
 use crate::error::driver_error;
 
-/// What the server said, as psql shows it; `line` is that of the statement in its file.
+/// The server's error in psql's form. `line` is the statement's first line in its file.
 pub(super) fn explained(sql: &str, line: Option<usize>, error: DbErr) -> Failure {
     let error = Error::from(error);
     if let Error::TransactionControl { keyword, .. } = &error {

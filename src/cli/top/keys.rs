@@ -88,7 +88,7 @@ fn typed(state: &mut State, key: KeyCode) {
     state.chosen = 0;
 }
 
-/// What is left of an overlay after a key.
+/// Scrolls an overlay, or closes it.
 fn scrolled(overlay: Overlay, key: KeyCode) -> Option<Overlay> {
     match (overlay, key) {
         (Overlay::Statement(text, line), KeyCode::Down | KeyCode::Char('j')) => {

@@ -1,4 +1,4 @@
-//! Who waits for whom, as a tree.
+//! The tree of backends that block each other.
 
 use std::time::Duration;
 

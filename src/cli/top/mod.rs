@@ -46,7 +46,7 @@ pub(super) async fn run(
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Failure::Failed(
-            "standard output is not a terminal; pass --once or --json to print one snapshot"
+            "standard input or output is not a terminal; pass --once or --json to print one snapshot"
                 .to_owned(),
         ));
     }
@@ -92,7 +92,7 @@ fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec
     Ok(watched?)
 }
 
-/// What one screen shows: a server, by its first entry.
+/// A server, which has one screen. It is sampled through its first entry.
 struct Server {
     pg: Pg,
     /// The entries on it.

@@ -1,4 +1,4 @@
-//! What is on the screen of `wharf top`.
+//! The state of the screen of `wharf top`.
 
 use std::cmp::Reverse;
 use std::time::Instant;
