@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
 use crate::it::{TestDatabase, number};
-use crate::support::Project;
+use crate::support::{Project, size};
 
 fn project(database: &TestDatabase) -> Project {
     Project::new(&format!("databases:\n{}", database.entry("it", &[])))
@@ -65,6 +65,10 @@ async fn it_only_reads_unless_told_to_write_and_cannot_be_talked_out_of_that() {
     assert_eq!(json[0]["n"], 2);
     // Outside of a transaction.
     project.run(&["run", "it", "VACUUM t", "--write"]).well();
+    let hint = ["VACUUM cannot run inside a transaction block", "HINT: ", "run [NAME] --write SQL"];
+    project.run(&["run", "it", "VACUUM t"]).failed(1, &hint);
+    let several = project.run_with(&["run", "it", "--write", "-"], "SELECT 1; VACUUM t;");
+    several.failed(1, &hint);
     let count = project.run(&["run", "it", "SELECT count(*) FROM t", "--csv"]).well();
     assert_eq!(count.out, "count\n2\n");
 }
@@ -106,9 +110,14 @@ async fn null_is_apart_from_empty_text_and_columns_of_one_name_are_kept() {
     let json = project.run(&["run", sql, "--json"]).well().json();
     assert_eq!(json, serde_json::json!([{"a": null, "a_2": "", "b": "NULL"}]));
     // On a terminal NULL is dim, and the text is not.
-    let mut terminal = project.terminal_of(&["run", sql], 80, 24);
-    terminal.shows(&["NULL"]);
-    assert_eq!(terminal.ends(), 0);
+    for (sql, is_dim) in [(sql, true), ("SELECT 'NULL' AS b", false)] {
+        for expanded in ["-x=off", "-x=on"] {
+            let mut terminal = project.terminal_of(&["run", sql, expanded], 80, 24);
+            terminal.shows(&["NULL"]);
+            assert_eq!(terminal.ends(), 0);
+            assert_eq!(terminal.has(vt100::Cell::dim), is_dim, "{sql} {expanded}");
+        }
+    }
     let none = project.run(&["run", "SELECT 1 WHERE false", "--json"]).well();
     assert_eq!(none.json(), serde_json::json!([]));
 }
@@ -169,6 +178,17 @@ async fn a_row_that_is_wider_than_the_terminal_has_a_line_per_column() {
         // Nothing is left out.
         assert_eq!(text.matches('x').count(), 51, "{columns}: {text}");
     }
+    let is_record = |args: &[&str], columns: &str| {
+        let done = project.command(args).env("COLUMNS", columns).output().unwrap();
+        String::from_utf8(done.stdout).unwrap().contains("-[ row 1 ]")
+    };
+    assert!(is_record(&["run", sql], "40"));
+    assert!(!is_record(&["run", sql], "120"));
+    assert!(!is_record(&["run", sql, "-x=off"], "40"));
+    let narrow = [("COLUMNS", "40")];
+    let mut terminal = project.terminal_with(&["run", sql], size(120, 24), &narrow);
+    terminal.shows(&["-[ row 1 ]", "12.5"]);
+    assert_eq!(terminal.ends(), 0);
     let on = project.run(&["run", "SELECT 1 AS a", "-x=on"]).well();
     on.says(&["-[ row 1 ]", "a  1\n"]);
     let numbers =

@@ -1,6 +1,9 @@
 //! The file's server by this machine's programs.
 
-use crate::support::{Project, name};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use crate::support::{Project, name, signal};
 
 fn yaml(name: &str, work_mem: &str) -> String {
     format!(
@@ -41,6 +44,7 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
 
     let log = project.run(&["server", "logs", "-n", "3"]).well();
     assert_eq!(log.out.lines().count(), 3, "{log:#?}");
+    follows_the_log(&project);
     let psql = project.run(&["server", "psql", "-At", "shop", "-c", "SELECT n FROM kept"]);
     assert_eq!(psql.well().out, "1\n");
     let sum = project.run_with(&["server", "psql", "-At"], "SELECT 1 + 1");
@@ -53,6 +57,21 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     project.run(&["server", "down"]).well().says(&["the server is not running"]);
     project.run(&["server", "up"]).well();
     project.run(&["run", "shop", "SELECT n FROM kept"]).well().says(&["1"]);
+}
+
+/// What the server logs from then on is printed, until Ctrl-C.
+fn follows_the_log(project: &Project) {
+    let mut follow = project.spawn(&["server", "logs", "-f", "-n", "1"], Stdio::null());
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    // The last line of before, and from here on those that come.
+    lines.next().unwrap().unwrap();
+    project.run(&["run", "shop", "SELECT 1/0 AS followed"]).failed(1, &["division by zero"]);
+    let mut lines = lines.map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("1/0 AS followed")));
+    assert!(follow.try_wait().unwrap().is_none());
+    signal("-INT", follow.id());
+    assert_eq!(lines.count(), 0);
+    assert!(follow.wait().unwrap().success());
 }
 
 #[test]

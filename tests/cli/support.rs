@@ -72,7 +72,11 @@ impl Project {
     }
 
     pub fn terminal_of(&self, args: &[&str], columns: u16, rows: u16) -> Terminal {
-        Terminal::open(self, args, PtySize { rows, cols: columns, ..PtySize::default() })
+        self.terminal_with(args, size(columns, rows), &[])
+    }
+
+    pub fn terminal_with(&self, args: &[&str], size: PtySize, env: &[(&str, &str)]) -> Terminal {
+        Terminal::open(self, args, size, env)
     }
 }
 
@@ -90,6 +94,10 @@ impl Drop for Project {
             }
         }
     }
+}
+
+pub fn size(columns: u16, rows: u16) -> PtySize {
+    PtySize { rows, cols: columns, ..PtySize::default() }
 }
 
 /// A name for a server that no other test has.
@@ -194,16 +202,20 @@ pub struct Terminal {
     keys: Box<dyn std::io::Write + Send>,
     screen: Arc<Mutex<vt100::Parser>>,
     reader: std::thread::JoinHandle<()>,
-    _master: Box<dyn portable_pty::MasterPty + Send>,
+    master: Box<dyn portable_pty::MasterPty + Send>,
 }
 
 impl Terminal {
-    fn open(project: &Project, args: &[&str], size: PtySize) -> Terminal {
+    fn open(project: &Project, args: &[&str], size: PtySize, env: &[(&str, &str)]) -> Terminal {
         let pty = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(WHARF);
         command.args(args);
         command.cwd(project.path());
         command.env("TERM", "xterm-256color");
+        command.env_remove("NO_COLOR");
+        for (name, value) in env {
+            command.env(name, value);
+        }
         command.env("XDG_DATA_HOME", project.path().join("data"));
         let child = pty.slave.spawn_command(command).unwrap();
         drop(pty.slave);
@@ -220,7 +232,7 @@ impl Terminal {
             }
         });
         let keys = pty.master.take_writer().unwrap();
-        Terminal { child, keys, screen, reader, _master: pty.master }
+        Terminal { child, keys, screen, reader, master: pty.master }
     }
 
     pub fn text(&self) -> String {
@@ -229,6 +241,19 @@ impl Terminal {
 
     pub fn is_full_screen(&self) -> bool {
         self.screen.lock().unwrap().screen().alternate_screen()
+    }
+
+    /// Whether any character on the screen has a color, or is dimmed.
+    pub fn has(&self, style: fn(&vt100::Cell) -> bool) -> bool {
+        let screen = self.screen.lock().unwrap();
+        let (rows, columns) = screen.screen().size();
+        let mut places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        places.any(|(row, column)| screen.screen().cell(row, column).is_some_and(style))
+    }
+
+    pub fn resize(&self, columns: u16, rows: u16) {
+        self.screen.lock().unwrap().screen_mut().set_size(rows, columns);
+        self.master.resize(size(columns, rows)).unwrap();
     }
 
     pub fn press(&mut self, keys: &str) {

@@ -3,13 +3,21 @@
 use sea_orm::ConnectionTrait as _;
 
 use crate::it::TestDatabase;
-use crate::support::{Project, signal};
+use crate::support::{Project, Terminal, signal};
 
 fn project(database: &TestDatabase) -> Project {
     Project::new(&format!(
         "databases:\n{}  down:\n    url: postgres://a:b@127.0.0.1:1/c\n",
         database.entry("it", &[])
     ))
+}
+
+/// Shows the rows of this database only: other tests run statements on the same server.
+fn only(terminal: &mut Terminal, database: &TestDatabase) {
+    // Before the screen is there, a terminal makes a line feed of Enter.
+    terminal.shows(&["connections "]);
+    terminal.press(&format!("/{}\r", database.name));
+    terminal.shows(&[&format!("filter: {} (Esc", database.name)]);
 }
 
 /// Sleeps on the server until it is cancelled or its connection ends; what it met.
@@ -24,6 +32,7 @@ async fn who_runs_what_is_shown_and_can_be_cancelled_after_a_question() {
     let project = project(&database);
     let sleeper = tokio::spawn(sleep(database.pg().await));
     let mut terminal = project.terminal(&["top", "it", "--interval", "0.2"]);
+    only(&mut terminal, &database);
     let running = ["SELECT 'slept by a test'", "active", &database.name[..10]];
     let screen = terminal.shows(&running);
     assert!(terminal.is_full_screen());
@@ -70,8 +79,18 @@ async fn who_waits_for_whom_is_shown() {
         let pg = pg.clone();
         async move { pg.execute_unprepared("INSERT INTO held VALUES (1)").await }
     });
+    crate::support::wait_until("it waits", || {
+        let once = project.run(&["top", "it", "--once"]).well();
+        once.out.contains("└ ") && once.out.contains("waits for RowExclusiveLock on held")
+    });
+    let json = project.run(&["top", "it", "--json"]).well().json();
+    let locks = json["servers"][0]["locks"].as_array().unwrap();
+    assert!(locks.iter().any(|lock| lock["blocking_query"] == "LOCK TABLE held"), "{json}");
     let mut terminal = project.terminal(&["top", "it", "--interval", "0.2"]);
+    only(&mut terminal, &database);
     terminal.shows(&["INSERT INTO held", "lock of ", "idle in tx"]);
+    terminal.press("\u{1b}");
+    terminal.shows_no("filter: ");
     terminal.press("2");
     terminal.shows(&[
         "process",
@@ -98,8 +117,8 @@ async fn who_waits_for_whom_is_shown() {
 async fn databases_and_what_is_not_there_are_told_of() {
     let database = TestDatabase::new().await;
     let project = project(&database);
-    let mut terminal = project.terminal(&["top", "it", "down", "--interval", "0.2"]);
-    terminal.shows(&["no statement is running"]);
+    let mut terminal = project.terminal_of(&["top", "it", "down", "--interval", "0.2"], 150, 30);
+    terminal.shows(&["wharf top  it", "PostgreSQL "]);
     terminal.press("4");
     terminal.shows(&["from cache", "deadlocks", &database.name[..10]]);
     terminal.shows(&["commits ", "/s"]);
@@ -132,7 +151,7 @@ async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_agai
     terminal.shows(&["no statement is running"]);
     terminal.press("3");
     project.run(&["run", "shop", "SELECT 'counted' FROM generate_series(1, 9)"]).well();
-    terminal.shows(&["SELECT $1 FROM generate_series($2, $3)", "calls", "mean"]);
+    terminal.shows(&["SELECT $1 FROM generate_series($2, $3)", "calls/s", "load", "mean"]);
     terminal.press("1");
     project.run(&["server", "down"]).well();
     terminal.shows(&["unreachable for "]);
@@ -152,11 +171,13 @@ async fn one_look_is_printed_for_scripts() {
         project.run(&["top", "it", "--once"]).well().out.contains("slept by a test")
     });
     let json = project.run(&["top", "it", "--json"]).well().json();
-    let mine = json["it"]["activity"].as_array().unwrap().iter();
+    let mine = json["servers"][0]["activity"].as_array().unwrap().iter();
     let mut mine = mine.filter(|it| it["query"].as_str().unwrap().contains("slept by a test"));
     assert_eq!(mine.next().unwrap()["state"], "active", "{json}");
     let all = project.run(&["top", "--json"]).failed(4, &[]).json();
-    assert!(all["down"]["error"].as_str().unwrap().contains("Connection refused"), "{all}");
+    let mut servers = all["servers"].as_array().unwrap().iter();
+    let down = servers.find(|it| it["names"] == serde_json::json!(["down"])).unwrap();
+    assert!(down["error"].as_str().unwrap().contains("Connection refused"), "{all}");
     sleeper.abort();
 }
 
@@ -204,13 +225,94 @@ async fn a_statement_is_shown_whole_filtered_and_the_keys_are_told() {
     terminal.press("\u{1b}");
     terminal.shows(&["pg_sleep(300)"]);
     terminal.press("?");
-    terminal.shows(&["cancel the statement of the row", "sort the slowest statements"]);
+    terminal.shows(&["cancel the statement of the row", "sort the rows"]);
     terminal.press("?");
-    terminal.shows_no("sort the slowest statements");
+    terminal.shows_no("sort the rows");
     // Its own statements are not among those that run.
     assert!(!terminal.text().contains("wharf top */"), "{}", terminal.text());
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
+    sleeper.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_sorted_by_the_next_column_and_rates_are_counted_since_the_start() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let pg = database.pg().await;
+    pg.execute_unprepared("CREATE TABLE counted (n int)").await.unwrap();
+    let sleeper = tokio::spawn(sleep(database.pg().await));
+    let mut terminal = project.terminal_of(&["top", "it", "--interval", "0.2"], 160, 30);
+    only(&mut terminal, &database);
+    terminal.shows(&["for v", "slept by a test"]);
+    terminal.press("s");
+    terminal.shows(&["waits for v"]);
+    terminal.press("2s");
+    terminal.shows(&["locks are shown as a tree"]);
+    terminal.press("4");
+    terminal.shows(&["connections v", "rows written/s"]);
+    // All of them in one line of the screen: the database's own rate.
+    crate::support::wait_until("its rows are counted", || {
+        let sql = "INSERT INTO counted SELECT generate_series(1, 100)";
+        let done = project.run(&["run", "it", "--write", sql]);
+        done.well();
+        let text = terminal.text();
+        let line =
+            text.lines().find(|line| line.trim_end().ends_with(&database.name)).unwrap_or_default();
+        let written = line.split_whitespace().rev().nth(6).unwrap_or_default();
+        written.parse::<f64>().is_ok_and(|rate| rate > 0.0)
+    });
+    terminal.press("\u{1b}");
+    terminal.shows(&["per second: since wharf top started", "now  ", "rows written "]);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    sleeper.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrow_screen_shows_whole_columns_and_a_wider_one_more_of_them() {
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let sleeper = tokio::spawn(sleep(database.pg().await));
+    let args = ["top", "it", "--interval", "0.2"];
+    let mut terminal = project.terminal_of(&args, 40, 24);
+    only(&mut terminal, &database);
+    let screen = terminal.shows(&[
+        "pid",
+        "for v",
+        "statement",
+        "SELECT 'slept",
+        " 1 Statements    2 ",
+        "since start",
+    ]);
+    assert!(!screen.contains("waits"), "{screen}");
+    for line in screen.lines() {
+        assert!(!line.trim_end().ends_with("rollba") && line.chars().count() <= 40, "{screen}");
+    }
+    assert!(screen.contains("? keys  q quit  1-4 view  / filter"), "{screen}");
+    terminal.resize(150, 24);
+    terminal.shows(&["waits for", "application", "SELECT 'slept by a test', pg_sleep(300)"]);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    sleeper.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colors_are_for_those_who_want_them() {
+    use crate::support::size;
+    let database = TestDatabase::new().await;
+    let project = project(&database);
+    let sleeper = tokio::spawn(sleep(database.pg().await));
+    let args = ["top", "it", "--interval", "0.2"];
+    for (env, expected) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+        let mut terminal = project.terminal_with(&args, size(100, 24), env);
+        terminal.shows(&["slept by a test", "active "]);
+        assert_eq!(terminal.has(|cell| cell.fgcolor() != vt100::Color::Default), expected);
+        // What is selected is seen without colors.
+        assert!(terminal.has(vt100::Cell::inverse));
+        terminal.press("q");
+        assert_eq!(terminal.ends(), 0);
+    }
     sleeper.abort();
 }
 
@@ -220,7 +322,7 @@ async fn entries_on_one_server_have_one_screen() {
     let entries = [database.entry("it", &[]), database.entry("reports", &["readonly: true"])];
     let project = Project::new(&format!("databases:\n{}{}", entries[0], entries[1]));
     let mut terminal = project.terminal(&["top", "--interval", "0.2"]);
-    let screen = terminal.shows(&["wharf top  it, reports", "since start)"]);
+    let screen = terminal.shows(&["wharf top  it, reports", "since start"]);
     assert!(!screen.contains("Tab server"), "{screen}");
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);

@@ -79,10 +79,18 @@ pub async fn connect(endpoint: &Endpoint) -> Result<PgConnection, sqlx::Error> {
 
 /// Runs one statement on a connection of its own; the first column of its first row as text.
 pub async fn run(endpoint: &Endpoint, sql: &'static str) -> Option<String> {
-    let mut connection = connect(endpoint).await.unwrap();
-    let row = sqlx::raw_sql(sql).fetch_optional(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    row.map(|row| row.try_get(0).unwrap())
+    try_run(endpoint, sql).await.unwrap()
+}
+
+/// The same, for a server that may not be ready for it yet.
+pub async fn try_run(
+    endpoint: &Endpoint,
+    sql: &'static str,
+) -> Result<Option<String>, sqlx::Error> {
+    let mut connection = connect(endpoint).await?;
+    let row = sqlx::raw_sql(sql).fetch_optional(&mut connection).await?;
+    connection.close().await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 pub fn signal(signal: &str, pid: u32) {

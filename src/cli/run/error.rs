@@ -50,6 +50,11 @@ pub(super) fn explained(sql: &str, line: Option<usize>, error: DbErr) -> Failure
         message if message.contains("multiple commands") => text.push_str(
             "\nHINT: Give one statement, or put them into a file: wharf run NAME -f FILE.",
         ),
+        // VACUUM, CREATE DATABASE, ALTER SYSTEM and others.
+        message if message.contains("inside a transaction block") => text.push_str(
+            "\nHINT: A statement runs outside of a transaction if it is alone and may write: \
+             wharf run [NAME] --write SQL.",
+        ),
         _ => {}
     }
     let json = json!({
@@ -62,8 +67,8 @@ pub(super) fn explained(sql: &str, line: Option<usize>, error: DbErr) -> Failure
 
 pub(super) fn transaction_control(keyword: &str) -> Failure {
     Failure::Failed(format!(
-        "{keyword} is not allowed here: -f runs all statements in one transaction, and a single one runs \
-         by itself; use `wharf psql NAME`"
+        "{keyword} is not allowed here: a file runs in one transaction, and a single statement by itself; \
+         use `wharf psql NAME`"
     ))
 }
 

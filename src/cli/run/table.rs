@@ -131,10 +131,11 @@ fn alignment(column: &Column) -> CellAlignment {
     }
 }
 
-/// Columns of the terminal, or of COLUMNS where the output goes elsewhere.
+/// The width to lay out for: COLUMNS where it is set, as in psql, else the terminal's.
 fn width() -> Option<usize> {
-    if std::io::stdout().is_terminal() {
-        return terminal::size().ok().map(|(columns, _)| usize::from(columns));
-    }
-    std::env::var("COLUMNS").ok()?.parse().ok()
+    let said = std::env::var("COLUMNS").ok().and_then(|said| said.parse().ok());
+    said.filter(|columns| *columns > 0).or_else(|| {
+        let size = std::io::stdout().is_terminal().then(terminal::size)?;
+        size.ok().map(|(columns, _)| usize::from(columns))
+    })
 }

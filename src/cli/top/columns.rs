@@ -1,58 +1,115 @@
-//! The columns that fit, each whole.
+//! Which columns of a view fit on the screen, and how wide they are.
 
-use ratatui::layout::Constraint;
+use super::rows::Row;
 
-/// A column: its heading, its width, and the width of the screen from which on it is shown.
-pub(super) struct Column(pub(super) &'static str, pub(super) u16, pub(super) u16);
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Columns of a lower rank stay longer where the screen is narrow.
+    rank: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// To the right, at least this wide, and never cut.
+    Figure(usize),
+    /// To the left, at most this wide.
+    Text(usize),
+    /// Has the rest of the width.
+    Rest,
+}
+
+const fn figure(name: &'static str, least: usize, rank: u8) -> Column {
+    Column { name, kind: Kind::Figure(least), rank }
+}
+
+const fn text(name: &'static str, most: usize, rank: u8) -> Column {
+    Column { name, kind: Kind::Text(most), rank }
+}
+
+const fn rest(name: &'static str) -> Column {
+    Column { name, kind: Kind::Rest, rank: 0 }
+}
 
 pub(super) const STATEMENTS: &[Column] = &[
-    Column("pid", 7, 0),
-    Column("database", 12, 90),
-    Column("user", 12, 110),
-    Column("application", 14, 125),
-    Column("state", 11, 60),
-    Column("for", 10, 0),
-    Column("waits for", 18, 76),
-    Column("statement", 0, 0),
+    figure("pid", 7, 0),
+    text("database", 20, 3),
+    text("user", 20, 4),
+    text("application", 20, 5),
+    text("state", 11, 2),
+    figure("for", 8, 0),
+    text("waits for", 28, 1),
+    rest("statement"),
 ];
 
-pub(super) const LOCKS: &[Column] = &[
-    Column("process", 13, 0),
-    Column("state", 36, 76),
-    Column("for", 10, 0),
-    Column("statement", 0, 0),
-];
+pub(super) const LOCKS: &[Column] =
+    &[text("process", 24, 0), text("state", 44, 1), figure("for", 8, 0), rest("statement")];
 
 pub(super) const SLOWEST: &[Column] = &[
-    Column("total", 10, 0),
-    Column("calls", 9, 0),
-    Column("mean", 9, 60),
-    Column("rows", 10, 76),
-    Column("statement", 0, 0),
+    figure("total", 8, 0),
+    figure("load", 5, 2),
+    figure("calls", 7, 1),
+    figure("calls/s", 7, 3),
+    figure("mean", 8, 1),
+    figure("rows", 7, 4),
+    rest("statement"),
 ];
 
 pub(super) const DATABASES: &[Column] = &[
-    Column("size", 10, 0),
-    Column("connections", 11, 50),
-    Column("commits", 11, 60),
-    Column("rollbacks", 10, 100),
-    Column("from cache", 10, 74),
-    Column("deadlocks", 9, 100),
-    Column("spilled", 10, 120),
-    Column("database", 0, 0),
+    figure("size", 8, 0),
+    figure("connections", 11, 0),
+    figure("commits/s", 9, 1),
+    figure("rollbacks/s", 11, 4),
+    figure("rows read/s", 11, 3),
+    figure("rows written/s", 14, 3),
+    figure("from cache", 10, 2),
+    figure("deadlocks", 9, 5),
+    figure("spilled", 9, 6),
+    rest("database"),
 ];
 
-/// The columns that a screen of this width shows, by their places; one has the rest of the width.
-pub(super) fn fitting(columns: &[Column], width: u16) -> Vec<usize> {
-    (0..columns.len()).filter(|at| width >= columns[*at].2).collect()
-}
+/// Between two columns.
+pub(super) const GAP: usize = 2;
 
-pub(super) fn widths(columns: &[Column], shown: &[usize]) -> Vec<Constraint> {
-    let width = |at: &usize| match columns[*at].1 {
-        0 => Constraint::Fill(1),
-        width => Constraint::Length(width),
+/// The columns that fit, by their places, each with its width. The one at `sorted` is among them.
+pub(super) fn fitting(
+    columns: &[Column],
+    rows: &[Row],
+    sorted: Option<usize>,
+    width: usize,
+) -> Vec<(usize, usize)> {
+    // What most people look for.
+    let most = width * 2 / 5;
+    let wanted = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.cells.get(at));
+        let widest = cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0);
+        // A mark follows the name of the column that is sorted by.
+        let name = columns[at].name.chars().count() + if sorted == Some(at) { 2 } else { 0 };
+        match columns[at].kind {
+            Kind::Figure(least) => widest.max(name).max(least),
+            Kind::Text(most) => widest.min(most).max(name),
+            Kind::Rest => widest.min(most).max(name),
+        }
     };
-    shown.iter().map(width).collect()
+    let mut ranked: Vec<usize> = (0..columns.len()).collect();
+    let first = |at: &usize| columns[*at].kind != Kind::Rest && sorted != Some(*at);
+    ranked.sort_by_key(|at| (first(at), columns[*at].rank));
+    let mut fitting = Vec::new();
+    let mut used = 0;
+    for at in ranked {
+        let wide = wanted(at);
+        if used + wide > width && !fitting.is_empty() {
+            break;
+        }
+        fitting.push((at, wide));
+        used += wide + GAP;
+    }
+    fitting.sort_unstable();
+    let left = (width + GAP).saturating_sub(used);
+    if let Some((_, wide)) = fitting.iter_mut().find(|(at, _)| columns[*at].kind == Kind::Rest) {
+        *wide += left;
+    }
+    fitting
 }
 
 #[cfg(test)]
@@ -60,13 +117,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_leaves_the_last_column_room() {
+    fn every_column_that_is_shown_is_whole_and_the_sorted_one_is_shown() {
         for columns in [STATEMENTS, LOCKS, SLOWEST, DATABASES] {
-            for width in [40_u16, 50, 60, 76, 80, 100, 120, 200] {
-                let shown = fitting(columns, width);
-                let taken: u16 = shown.iter().map(|at| columns[*at].1 + 1).sum();
-                assert!(taken + 12 <= width, "{} of {width}", taken);
+            for width in 40..200 {
+                for sorted in [None, Some(1), Some(columns.len() - 2)] {
+                    let shown = fitting(columns, &[], sorted, width);
+                    let taken: usize = shown.iter().map(|(_, wide)| wide + GAP).sum();
+                    assert_eq!(taken, width + GAP, "of {width}");
+                    assert!(sorted.is_none_or(|at| shown.iter().any(|(it, _)| *it == at)));
+                    assert!(shown.iter().any(|(at, _)| columns[*at].kind == Kind::Rest));
+                }
             }
         }
+        let many = |width| fitting(STATEMENTS, &[], None, width).len();
+        assert!(many(40) < many(120) && many(120) == STATEMENTS.len());
     }
 }

@@ -3,7 +3,8 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::Step;
-use super::state::{Overlay, State, View};
+use super::rows::View;
+use super::state::{Overlay, State};
 
 /// Keys and what they do, for the help on the screen.
 pub(super) const KEYS: [(&str, &str); 12] = [
@@ -11,7 +12,7 @@ pub(super) const KEYS: [(&str, &str); 12] = [
     ("up/down", "select a row"),
     ("Enter", "show the whole statement of the row"),
     ("/", "show only rows that contain a text; Esc ends that"),
-    ("s", "sort the slowest statements by the next column"),
+    ("s", "sort the rows by the next column"),
     ("c", "cancel the statement of the row"),
     ("t", "end the connection of the row"),
     ("p", "pause, and go on"),
@@ -47,7 +48,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Step {
         KeyCode::Char('?') => state.overlay = Some(Overlay::Keys),
         KeyCode::Char('/') => state.is_typing = true,
         KeyCode::Enter => state.open(),
-        KeyCode::Char('s') => state.sort = state.sort.next(),
+        KeyCode::Char('s') => state.sort_next(),
         KeyCode::Char('c') => state.ask(false),
         KeyCode::Char('t') => state.ask(true),
         KeyCode::Char('p' | ' ') => {

@@ -1,9 +1,11 @@
-//! `wharf top`: what the servers are doing, now.
+//! `wharf top`: what the servers do now.
 
 mod columns;
 mod keys;
 mod locks;
 mod once;
+mod rates;
+mod rows;
 mod sample;
 mod screen;
 mod state;
@@ -27,10 +29,12 @@ use super::log::Muted;
 use crate::config::MonitorConfig;
 use crate::{Error, Manager, Pg};
 
-/// How long a sample may take: a server that does not answer is shown as unreachable soon.
-const SAMPLE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// How long a sample may take is the interval, within these bounds: a server that does not answer is
+/// soon shown as unreachable.
+const SAMPLE_AT_LEAST: Duration = Duration::from_secs(1);
+const SAMPLE_AT_MOST: Duration = Duration::from_secs(5);
 
-/// By which this program's own connections are left out.
+/// By this name the samples leave out this program's own connections.
 const APPLICATION: &str = "wharf top";
 
 pub(super) async fn run(
@@ -40,9 +44,9 @@ pub(super) async fn run(
     once: bool,
     json: bool,
 ) -> Result<(), Failure> {
-    let limit = interval.clamp(SAMPLE[0], SAMPLE[1]);
     if once || json {
-        return once::run(&watched(context, names, SAMPLE[1])?, json).await;
+        let databases = watched(context, names, SAMPLE_AT_MOST)?;
+        return once::run(servers(databases).await, json).await;
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Failure::Failed(
@@ -50,11 +54,15 @@ pub(super) async fn run(
                 .to_owned(),
         ));
     }
+    let limit = interval.clamp(SAMPLE_AT_LEAST, SAMPLE_AT_MOST);
     let watched = servers(watched(context, names, limit)?).await;
     // Warnings would be drawn over the screen.
     let _muted = Muted::begin();
-    let mut terminal = ratatui::try_init()?;
-    let watched = watch(&mut terminal, watched, interval, limit).await;
+    // A panic restores the terminal, too: `try_init` sets a hook for that.
+    let watched = match ratatui::try_init() {
+        Ok(mut terminal) => watch(&mut terminal, watched, interval, limit).await,
+        Err(error) => Err(error.into()),
+    };
     ratatui::restore();
     watched
 }
@@ -98,6 +106,10 @@ struct Server {
     /// The entries on it.
     names: Vec<String>,
     target: Option<String>,
+    /// A sample of it is being taken.
+    is_sampled: bool,
+    /// How many samples of it have been taken.
+    samples: i64,
 }
 
 /// The servers of these databases, in their order. One whose address is not known is one of its own.
@@ -116,7 +128,10 @@ async fn servers(databases: Vec<Pg>) -> Vec<Server> {
             Some((_, server)) => server.names.push(name),
             None => {
                 let target = to.map(|to| to.target(None));
-                servers.push((at, Server { pg, names: vec![name], target }));
+                servers.push((
+                    at,
+                    Server { pg, names: vec![name], target, is_sampled: false, samples: 0 },
+                ));
             }
         }
     }
@@ -125,7 +140,6 @@ async fn servers(databases: Vec<Pg>) -> Vec<Server> {
 
 /// The outcome of one sample.
 struct Look {
-    database: usize,
     target: Option<String>,
     sample: Result<Sample, String>,
 }
@@ -145,25 +159,25 @@ async fn watch(
 ) -> Result<(), Failure> {
     let mut state = State::new(watched);
     let mut events = events();
-    let (looks, mut looked) = mpsc::channel(1);
+    let (looks, mut looked) = mpsc::channel::<(usize, Look)>(1);
     let (answers, mut answered) = mpsc::channel(1);
     let mut next = Instant::now();
-    // One sample at a time; keys are handled meanwhile.
-    let mut looking = false;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
         terminal.draw(|frame| screen::draw(frame, &state))?;
-        let due = !looking && !state.paused;
+        // One sample of a server at a time; keys are handled meanwhile.
+        let due = !state.server().is_sampled && !state.paused;
         let step = tokio::select! {
             event = events.recv() => match event {
                 Some(Event::Key(key)) if key.kind != KeyEventKind::Release => press(&mut state, key),
                 Some(_) => Step::Draw,
                 None => Step::Quit,
             },
-            Some(look) = looked.recv() => {
-                let look: Look = look;
-                looking = false;
-                if look.database == state.at {
+            Some((at, look)) = looked.recv() => {
+                let server = &mut state.servers[at];
+                server.is_sampled = false;
+                server.samples += i64::from(look.sample.is_ok());
+                if at == state.at {
                     state.looked(look);
                 }
                 Step::Draw
@@ -174,10 +188,13 @@ async fn watch(
             }
             _ = sleep_until(next), if due => {
                 next = Instant::now() + interval;
-                looking = true;
-                let (pg, database, looks) = (state.pg().clone(), state.at, looks.clone());
+                let (at, is_first, looks) = (state.at, state.first.is_none(), looks.clone());
+                let server = &mut state.servers[at];
+                server.is_sampled = true;
+                let (pg, before) = (server.pg.clone(), server.samples);
                 tokio::spawn(async move {
-                    let _ = looks.send(look(&pg, database, limit).await).await;
+                    let sample = look(&pg, limit, before, is_first).await;
+                    let _ = looks.send((at, sample)).await;
                 });
                 Step::Draw
             }
@@ -197,19 +214,19 @@ async fn watch(
     }
 }
 
-async fn look(pg: &Pg, database: usize, limit: Duration) -> Look {
+async fn look(pg: &Pg, limit: Duration, own_commits: i64, with_baseline: bool) -> Look {
     let taking = async {
         let target = pg.connect_to(false).await.ok().map(|to| to.target(None));
-        (target, Sample::take(pg).await)
+        (target, Sample::take(pg, own_commits, with_baseline).await)
     };
     match tokio::time::timeout(limit, taking).await {
         Ok((target, taken)) => {
             let sample = taken.map_err(|error| Error::from(error).to_string());
-            Look { database, target, sample }
+            Look { target, sample }
         }
         Err(_) => {
             let reason = format!("database `{}` did not answer within {limit:.1?}", pg.name());
-            Look { database, target: None, sample: Err(reason) }
+            Look { target: None, sample: Err(reason) }
         }
     }
 }

@@ -1,49 +1,49 @@
-//! One look, printed.
+//! One snapshot, printed.
 
-use comfy_table::Cell;
+use comfy_table::{Cell, CellAlignment};
 use serde_json::{Value, json};
 
+use super::columns::{Column, Kind};
+use super::rows::{Row, View};
 use super::sample::Sample;
-use super::screen::age;
-use super::{SAMPLE, look};
-use crate::Pg;
+use super::{SAMPLE_AT_MOST, Server, look};
 use crate::cli::failure::Failure;
 use crate::cli::out;
 
-pub(super) async fn run(watched: &[Pg], json: bool) -> Result<(), Failure> {
-    let mut all = serde_json::Map::new();
-    let mut down = false;
-    for (at, pg) in watched.iter().enumerate() {
-        let look = tokio::time::timeout(SAMPLE[1] * 2, look(pg, at, SAMPLE[1])).await;
-        let sample = match look {
-            Ok(look) => look.sample,
-            Err(_) => Err(format!("database `{}` did not answer", pg.name())),
-        };
-        down |= sample.is_err();
-        match (sample, json) {
-            (Ok(sample), true) => {
-                all.insert(pg.name().to_owned(), as_json(&sample));
+/// The most rows of a list that are printed as text; JSON has all.
+const ROWS: usize = 20;
+
+pub(super) async fn run(servers: Vec<Server>, json: bool) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    let mut is_down = false;
+    for server in servers {
+        let look = look(&server.pg, SAMPLE_AT_MOST, 0, false).await;
+        is_down |= look.sample.is_err();
+        let target = look.target.or(server.target);
+        match look.sample {
+            Ok(sample) if json => all.push(as_json(&server.names, target.as_deref(), &sample)),
+            Err(error) if json => {
+                all.push(json!({"names": server.names, "target": target, "error": error}));
             }
-            (Err(error), true) => {
-                all.insert(pg.name().to_owned(), json!({"error": error}));
-            }
-            (Ok(sample), false) => say(pg.name(), &sample)?,
-            (Err(error), false) => out::error(&error),
+            Ok(sample) => print(&server.names, &sample)?,
+            Err(error) => out::error(&error),
         }
-        pg.close_by_ref().await?;
+        server.pg.close_by_ref().await?;
     }
     if json {
-        out::json(&Value::Object(all))?;
+        out::json(&json!({ "servers": all }))?;
     }
-    if down { Err(Failure::Code(4)) } else { Ok(()) }
+    if is_down { Err(Failure::Code(4)) } else { Ok(()) }
 }
 
-fn say(name: &str, sample: &Sample) -> Result<(), Failure> {
+fn print(names: &[String], sample: &Sample) -> Result<(), Failure> {
     let states: Vec<String> =
         sample.states.iter().map(|(state, count)| format!("{state} {count}")).collect();
     out::line(format_args!(
-        "{name}: PostgreSQL {}, up {}, connections {} of {} ({})",
+        "{}: PostgreSQL {}, {}, up {}, connections {} of {} ({})",
+        names.join(", "),
         sample.version,
+        if sample.is_standby { "standby" } else { "primary" },
         out::ago(sample.uptime),
         sample.connections(),
         sample.max_connections,
@@ -52,36 +52,38 @@ fn say(name: &str, sample: &Sample) -> Result<(), Failure> {
     if let Some(blind) = &sample.blind {
         out::note(blind);
     }
-    let rows = sample.activity.iter().map(|it| {
-        let waits: Vec<String> = it.blocked_by.iter().map(|pid| format!("lock of {pid}")).collect();
-        let waits = match waits.is_empty() {
-            true => it.wait.clone().unwrap_or_default(),
-            false => waits.join(", "),
-        };
-        let pid = it.pid.to_string();
-        let age = age(it.age);
-        [&pid, &it.database, &it.user, &it.state, &age, &waits, &it.query].map(Cell::new).into()
-    });
-    let rows: Vec<Vec<Cell>> = rows.collect();
-    if !rows.is_empty() {
-        out::table(&["pid", "database", "user", "state", "for", "waits for", "statement"], rows)?;
-    }
-    match &sample.slowest {
-        Ok(slowest) => {
-            let rows = slowest.iter().take(10).map(|it| {
-                let cells = [age(it.total), it.calls.to_string(), age(it.mean), it.query.clone()];
-                cells.map(Cell::new).into()
-            });
-            out::table(&["total", "calls", "mean", "statement"], rows.collect())
-        }
-        Err(reason) => {
-            out::note(reason);
-            Ok(())
+    for view in View::ALL {
+        match view.rows(None, sample) {
+            Ok(rows) if rows.is_empty() => {}
+            Ok(rows) => {
+                out::line(format_args!("\n{}", view.name()))?;
+                table(view.columns(), &rows)?;
+            }
+            Err(reason) => out::note(reason),
         }
     }
+    Ok(())
 }
 
-fn as_json(sample: &Sample) -> Value {
+/// The rows without rates: those need two samples.
+fn table(columns: &[Column], rows: &[Row]) -> Result<(), Failure> {
+    let is_rate = |column: &Column| column.name == "load" || column.name.ends_with("/s");
+    let shown: Vec<usize> = (0..columns.len()).filter(|at| !is_rate(&columns[*at])).collect();
+    let names: Vec<&str> = shown.iter().map(|at| columns[*at].name).collect();
+    let rows = rows.iter().take(ROWS).map(|row| {
+        let cells = shown.iter().filter_map(|at| {
+            let cell = Cell::new(&row.cells.get(*at)?.text);
+            Some(match columns[*at].kind {
+                Kind::Figure(_) => cell.set_alignment(CellAlignment::Right),
+                Kind::Text(_) | Kind::Rest => cell,
+            })
+        });
+        cells.collect()
+    });
+    out::table(&names, rows.collect())
+}
+
+fn as_json(names: &[String], target: Option<&str>, sample: &Sample) -> Value {
     let states: serde_json::Map<_, _> =
         sample.states.iter().map(|(state, count)| (state.clone(), json!(count))).collect();
     let activity: Vec<Value> = sample
@@ -113,7 +115,8 @@ fn as_json(sample: &Sample) -> Value {
         .map(|it| {
             json!({
                 "name": it.name, "size_bytes": it.size, "connections": it.connections,
-                "commits": it.commits, "rollbacks": it.rollbacks, "cache_percent": it.cache(),
+                "commits": it.commits, "rollbacks": it.rollbacks, "rows_read": it.rows_read,
+                "rows_written": it.rows_written, "cache_percent": it.cache(),
                 "deadlocks": it.deadlocks, "temporary_bytes": it.temporary,
             })
         })
@@ -123,15 +126,17 @@ fn as_json(sample: &Sample) -> Value {
             .iter()
             .map(|it| {
                 json!({
-                    "calls": it.calls, "total_seconds": it.total.as_secs_f64(),
-                    "mean_seconds": it.mean.as_secs_f64(), "rows": it.rows, "query": it.query,
+                    "calls": it.counters.calls,
+                    "total_seconds": it.counters.total.as_secs_f64(),
+                    "mean_seconds": it.counters.mean().as_secs_f64(),
+                    "rows": it.counters.rows, "query": it.query,
                 })
             })
             .collect(),
         Err(reason) => json!({"error": reason}),
     };
     json!({
-        "version": sample.version, "standby": sample.standby,
+        "names": names, "target": target, "version": sample.version, "standby": sample.is_standby,
         "uptime_seconds": sample.uptime.as_secs(), "max_connections": sample.max_connections,
         "states": states, "activity": activity, "locks": locks, "databases": databases,
         "slowest": slowest, "blind": sample.blind,

@@ -1,34 +1,11 @@
 //! The state of the screen of `wharf top`.
 
-use std::cmp::Reverse;
 use std::time::Instant;
 
-use super::locks::{self, Row};
-use super::sample::{Activity, Sample, Slow};
+use super::rows::{self, Row, View};
+use super::sample::Sample;
 use super::{Look, Server};
 use crate::Pg;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
-    Statements,
-    Locks,
-    Slowest,
-    Databases,
-}
-
-impl View {
-    pub(super) const ALL: [View; 4] =
-        [View::Statements, View::Locks, View::Slowest, View::Databases];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            View::Statements => "Statements",
-            View::Locks => "Locks",
-            View::Slowest => "Slowest",
-            View::Databases => "Databases",
-        }
-    }
-}
 
 /// The confirmation before a backend is signaled.
 pub(super) struct Question {
@@ -43,34 +20,6 @@ impl Question {
         let what =
             if self.ends { "This ends the connection" } else { "This cancels the statement" };
         format!("{what} of process {} ({}). Continue?", self.pid, self.who)
-    }
-}
-
-/// By what the rows of a view are sorted; `s` goes to the next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// The longest first: for how long, or in total.
-    Time,
-    Calls,
-    Mean,
-    Rows,
-}
-
-impl Sort {
-    const ALL: [Sort; 4] = [Sort::Time, Sort::Calls, Sort::Mean, Sort::Rows];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Sort::Time => "total",
-            Sort::Calls => "calls",
-            Sort::Mean => "mean",
-            Sort::Rows => "rows",
-        }
-    }
-
-    pub(super) fn next(self) -> Sort {
-        let at = Sort::ALL.iter().position(|it| *it == self).unwrap_or(0);
-        Sort::ALL[(at + 1) % Sort::ALL.len()]
     }
 }
 
@@ -95,7 +44,8 @@ pub(super) struct State {
     pub(super) question: Option<Question>,
     pub(super) overlay: Option<Overlay>,
     pub(super) view: View,
-    pub(super) sort: Sort,
+    /// Of each view, the column that its rows are sorted by.
+    sort: [Option<usize>; View::ALL.len()],
     /// Only rows that contain this.
     pub(super) filter: String,
     /// The filter is being typed.
@@ -117,7 +67,7 @@ impl State {
             question: None,
             overlay: None,
             view: View::Statements,
-            sort: Sort::Time,
+            sort: View::ALL.map(View::first_sort),
             filter: String::new(),
             is_typing: false,
             chosen: 0,
@@ -151,11 +101,19 @@ impl State {
         }
         match look.sample {
             Ok(sample) => {
-                if self.first.is_none() {
-                    self.first = Some(sample.clone());
-                }
                 self.before = self.sample.replace(sample);
                 self.down = None;
+                let (before, now) = (&self.before, &self.sample);
+                // After a restart the counters start anew.
+                let is_restarted = before
+                    .as_ref()
+                    .zip(now.as_ref())
+                    .is_some_and(|(it, now)| now.uptime < it.uptime);
+                if is_restarted {
+                    (self.first, self.before) = (None, None);
+                } else if self.first.is_none() {
+                    self.first.clone_from(&self.sample);
+                }
             }
             Err(error) => {
                 (self.first, self.before, self.sample) = (None, None, None);
@@ -165,79 +123,59 @@ impl State {
         }
     }
 
-    fn matches(&self, texts: &[&str]) -> bool {
-        let filter = self.filter.to_lowercase();
-        texts.iter().any(|text| text.to_lowercase().contains(&filter))
-    }
-
-    pub(super) fn activity(&self) -> Vec<&Activity> {
-        let all = self.sample.iter().flat_map(|sample| &sample.activity);
-        all.filter(|it| self.matches(&[&it.query, &it.user, &it.application, &it.database]))
-            .collect()
-    }
-
-    pub(super) fn locks(&self) -> Vec<Row> {
-        let rows =
-            self.sample.as_ref().map(|sample| locks::tree(&sample.locks)).unwrap_or_default();
-        // A tree with gaps says nothing.
-        match rows.iter().any(|row| self.matches(&[&row.query])) {
-            true => rows,
-            false => Vec::new(),
-        }
-    }
-
-    pub(super) fn slowest(&self) -> Result<Vec<&Slow>, &str> {
+    /// The rows of the view, filtered and sorted; or the reason why there are none.
+    pub(super) fn rows(&self) -> Result<Vec<Row>, &str> {
         let Some(sample) = &self.sample else {
             return Ok(Vec::new());
         };
-        let all = sample.slowest.as_ref().map_err(String::as_str)?;
-        let mut rows: Vec<&Slow> = all.iter().filter(|it| self.matches(&[&it.query])).collect();
-        match self.sort {
-            Sort::Time => rows.sort_by_key(|it| Reverse(it.total)),
-            Sort::Calls => rows.sort_by_key(|it| Reverse(it.calls)),
-            Sort::Mean => rows.sort_by_key(|it| Reverse(it.mean)),
-            Sort::Rows => rows.sort_by_key(|it| Reverse(it.rows)),
+        let mut rows = self.view.rows(self.first.as_ref(), sample)?;
+        rows::filter(self.view, &mut rows, &self.filter);
+        if let Some(column) = self.sorted() {
+            rows::sort(&mut rows, column);
         }
         Ok(rows)
     }
 
-    /// How many rows the view has.
-    pub(super) fn count(&self) -> usize {
-        match self.view {
-            View::Statements => self.activity().len(),
-            View::Locks => self.locks().len(),
-            View::Slowest => self.slowest().map_or(0, |rows| rows.len()),
-            View::Databases => self.sample.as_ref().map_or(0, |sample| sample.databases.len()),
+    /// The column that the view's rows are sorted by.
+    pub(super) fn sorted(&self) -> Option<usize> {
+        self.sort[self.view as usize]
+    }
+
+    /// Sorts by the next column.
+    pub(super) fn sort_next(&mut self) {
+        let columns = self.view.columns().len();
+        match &mut self.sort[self.view as usize] {
+            Some(column) => *column = (*column + 1) % columns,
+            None => {
+                self.said = Some("locks are shown as a tree, the longest wait first".to_owned())
+            }
         }
     }
 
-    /// The backend of the selected row, and its statement.
-    fn selected(&self) -> Option<(Option<i32>, String)> {
-        let at = self.chosen.min(self.count().checked_sub(1)?);
-        match self.view {
-            View::Statements => self.activity().get(at).map(|it| (Some(it.pid), it.query.clone())),
-            View::Locks => self.locks().get(at).map(|it| (Some(it.pid), it.query.clone())),
-            View::Slowest => self.slowest().ok()?.get(at).map(|it| (None, it.query.clone())),
-            View::Databases => None,
-        }
+    /// How many rows the view has.
+    pub(super) fn count(&self) -> usize {
+        self.rows().map_or(0, |rows| rows.len())
+    }
+
+    fn selected(&self) -> Option<Row> {
+        let mut rows = self.rows().ok()?;
+        let last = rows.len().checked_sub(1)?;
+        Some(rows.swap_remove(self.chosen.min(last)))
     }
 
     /// Shows the whole statement of the selected row.
     pub(super) fn open(&mut self) {
-        if let Some((_, query)) = self.selected() {
-            self.overlay = Some(Overlay::Statement(query, 0));
+        if let Some(row) = self.selected().filter(|row| !row.query.is_empty()) {
+            self.overlay = Some(Overlay::Statement(row.query, 0));
         }
     }
 
     /// Asks for confirmation before the selected backend is signaled.
     pub(super) fn ask(&mut self, ends: bool) {
-        self.question = match self.selected() {
-            Some((Some(pid), query)) => {
-                let who = query.chars().take(60).collect();
-                Some(Question { pid, ends, who })
-            }
-            _ => None,
-        };
+        self.question = self.selected().and_then(|row| {
+            let who = row.query.chars().take(60).collect();
+            Some(Question { pid: row.pid?, ends, who })
+        });
         if self.question.is_none() {
             self.said = Some("select a statement or a lock first".to_owned());
         }
