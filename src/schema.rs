@@ -32,7 +32,7 @@ impl Scope {
             return refuse("it has more than 63 bytes, and PostgreSQL would cut it short");
         }
         if name.contains('\0') {
-            return refuse("it holds a NUL, which no name can");
+            return refuse("it contains a NUL");
         }
         // Quoted or not, the search path takes it for the schema of whoever is logged in.
         if name == "$user" {

@@ -56,7 +56,7 @@ impl Program {
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                out::error(&format!("no runtime could be made: {error}"));
+                out::error(&format!("could not create a runtime: {error}"));
                 return ExitCode::FAILURE;
             }
         };

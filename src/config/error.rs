@@ -244,7 +244,7 @@ pub enum ConfigError {
     Several(Vec<ConfigError>),
     /// A prefix for overrides that would take every variable for one.
     #[error(
-        "the prefix for overrides is empty; give one, such as INFRA, or take no overrides by `env([])`"
+        "the prefix for overrides is empty; set one, such as INFRA, or pass `env([])` for no overrides"
     )]
     EmptyPrefix,
 }

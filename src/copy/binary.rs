@@ -166,7 +166,7 @@ where
     T: TryFrom<i128> + for<'a> Encode<'a, Postgres>,
 {
     let value = whole(value).ok_or_else(|| unfit(kind, value))?;
-    let fit = |value| T::try_from(value).map_err(|_| format!("{value} is out of its range"));
+    let fit = |value| T::try_from(value).map_err(|_| format!("{value} is out of range"));
     plain(&value.map(fit).transpose()?, out)
 }
 
@@ -222,10 +222,10 @@ fn array(
 }
 
 fn unfit(kind: &Kind, value: &Value) -> String {
-    format!("{} does not go into it ({kind:?})", sort(value))
+    format!("{} does not fit the column's type ({kind:?})", sort(value))
 }
 
-/// What sort of value it is, never what it is: it may be a secret.
+/// The value's kind, never the value: it may be a secret.
 pub(super) fn sort(value: &Value) -> String {
     let shown = format!("{value:?}");
     let name = shown.split('(').next().unwrap_or_default();

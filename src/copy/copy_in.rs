@@ -155,7 +155,7 @@ impl<'a, T> CopyIn<'a, T> {
         match tokio::fs::File::open(path).await {
             Ok(file) => self.from_reader(file, format).await,
             Err(error) => Err(self.into.failed(CopyFault::Source(
-                format!("{} could not be opened: {error}", path.display()).into(),
+                format!("could not open {}: {error}", path.display()).into(),
             ))),
         }
     }

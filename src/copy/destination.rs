@@ -61,7 +61,7 @@ impl<'a> Destination<'a> {
         if session.is_read_only() {
             return Err(Error::ReadOnly {
                 database: self.on.database().to_owned(),
-                what: format!("rows were to be copied into {}", shown(&self.table)),
+                what: format!("copying rows into {}", shown(&self.table)),
             });
         }
         Ok((session, quiet))
@@ -71,7 +71,7 @@ impl<'a> Destination<'a> {
         let columns = column::of_table(on, &quoted(&self.table)).await?;
         if columns.is_empty() {
             return Err(self.refused(
-                "there is no such table here: has it been migrated, is its schema in the search path?"
+                "the table does not exist here; run its migrations, or add its schema to the search path"
                     .to_owned(),
             ));
         }

@@ -53,7 +53,7 @@ impl<'a, R: AsyncRead + Unpin + Send> Reader<'a, R> {
                 return Ok(Some(names));
             }
             if self.ahead.len() > HEADER {
-                let why = "its first line, of the columns' names, does not end within 1 MiB";
+                let why = "its first line, the column names, is longer than 1 MiB";
                 return Err(CopyFault::Refused(why.to_owned()));
             }
             let read = self.from.read_buf(&mut self.ahead).await;

@@ -11,14 +11,14 @@ pub(super) fn check(database: &str, name: &str) -> Result<(), Error> {
     let wrong = if name.is_empty() {
         "it is empty"
     } else if name.len() > NAME_MAX {
-        "it has more than 63 bytes, which is what PostgreSQL has room for"
+        "it is longer than PostgreSQL's 63 bytes"
     } else if name.contains('\0') {
-        "it holds a NUL, which no name can"
+        "it contains a NUL"
     } else {
         return Ok(());
     };
     Err(Error::Notifications {
         database: database.to_owned(),
-        reason: format!("{name:?} cannot be a channel: {wrong}"),
+        reason: format!("{name:?} is not a valid channel name: {wrong}"),
     })
 }

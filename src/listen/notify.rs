@@ -56,8 +56,7 @@ async fn notify(
     payload: String,
 ) -> Result<(), Error> {
     if read_only {
-        let what = "a notification goes out when its session commits, and here nothing is committed; \
-                    notify from a session that may write";
+        let what = "a notification is sent at commit, and a read-only session commits nothing; notify from a session that may write";
         return Err(Error::ReadOnly { database: database.to_owned(), what: what.to_owned() });
     }
     channel::check(database, channel)?;
@@ -69,11 +68,11 @@ async fn notify(
     if payload.len() > PAYLOAD_MAX {
         let length = payload.len();
         return refuse(format!(
-            "has {length} bytes, and PostgreSQL takes {PAYLOAD_MAX}: store it, and notify of its key"
+            "has {length} bytes, and PostgreSQL allows {PAYLOAD_MAX}; store it in a table, and send its key"
         ));
     }
     if payload.contains('\0') {
-        return refuse("holds a NUL, which no text of PostgreSQL can".to_owned());
+        return refuse("contains a NUL, which PostgreSQL's text cannot".to_owned());
     }
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,

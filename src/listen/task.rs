@@ -67,7 +67,7 @@ impl Task {
             let heard_at = listening.heard_at;
             drop(listening);
             let database = self.pg.name();
-            tracing::warn!(database, %error, "the listening connection is lost, and opened anew");
+            tracing::warn!(database, %error, "lost the listening connection; reconnecting");
             listening = self.reopen().await;
             let gap = heard_at.elapsed();
             tracing::info!(database = self.pg.name(), ?gap, "listening again");
@@ -89,7 +89,7 @@ impl Task {
             match self.open().await {
                 Ok(listening) => return listening,
                 Err(error) if attempts == 0 => {
-                    tracing::warn!(%error, "tried again until it goes well");
+                    tracing::warn!(%error, "could not connect; retrying until it succeeds");
                 }
                 Err(error) => tracing::debug!(%error, attempts, "tried again"),
             }

@@ -72,20 +72,20 @@ pub fn describe_metrics() {
     with_recorder(|recorder| {
         let histograms = [
             (OPERATION_DURATION, Unit::Seconds, "Duration of database client operations."),
-            (RETURNED_ROWS, Unit::Count, "Rows that a statement returned."),
-            (CREATE_TIME, Unit::Seconds, "Time it took to open a connection."),
-            (WAIT_TIME, Unit::Seconds, "Time that a caller waited for a connection of the pool."),
-            (USE_TIME, Unit::Seconds, "Time between lending a connection and taking it back."),
+            (RETURNED_ROWS, Unit::Count, "Rows returned by a statement."),
+            (CREATE_TIME, Unit::Seconds, "Time to open a connection."),
+            (WAIT_TIME, Unit::Seconds, "Time to acquire a connection from the pool."),
+            (USE_TIME, Unit::Seconds, "Time between acquiring and releasing a connection."),
         ];
         for (name, unit, text) in histograms {
             recorder.describe_histogram(KeyName::from_const_str(name), Some(unit), text.into());
         }
         let gauges = [
-            (CONNECTION_COUNT, "Connections that are open, by state."),
-            (CONNECTION_MAX, "Most connections that there may be."),
-            (CONNECTION_IDLE_MAX, "Connections that are kept when they idle."),
-            (CONNECTION_IDLE_MIN, "Connections that are opened ahead."),
-            (PENDING_REQUESTS, "Callers that wait for a connection."),
+            (CONNECTION_COUNT, "Open connections, by state."),
+            (CONNECTION_MAX, "Maximum number of connections."),
+            (CONNECTION_IDLE_MAX, "Idle connections that are kept."),
+            (CONNECTION_IDLE_MIN, "Connections opened eagerly."),
+            (PENDING_REQUESTS, "Callers waiting for a connection."),
         ];
         for (name, text) in gauges {
             recorder.describe_gauge(KeyName::from_const_str(name), Some(Unit::Count), text.into());
@@ -93,8 +93,8 @@ pub fn describe_metrics() {
         let counters = [
             (TIMEOUTS, "Callers that got no connection within pool_timeout."),
             (SLOW_STATEMENTS, "Statements slower than slow_statement_threshold."),
-            (N_PLUS_ONE, "Statements that ran again and again in one session or scope."),
-            (CONNECT_ERRORS, "Connections that could not be opened."),
+            (N_PLUS_ONE, "Statements repeated in one session or scope."),
+            (CONNECT_ERRORS, "Failed attempts to connect."),
         ];
         for (name, text) in counters {
             recorder.describe_counter(

@@ -58,8 +58,7 @@ impl Repeats {
                     fingerprint = %digest.fingerprint(),
                     count,
                     opened_at = opened_at.map(tracing::field::display),
-                    "the same statement ran {count} times in {what}: one for all of them (a join, a \
-                     loader, IN (…), insert_many) would do: {}",
+                    "the same statement ran {count} times in {what}; use one for all (a join, a loader, IN (…), insert_many): {}",
                     digest.text(),
                 );
             }

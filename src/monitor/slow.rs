@@ -116,8 +116,7 @@ impl Window {
         if number > 0 {
             tracing::warn!(
                 %database, number, slowest = format_args!("{slowest:.1?}"),
-                "{number} more slow statements within {WINDOW:?}, of other kinds than the {MOST_LINES} \
-                 that were logged",
+                "{number} more slow statements within {WINDOW:?}, beyond the {MOST_LINES} kinds that were logged",
             );
         }
     }

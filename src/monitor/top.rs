@@ -144,7 +144,7 @@ impl fmt::Display for Top {
         if digests > 0 {
             writeln!(
                 f,
-                "{:>9} {calls:>9}  of {digests} kinds that made room for these (top_statements)",
+                "{:>9} {calls:>9}  of {digests} other kinds, evicted (top_statements)",
                 format!("{total:.1?}")
             )?;
         }

@@ -42,7 +42,7 @@ async fn explain(database: Arc<Database>, asked: ToExplain, with_values: bool) {
     match plan(&pg, &asked.statement).await {
         Ok(lines) => asked.explained(pg.name(), &lines, with_values),
         Err(error) => {
-            tracing::debug!(database = pg.name(), %error, "a slow statement was not explained");
+            tracing::debug!(database = pg.name(), %error, "could not explain a slow statement");
         }
     }
 }

@@ -21,7 +21,7 @@ impl PgServer {
                 Ok(what) => fit.push((launcher, what)),
                 Err(mut reason) => {
                     if matches!(launcher.running().await, Ok(Some(_))) {
-                        reason.push_str(" (it is running, with data of its own)");
+                        reason.push_str(" (it is running there, with data)");
                     }
                     declined.push(Declined { runtime, reason });
                 }

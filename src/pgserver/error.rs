@@ -37,7 +37,7 @@ pub enum PgServerError {
     },
     /// No way to run the server can serve what the file asks for.
     #[error(
-        "pgserver `{server}`: nothing on this machine can run it; give it {needs}:{}",
+        "pgserver `{server}`: no runtime of this machine can run it; install {needs}:{}",
         list(.tried)
     )]
     NoRuntime {
@@ -49,9 +49,7 @@ pub enum PgServerError {
         tried: Vec<Declined>,
     },
     /// The one runtime that the file names cannot serve what the file asks for.
-    #[error(
-        "pgserver `{server}`: runtime {declined}; `runtime: auto` takes whichever can serve the file"
-    )]
+    #[error("pgserver `{server}`: runtime {declined}; `runtime: auto` chooses one that can run it")]
     Unavailable {
         /// Name of the server.
         server: String,
@@ -60,8 +58,7 @@ pub enum PgServerError {
     },
     /// Something else listens where the server is to.
     #[error(
-        "pgserver `{server}`: port {port} of {host} is taken by {}; stop that, give another \
-         `pgserver.port`, or leave the port out to have a free one chosen",
+        "pgserver `{server}`: port {port} of {host} is in use by {}; stop that, set another `pgserver.port`, or leave out the port so that a free one is chosen",
         .by.as_deref().unwrap_or("another program")
     )]
     PortTaken {
@@ -76,9 +73,7 @@ pub enum PgServerError {
     },
     /// The data was made by another major version than the one that would run it.
     #[error(
-        "pgserver `{server}`: its data in {} was made by PostgreSQL {data}, but {wanted}; \
-         ask for `version: \"{data}\"` (and install it), or move the data through pg_dump, or remove \
-         the folder if the data is not needed",
+        "pgserver `{server}`: its data in {} was created by PostgreSQL {data}, but {wanted}; set `version: \"{data}\"` and install it, or move the data with pg_dump, or remove the folder if you do not need the data",
         .folder.display()
     )]
     DataVersion {
@@ -105,8 +100,7 @@ pub enum PgServerError {
     },
     /// The server runs but does not let `user` in.
     #[error(
-        "pgserver `{server}`: it answers at {host}:{port} but refuses user `{user}`: {reason}; if user \
-         or password changed in the file since it was started, stop it and start it again"
+        "pgserver `{server}`: the server at {host}:{port} rejects user `{user}`: {reason}; if the file's user or password changed since its start, restart it"
     )]
     Login {
         /// Name of the server.
@@ -122,7 +116,7 @@ pub enum PgServerError {
     },
     /// Another start or stop of this server did not come to an end.
     #[error(
-        "pgserver `{server}`: another process has been starting or stopping it for {}; see who holds {}",
+        "pgserver `{server}`: another process has been starting or stopping it for {}; find the process that holds {}",
         seconds(.after), .lock.display()
     )]
     Busy {
@@ -135,9 +129,7 @@ pub enum PgServerError {
     },
     /// The embedded engine runs in another process.
     #[error(
-        "pgserver `{server}`: its embedded engine runs in {}, and the engine serves one \
-         process and one connection; end that process, or use `runtime: native` (or docker), \
-         which serve many",
+        "pgserver `{server}`: its embedded engine runs in {}, and serves one process and one connection; end that process, or use `runtime: native` or `docker`, which serve many",
         holder(.pid)
     )]
     InUse {

@@ -126,7 +126,7 @@ impl Folder {
             return request.port_taken(port, listener(port));
         }
         request.invalid(format!(
-            "cannot listen at `host: {}`, port {port}: {error}; `host` is an address of this machine",
+            "cannot listen on `host: {}`, port {port}: {error}; set `host` to an address of this machine",
             request.config.host
         ))
     }

@@ -95,7 +95,7 @@ impl Login<'_> {
     /// Tries until it succeeds, the server refuses, or the deadline passes.
     pub(crate) async fn until(&self, deadline: Duration) -> Result<Greeting, LoginError> {
         let begun = Instant::now();
-        let mut reason = "it does not answer".to_owned();
+        let mut reason = "the server does not answer".to_owned();
         loop {
             let left = deadline.saturating_sub(begun.elapsed());
             match tokio::time::timeout(left, self.once()).await {

@@ -99,7 +99,7 @@ impl PgServer {
         };
         let begun = Instant::now();
         let failed =
-            |error: sqlx::Error| self.request.failed("it was asked for its state", begun, error);
+            |error: sqlx::Error| self.request.failed("could not read its state", begun, error);
         let Ok(mut connection) = at.login().connect().await else {
             return Ok(None);
         };

@@ -55,24 +55,21 @@ impl Request {
             || !name.chars().all(plain)
         {
             return Err(self.invalid(format!(
-                "`name` becomes a folder: 1 to {NAME_MAX} bytes of letters, digits, `-`, `_` and `.`, \
-                 not starting with a `.`"
+                "`name` must be 1 to {NAME_MAX} bytes of letters, digits, `-`, `_` and `.`, and not start with `.`, because it names a folder"
             )));
         }
         if let Some(version) = &self.config.version
             && Version::parse(version).is_none()
         {
             return Err(self.invalid(format!(
-                "`version: \"{version}\"` is not a version of PostgreSQL; write a major one (\"17\") \
-                 or a full one (\"17.5\")"
+                "`version: \"{version}\"` is not a version of PostgreSQL; write a major version (\"17\") or a full one (\"17.5\")"
             )));
         }
         let setting = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
         for (key, value) in &self.config.postgres_conf {
             if key.is_empty() || !key.chars().all(setting) || value.contains(['\n', '\r', '\0']) {
                 return Err(self.invalid(format!(
-                    "`postgres_conf` has the setting {key:?}: a name is made of letters, digits, `_` \
-                     and `.`, and a value is one line"
+                    "setting {key:?} in `postgres_conf` is not valid: a name has letters, digits, `_` and `.`, and a value is one line"
                 )));
             }
             let elsewhere = match key.to_ascii_lowercase().as_str() {
@@ -81,8 +78,7 @@ impl Request {
                 _ => continue,
             };
             return Err(self.invalid(format!(
-                "`postgres_conf` sets `{key}`; say it by `{elsewhere}` instead, so that databases \
-                 that point at the server find it"
+                "`postgres_conf` sets `{key}`; use `{elsewhere}` instead, so that the file's databases find the server"
             )));
         }
         Ok(())
@@ -91,15 +87,15 @@ impl Request {
     /// Why a version is not the one asked for.
     pub(crate) fn version_reason(&self, have: &Version) -> Option<String> {
         let wanted = self.wanted_version()?;
-        (!have.meets(&wanted)).then(|| format!("it is PostgreSQL {have}, asked for is {wanted}"))
+        (!have.meets(&wanted))
+            .then(|| format!("PostgreSQL {have} does not satisfy the requested version {wanted}"))
     }
 
     /// Why a way that runs one server alone is not what is asked for.
     pub(crate) fn standby_reason(&self) -> Option<String> {
         let asked_for = self.config.replica.enabled;
         asked_for.then(|| {
-            "it runs no standby, and the file asks for one; say `replica: {enabled: false}`, or set \
-             that by an override on this machine"
+            "it cannot run a standby, and the file requests one; set `replica: {enabled: false}`, or override that on this machine"
                 .to_owned()
         })
     }
@@ -117,7 +113,7 @@ impl Request {
             several => format!(" with extensions {}", several.join(", ")),
         };
         format!(
-            "a Docker engine that runs {}, or PostgreSQL{postgresql}{with} installed here",
+            "a Docker engine that runs {}, or PostgreSQL{postgresql}{with}",
             image.as_deref().unwrap_or("the image")
         )
     }
@@ -164,7 +160,7 @@ impl Request {
     }
 
     pub(crate) fn not_running(&self) -> PgServerError {
-        self.invalid("it does not run; start it (`wharf server up`)".to_owned())
+        self.invalid("the server is not running; run `wharf server up`".to_owned())
     }
 
     /// `by` is who has it, if that can be seen.

@@ -305,8 +305,7 @@ impl PgServer {
             let differences: Vec<&str> =
                 differences.iter().map(|difference| difference.setting.as_str()).collect();
             tracing::warn!(
-                "pgserver `{}`: it runs already and the file asks for other settings than it was \
-                 started with; stop it and start it again for them to take effect: {}",
+                "pgserver `{}`: the server runs with other settings than the file's; restart it to apply: {}",
                 self.request.name(),
                 differences.join(", "),
             );
@@ -344,7 +343,7 @@ impl PgServer {
         }
         let asked = endpoint::system_identifier(&at.host, at.port, &at.user, at.password.as_ref());
         let system_identifier = asked.await.map_err(|error| {
-            self.request.failed("its identity could not be read", Instant::now(), error)
+            self.request.failed("could not read its identity", Instant::now(), error)
         })?;
         let recorded = EndpointFile {
             host: at.host.clone(),
@@ -399,7 +398,7 @@ impl PgServer {
         tokio::spawn(work).await.unwrap_or_else(|error| {
             Err(PgServerError::Failed {
                 server: self.request.name().to_owned(),
-                what: "the work on it was broken off".to_owned(),
+                what: "the task that worked on it ended".to_owned(),
                 after: Duration::ZERO,
                 reason: error.to_string(),
             })
@@ -438,7 +437,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Ok(outcome) => outcome,
         Err(error) => Err(PgServerError::Failed {
             server: String::new(),
-            what: "the work on it was broken off".to_owned(),
+            what: "the task that worked on it ended".to_owned(),
             after: Duration::ZERO,
             reason: error.to_string(),
         }),

@@ -52,8 +52,10 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, opened_at, held } = self;
         match opened_at {
-            Some(place) => write!(f, "{what} opened at {place} has had one for {held:.0?}"),
-            None => write!(f, "{what} has had one for {held:.0?}"),
+            Some(place) => {
+                write!(f, "{what} opened at {place} has held a connection for {held:.0?}")
+            }
+            None => write!(f, "{what} has held a connection for {held:.0?}"),
         }
     }
 }

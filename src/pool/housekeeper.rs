@@ -38,7 +38,7 @@ impl Pool {
                 database = %self.name(),
                 held = ?holder.held,
                 opened_at = holder.opened_at.map(tracing::field::display),
-                "{holder}: is it forgotten? leak_detection_threshold is how long it may",
+                "{holder}, longer than leak_detection_threshold; commit, roll back or drop it sooner",
             );
         }
         open > 0

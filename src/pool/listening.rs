@@ -28,8 +28,7 @@ impl ListensTo {
             return Err(Error::Notifications {
                 database: to.name.to_string(),
                 reason:
-                    "the embedded engine serves one connection in all, and a listener would keep \
-                         it: use a server (runtime: native or docker)"
+                    "the embedded engine serves one connection in all, and a listener needs its own; use `runtime: native` or `docker`"
                         .to_owned(),
             });
         }
@@ -77,8 +76,7 @@ impl ListensTo {
             Some("25006") => Error::Notifications {
                 database,
                 reason:
-                    "this server is a standby, where nothing can be listened to: listen on the \
-                         primary"
+                    "this server is a standby, where LISTEN is not possible; listen on the primary"
                         .to_owned(),
             },
             _ => Error::Db(DbErr::Exec(runtime(error))),

@@ -64,7 +64,7 @@ impl Pool {
         };
         if let Some(Failing { attempts, since, .. }) = recovered {
             let after = since.elapsed();
-            tracing::info!(database = %self.name(), attempts, ?after, "the server takes connections again");
+            tracing::info!(database = %self.name(), attempts, ?after, "the server accepts connections again");
         }
         self.settle(place);
         self.keep_house();
@@ -93,7 +93,7 @@ impl Pool {
         };
         self.sample();
         if waited_for {
-            tracing::warn!(%error, "tried again until it goes well");
+            tracing::warn!(%error, "could not connect; retrying until it succeeds");
         }
         for waiter in told {
             let _ = waiter.tell.send(Answer::Failed(error.clone()));

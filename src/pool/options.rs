@@ -63,7 +63,7 @@ impl ConnectTo {
             }
             Address::PgServer | Address::PgServerReplica => Err(Error::Internal {
                 database: name.to_string(),
-                reason: "the address of its server was not looked up".to_owned(),
+                reason: "the server's address was not resolved".to_owned(),
             }),
         }
     }

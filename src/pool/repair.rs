@@ -96,7 +96,7 @@ impl Lent {
         if self.state.in_transaction || self.forget_statements().await.is_err() {
             return false;
         }
-        tracing::debug!(database = %self.pool.name(), "a stale statement is prepared anew");
+        tracing::debug!(database = %self.pool.name(), "preparing a stale statement again");
         true
     }
 

@@ -77,7 +77,7 @@ impl Admin {
 fn gone() -> Error {
     Error::Internal {
         database: "testing".to_owned(),
-        reason: "the thread that makes and drops databases has ended".to_owned(),
+        reason: "the thread that creates and drops databases has ended".to_owned(),
     }
 }
 

@@ -18,14 +18,13 @@ SELECT a.attname::text, pg_get_serial_sequence($1, a.attname)
 /// Puts the rows of a text into their tables, in its order. The server reads each value as its column's
 /// type would be written.
 pub(super) async fn load(session: &Session, yaml: &str) -> Result<(), Error> {
-    let tables: Map<String, Value> = serde_saphyr::from_str(yaml).map_err(|error| {
-        DbErr::Custom(format!("the fixture is not YAML as it should be: {error}"))
-    })?;
+    let tables: Map<String, Value> = serde_saphyr::from_str(yaml)
+        .map_err(|error| DbErr::Custom(format!("the fixture is not valid YAML: {error}")))?;
     for (table, rows) in tables {
         let failed =
             |error: String| Error::from(DbErr::Custom(format!("fixture, table {table}: {error}")));
         let rows: Vec<Row> = serde_json::from_value(rows).map_err(|error| {
-            failed(format!("a list of rows is expected, each `column: value`: {error}"))
+            failed(format!("it must be a list of rows, each `column: value`: {error}"))
         })?;
         // What a row does not name has its default.
         for alike in rows.chunk_by(|a, b| a.keys().eq(b.keys())) {

@@ -41,12 +41,12 @@ pub fn run<T: Outcome>(
 ) -> T {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => panic!("no runtime could be made: {error}"),
+        Err(error) => panic!("could not create a runtime: {error}"),
     };
     runtime.block_on(async {
         let database = match database.await {
             Ok(database) => database,
-            Err(error) => panic!("no database for this test: {error}"),
+            Err(error) => panic!("could not create this test's database: {error}"),
         };
         let outcome = test(&database).await;
         if outcome.is_failure() {

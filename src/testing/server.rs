@@ -7,7 +7,7 @@ use std::{
 };
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use secrecy::ExposeSecret as _;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
@@ -129,10 +129,10 @@ async fn started() -> Result<DatabaseConfig, Error> {
         }
     }
     Err(why.map_or_else(
-        || Error::Internal {
-            database: "testing".to_owned(),
-            reason: "WHARF_TEST_RUNTIME may be native, docker or embedded, and is something else"
-                .to_owned(),
+        || {
+            let asked = asked.unwrap_or_default();
+            let text = format!("WHARF_TEST_RUNTIME={asked} must be native, docker or embedded");
+            Error::from(DbErr::Custom(text))
         },
         Error::from,
     ))

@@ -54,7 +54,7 @@ fn from_up_to_clean() {
     let blind = blind.env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap();
     let said = String::from_utf8_lossy(&blind.stderr).into_owned();
     assert_eq!(blind.status.code(), Some(1), "{said}");
-    assert!(said.contains("on the Docker engine that ran it is not known"), "{said}");
+    assert!(said.contains("could not list what it has on the Docker engine that ran it"), "{said}");
     let asked = project.run(&["server", "clean"]).failed(5, &["container", "volume", "network"]);
     assert!(is_running(&name), "{asked:#?}");
     project.run(&["server", "clean", "--yes"]).well();
@@ -189,14 +189,14 @@ fn an_engine_that_cannot_be_used_is_told_with_what_to_do() {
     };
     let absent = up("unix:///nowhere/docker.sock");
     assert!(absent.contains("/nowhere/docker.sock cannot be opened"), "{absent}");
-    assert!(absent.contains("`runtime: auto` takes whichever"), "{absent}");
+    assert!(absent.contains("`runtime: auto` chooses one that can run it"), "{absent}");
     let ssh = up("ssh://user@host");
     assert!(ssh.contains("ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST"), "{ssh}");
     let npipe = up("npipe:////./pipe/docker_engine");
-    assert!(npipe.contains("give unix:///path or tcp://host:port"), "{npipe}");
+    assert!(npipe.contains("use unix:///path or tcp://host:port"), "{npipe}");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = up(&format!("tcp://{}", silent.local_addr().unwrap()));
-    assert!(silent.contains("does not answer within"), "{silent}");
+    assert!(silent.contains("did not answer within"), "{silent}");
 }
 
 #[test]
@@ -229,5 +229,5 @@ fn an_image_that_cannot_be_had_is_told() {
     let image = "  image: registry.invalid/postgres:17\n";
     let project = Project::new(&yaml(&name("offline"), image));
     let up = project.run(&["server", "up"]);
-    up.failed(1, &["pulling registry.invalid/postgres:17 failed", "is this machine online"]);
+    up.failed(1, &["could not pull registry.invalid/postgres:17", "check the network"]);
 }

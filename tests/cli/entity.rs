@@ -31,6 +31,7 @@ impl Workspace {
                 "[package]\nname = \"service\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n\
                  sea-orm = {{ version = \"2.0\", \
                  default-features = false, features = [\"macros\"] }}\n\
+                 serde_json = \"1\"\n\
                  tokio = {{ version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }}\n\
                  wharf = {{ path = \"{REPOSITORY}\", features = [\"cli\"] }}\n"
             ),
@@ -143,6 +144,8 @@ async fn main() {
     assert_eq!((found.bits.as_str(), found.more_bits.as_str()), ("101", "10110"));
     assert_eq!(found.nicks, ["A", "D A"]);
     assert_eq!(found.moods, [Mood::Ok, Mood::SadDay]);
+    let json = serde_json::to_string(&found).unwrap();
+    assert_eq!(serde_json::from_str::<picture::Model>(&json).unwrap(), found, "{json}");
     made.cash = "$7.00".into();
     let changed = picture::ActiveModel { cash: Set("$7.00".into()), ..found.into() };
     assert_eq!(changed.update(&pg).await.unwrap(), made);
@@ -169,7 +172,7 @@ async fn a_team_starts_with_nothing_and_comes_to_entities_that_work() {
     team.wharf(&["migrate", "up"]).well().says(&["it: 1 migration applied in"]);
     let check = team.wharf(&["entity", "generate", "--check"]);
     check.failed(1, &["`wharf entity generate`"]).says(&["entity/src/picture.rs is missing"]);
-    let generated = team.wharf(&["entity", "generate"]).well();
+    let generated = team.wharf(&["entity", "generate", "--serde"]).well();
     generated.says(&["it: 3 entities in entity/src"]);
     assert!(generated.err.contains("table keyless gets no entity, because it has no primary key"));
     team.wharf(&["entity", "generate", "--check"]).well();
@@ -206,6 +209,36 @@ async fn a_team_starts_with_nothing_and_comes_to_entities_that_work() {
         &team.read("migration/src/lib.rs").replace("Box::new", "Bax::new"),
     );
     team.wharf(&["migrate", "up"]).failed(1, &["Bax", "does not build; see cargo"]);
+}
+
+#[tokio::test]
+async fn the_first_build_is_announced_and_begins_only_where_the_database_answers() {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::process::CommandExt as _;
+    let down = "databases:\n  it:\n    url: postgres://a:b@127.0.0.1:1/c\n";
+    let team = Workspace::new(down, "fn main() {}");
+    team.wharf(&["migrate", "init"]).well();
+    let target = tempfile::tempdir().unwrap();
+    let up = || {
+        let mut command = team.project.command(&["migrate", "up"]);
+        command.env("CARGO_TARGET_DIR", target.path()).env("CARGO_NET_OFFLINE", "true");
+        command
+    };
+    let unreachable = Done::of(&["migrate", "up"], up().output().unwrap());
+    let unreachable = unreachable.failed(4, &["Connection refused"]);
+    assert!(!unreachable.err.contains("building"), "{unreachable:?}");
+
+    let database = TestDatabase::new().await;
+    team.project.write(&format!("databases:\n{}", database.entry("it", &[])));
+    // With cargo in a group of its own, so that the build can be ended.
+    let mut building = up().process_group(0).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(building.stderr.take().unwrap()).lines();
+    let said: Vec<String> = lines.map(Result::unwrap).take(1).collect();
+    let ended = Command::new("kill").args(["-KILL", "--", &format!("-{}", building.id())]).status();
+    assert!(ended.unwrap().success());
+    building.wait().unwrap();
+    let note = "building the program in migration; the first build takes some minutes";
+    assert_eq!(said, [note]);
 }
 
 const TYPES: &str = r#"
@@ -249,6 +282,8 @@ const VECTORS: &str = r#"
     let found = passage::Entity::find_by_id(made.id).one(&pg).await.unwrap().unwrap();
     assert_eq!(made, found);
     assert_eq!((found.half.as_str(), found.sparse.as_str()), ("[1,2,3.5]", "{1:1,3:2}/5"));
+    let json = serde_json::to_string(&found).unwrap();
+    assert_eq!(serde_json::from_str::<passage::Model>(&json).unwrap(), found, "{json}");
     let note = note::ActiveModel { text: Set("n".into()), ..Default::default() };
     note.insert(&manager.db("two").unwrap()).await.unwrap();
 "#;
@@ -286,7 +321,7 @@ fn vectors_of_every_kind_and_two_databases_come_out_usable() {
         "CREATE TABLE note (id bigserial PRIMARY KEY, text text NOT NULL)",
     );
     // The server is started for it, and stopped again.
-    team.wharf(&["entity", "generate"]).well().says(&["one: 1 entity", "two: 1 entity"]);
+    team.wharf(&["entity", "generate", "--serde"]).well().says(&["one: 1 entity", "two: 1 entity"]);
     team.wharf(&["server", "status"]).failed(4, &[]).says(&["stopped"]);
     let passage = team.read("entity/src/one/passage.rs");
     for said in [

@@ -51,7 +51,7 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     assert_eq!(sum.well().out, "2\n");
     assert_eq!(project.run(&["server", "exec", "sh", "-c", "exit 7"]).code, 7);
     project.run(&["server", "exec", "pg_isready"]).well().says(&["accepting connections"]);
-    project.run(&["server", "exec", "no-such"]).failed(1, &["no-such could not be run"]);
+    project.run(&["server", "exec", "no-such"]).failed(1, &["could not run no-such"]);
 
     project.run(&["server", "down"]).well().says(&["stopped PostgreSQL", "its data is kept"]);
     project.run(&["server", "down"]).well().says(&["the server is not running"]);

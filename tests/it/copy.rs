@@ -309,7 +309,7 @@ async fn who_waits_for_a_connection_is_told_of_the_copy_that_has_it() {
         pg.ping().await.unwrap_err()
     };
     tokio::select! {
-        error = waits => assert!(error.to_string().contains("a copy has had"), "{error}"),
+        error = waits => assert!(error.to_string().contains("a copy has held a connection"), "{error}"),
         _ = copy => panic!("it has no end"),
     }
 }

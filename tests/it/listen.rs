@@ -115,7 +115,7 @@ async fn a_name_is_taken_as_it_stands() {
             pg.notify(name, "").await.unwrap_err(),
         ] {
             assert!(matches!(error, Error::Notifications { .. }), "{error}");
-            assert!(error.to_string().contains("cannot be a channel: it"), "{error}");
+            assert!(error.to_string().contains("is not a valid channel name: it"), "{error}");
         }
     }
 }
@@ -130,7 +130,7 @@ async fn a_payload_that_is_too_long_is_refused_before_the_server_has_it() {
     for wrong in ["x".repeat(8_000), "ö".repeat(4_000), "a\0b".to_owned()] {
         let error = session.notify("orders", wrong).await.unwrap_err();
         assert!(matches!(error, Error::Notifications { .. }), "{error}");
-        assert!(error.to_string().contains("payload for channel \"orders\" h"), "{error}");
+        assert!(error.to_string().contains("payload for channel \"orders\" "), "{error}");
     }
     let longest = "x".repeat(7_999);
     session.notify("orders", &*longest).await.unwrap();
@@ -216,7 +216,7 @@ async fn what_may_be_lost_is_told_when_all_is_listened_to_again() {
         assert!(gap > Duration::ZERO && begun.elapsed() < Duration::from_secs(5));
         other.notify("b", "after").await.unwrap();
         assert_eq!(payload(&mut listener).await, "after");
-        assert_eq!(log.times("the listening connection is lost"), round, "{}", log.text());
+        assert_eq!(log.times("lost the listening connection"), round, "{}", log.text());
         assert_eq!(log.times("listening again"), round);
     }
 }

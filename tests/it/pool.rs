@@ -195,7 +195,7 @@ async fn a_connection_that_is_held_for_too_long_is_logged_once_with_its_place() 
     let by_begin = format!("a session opened at {}:{}", file!(), line!() - 1);
     let stream = pg.stream_raw(statement("SELECT 1")).await.unwrap();
     until("they are logged", async || {
-        log.times(&by_begin) > 0 && log.times("a stream has had one") > 0
+        log.times(&by_begin) > 0 && log.times("a stream has held a connection") > 0
     })
     .await;
     assert_eq!(log.times(&by_session), 1);

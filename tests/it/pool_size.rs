@@ -167,7 +167,10 @@ async fn what_is_still_at_work_at_the_deadline_is_cut_off_and_named() {
     let Error::CutOff(cut) = &error else { panic!("{error}") };
     assert_eq!((cut.cut, cut.longest.len()), (2, 2));
     let text = error.to_string();
-    assert!(text.contains("a statement has had one") && text.contains("pool_size.rs:"), "{text}");
+    assert!(
+        text.contains("a statement has held a connection") && text.contains("pool_size.rs:"),
+        "{text}"
+    );
     for cut in [statement.await.unwrap(), in_session.await.unwrap()] {
         let error = Error::from(cut.unwrap_err());
         assert!(matches!(error, Error::Closed { .. }), "{error}");

@@ -206,7 +206,7 @@ async fn rows_that_cannot_be_loaded_are_named_and_none_are_loaded(database: &Tes
         ("purchase:\n  - {customer_id: 1, item: x, quantity: many, price: 1}", "many"),
         ("custmer:\n  - {name: x}", "custmer"),
         ("customers: 3", "a list of rows"),
-        ("purchase: [", "not YAML"),
+        ("purchase: [", "not valid YAML"),
         ("purchase:\n  - {itm: x}", "itm"),
     ] {
         let error = database.load_yaml(&format!("{ada}{more}")).await.unwrap_err().to_string();
@@ -222,7 +222,7 @@ fn without_another_server_tests_have_the_engine_of_their_process() {
     assert!(done.status.success() && said.contains("two, one after the other"), "{done:?}");
     let done = another("nonsense");
     let said = String::from_utf8_lossy(&done.stderr);
-    assert!(said.contains("may be native, docker or embedded"), "{said}");
+    assert!(said.contains("must be native, docker or embedded"), "{said}");
 }
 
 /// This test binary once more, as the tests of another process.

@@ -66,7 +66,7 @@ async fn a_native_servers_database_goes_into_a_file_and_back() {
     there_and_back(&pg, &at, dir.path()).await;
     pg.stop().await.unwrap();
     let error = pg.backup("postgres", dir.path().join("x"), |_| {}).await.unwrap_err();
-    assert!(error.to_string().contains("it does not run"), "{error}");
+    assert!(error.to_string().contains("the server is not running"), "{error}");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn auto_takes_native_and_says_so_in_one_line() {
     assert!(told[0].starts_with("INFO pgserver `wharf`: runtime native, PostgreSQL 15"), "{log:?}");
     let reason = |line: &&String| {
         line.starts_with("DEBUG ")
-            && line.contains("docker: the file says neither `version` nor `image`")
+            && line.contains("docker: the file has neither `version` nor `image`")
     };
     assert!(log.iter().any(|line| reason(&line)), "{log:?}");
 }
@@ -52,7 +52,7 @@ async fn a_running_engine_without_the_extension_is_not_taken() {
     pg.start().await.unwrap();
     let wanting = PgServer::new(config(Runtime::Auto), ["vector".to_owned()]).data_dir(dir.path());
     let error = wanting.start().await.unwrap_err().to_string();
-    assert!(error.contains("without extension vector; stop it"), "{error}");
+    assert!(error.contains("without extension vector; restart it"), "{error}");
     pg.stop().await.unwrap();
     assert_eq!(wanting.start().await.unwrap().runtime, Runtime::Embedded);
     wanting.stop().await.unwrap();
@@ -70,16 +70,16 @@ async fn where_nothing_fits_every_way_is_named_with_its_reason() {
     );
     let text = error.to_string();
     for part in [
-        "give it a Docker engine that runs postgres:12, or PostgreSQL 12 installed here",
-        "native: asked for is PostgreSQL 12, installed is PostgreSQL 15",
-        "embedded: it is PostgreSQL 17.5",
+        "install a Docker engine that runs postgres:12, or PostgreSQL 12",
+        "does not satisfy the requested version 12",
+        "embedded: PostgreSQL 17.5",
         "docker:",
     ] {
         assert!(text.contains(part), "{text}");
     }
     for (runtime, reason) in [
-        (Runtime::Native, "installed is PostgreSQL 15"),
-        (Runtime::Embedded, "it is PostgreSQL 17.5"),
+        (Runtime::Native, "does not satisfy the requested version 12"),
+        (Runtime::Embedded, "PostgreSQL 17.5 does not satisfy the requested version 12"),
     ] {
         config.runtime = runtime;
         let error = server(&dir, config.clone()).start().await.unwrap_err();
@@ -98,7 +98,7 @@ async fn a_standby_that_nobody_runs_is_not_passed_over_in_silence() {
     config.replica.enabled = true;
     // Docker could, but for an image.
     let error = server(&dir, config).start().await.unwrap_err().to_string();
-    assert_eq!(error.matches("it runs no standby").count(), 2, "{error}");
+    assert_eq!(error.matches("it cannot run a standby").count(), 2, "{error}");
     assert!(error.contains("replica: {enabled: false}"), "{error}");
 }
 
@@ -108,7 +108,7 @@ async fn the_engine_does_not_open_a_port_without_password_to_others() {
     let mut config = config(Runtime::Embedded);
     config.host = "0.0.0.0".to_owned();
     let error = server(&dir, config).start().await.unwrap_err();
-    assert!(error.to_string().contains("checks no password"), "{error}");
+    assert!(error.to_string().contains("does not check passwords"), "{error}");
 }
 
 #[tokio::test]

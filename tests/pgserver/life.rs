@@ -162,5 +162,5 @@ async fn the_container_that_has_the_port_is_named() {
     let mut config = server.config();
     config.port = Some(port);
     let error = server.pg(config).start().await.unwrap_err().to_string();
-    assert!(error.contains(&format!("is taken by container `{}`", holder.name)), "{error}");
+    assert!(error.contains(&format!("is in use by container `{}`", holder.name)), "{error}");
 }

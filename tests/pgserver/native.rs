@@ -102,7 +102,7 @@ async fn what_the_file_changed_is_said_and_taken_up_by_the_next_start() {
     let found = server(&dir, config.clone()).start().await.unwrap();
     assert_ne!(run(&found, "SHOW work_mem").await.unwrap(), "5MB");
     let log = log.lines().join("\n");
-    assert!(log.contains("WARN") && log.contains("take effect: work_mem"), "{log}");
+    assert!(log.contains("WARN") && log.contains("restart it to apply: work_mem"), "{log}");
     assert!(!log.contains("5MB"), "the value of a setting may be secret: {log}");
 
     config.pass = Some(SecretString::from("it's \\ the \"second\" {one}"));

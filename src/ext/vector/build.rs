@@ -85,7 +85,7 @@ impl IndexBuild {
         let create = index.sql()?;
         if pg.is_read_only() {
             let database = pg.name().to_owned();
-            let what = format!("index `{}` was to be made", index.name_or_default());
+            let what = format!("creating index `{}`", index.name_or_default());
             return Err(Error::ReadOnly { database, what });
         }
         let mut lent = pg.lend(false, Purpose::Hold("an index build", None)).await?;
@@ -150,7 +150,7 @@ async fn watch(pg: &Pg, pid: i32, mut report: Box<dyn FnMut(IndexProgress) + Sen
         match read(pg, Some(pid)).await {
             Ok(rows) => rows.into_iter().for_each(&mut report),
             Err(error) => {
-                tracing::debug!("database `{}`: no progress can be told: {error}", pg.name());
+                tracing::debug!("database `{}`: could not read the progress: {error}", pg.name());
                 return pending().await;
             }
         }

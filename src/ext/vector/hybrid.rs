@@ -63,7 +63,9 @@ impl<C: ColumnTrait> Words<C> {
         let Words { column, language, query } = self;
         let named = |it: char| it.is_alphanumeric() || matches!(it, '_' | '.');
         if language.is_empty() || !language.chars().all(named) {
-            let reason = format!("{language:?} is no text search configuration; `english` is one");
+            let reason = format!(
+                "{language:?} is not a text search configuration; use one such as `english`"
+            );
             return Err(VectorError::Search { place: place.to_owned(), reason });
         }
         // As a literal: an index's expression has one.

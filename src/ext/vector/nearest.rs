@@ -214,7 +214,7 @@ impl<E: EntityTrait, M: FromQueryResult> Nearest<E, M> {
         };
         let looked_at = candidates.unwrap_or_else(|| limit.saturating_mul(times));
         if looked_at < limit {
-            let reason = format!("{looked_at} candidates are fewer than the {limit} asked for");
+            let reason = format!("{looked_at} candidates are fewer than the requested {limit}");
             return Err(VectorError::Search { place: declared.place, reason });
         }
         let of = Expr::col(column.as_column_ref());

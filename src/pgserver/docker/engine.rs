@@ -36,7 +36,7 @@ pub(super) enum CallError {
 impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CallError::NotFound => f.write_str("it is not there"),
+            CallError::NotFound => f.write_str("not found"),
             CallError::Failed(reason) => f.write_str(reason),
         }
     }
@@ -57,11 +57,9 @@ impl Engine {
         match tokio::time::timeout(PING, docker.ping()).await {
             Ok(Ok(_)) => Ok(Engine { docker }),
             Ok(Err(error)) => Err(format!(
-                "no Docker engine answers at {address} ({error}): is it running, and is DOCKER_HOST right?"
+                "no Docker engine answers at {address} ({error}); start it, or correct DOCKER_HOST"
             )),
-            Err(_) => {
-                Err(format!("the Docker engine at {address} does not answer within {PING:?}"))
-            }
+            Err(_) => Err(format!("the Docker engine at {address} did not answer within {PING:?}")),
         }
     }
 
@@ -112,7 +110,10 @@ impl Engine {
         tracing::info!("pulling the image {image}");
         loop {
             let next = tokio::time::timeout(PULL_SILENCE, chunks.next());
-            match next.await.map_err(|_| format!("nothing came for {PULL_SILENCE:?}"))? {
+            match next
+                .await
+                .map_err(|_| format!("the registry sent nothing for {PULL_SILENCE:?}"))?
+            {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(error.to_string()),
                 Some(Ok(docker_api::models::ImageBuildChunk::Error { error, .. })) => {
@@ -162,12 +163,11 @@ fn named(host: String) -> Result<String, String> {
         return Ok(host);
     }
     let remedy = if host.starts_with("ssh://") {
-        "forward its socket (`ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`) and say \
-         DOCKER_HOST=unix:///tmp/docker.sock"
+        "forward its socket (`ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`) and set DOCKER_HOST=unix:///tmp/docker.sock"
     } else {
-        "give unix:///path or tcp://host:port"
+        "use unix:///path or tcp://host:port"
     };
-    Err(format!("DOCKER_HOST={host} is no address that can be used here: {remedy}"))
+    Err(format!("DOCKER_HOST={host} is not supported; {remedy}"))
 }
 
 /// The socket of Docker, of Docker without root, or of podman.
@@ -181,8 +181,7 @@ fn found() -> Result<String, String> {
     match sockets.iter().find(|socket| socket.exists()) {
         Some(socket) => Ok(format!("unix://{}", socket.display())),
         None => Err(
-            "there is no Docker engine: /var/run/docker.sock is not there; start Docker, or say \
-             where it is by DOCKER_HOST"
+            "no Docker engine found: /var/run/docker.sock does not exist; start Docker, or set DOCKER_HOST to its address"
                 .to_owned(),
         ),
     }
@@ -196,13 +195,13 @@ async fn reachable(path: PathBuf) -> Result<(), String> {
     };
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "add your user to its group (`sudo usermod -aG docker $USER`) and log in anew"
+            "add your user to its group (`sudo usermod -aG docker $USER`) and log in again"
         }
-        io::ErrorKind::NotFound => "is DOCKER_HOST right?",
+        io::ErrorKind::NotFound => "start the engine, or correct DOCKER_HOST",
         _ => "start the engine (`sudo systemctl start docker`)",
     };
     Err(format!(
-        "the Docker engine's socket {} cannot be opened ({error}): {remedy}",
+        "the Docker engine's socket {} cannot be opened ({error}); {remedy}",
         path.display()
     ))
 }

@@ -63,7 +63,7 @@ impl Engine {
             let ended = engine.ask(exec.inspect()).await;
             let ended = ended.map_err(|error| io::Error::other(error.to_string()))?;
             let code = ended.exit_code.and_then(|code| i32::try_from(code).ok());
-            code.ok_or_else(|| io::Error::other("the engine does not tell how it ended"))
+            code.ok_or_else(|| io::Error::other("the engine returned no exit code"))
         };
         Ok(Running { output: output.boxed(), code: code.boxed() })
     }

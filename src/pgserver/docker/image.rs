@@ -10,7 +10,7 @@ const ELSEWHERE: [(&str, Option<&str>, &str); 4] = [
     ("vector", None, "pgvector/pgvector:pg{}"),
     ("timescaledb", Some("timescaledb"), "timescale/timescaledb:latest-pg{}"),
     ("postgis", None, "postgis/postgis:{}-3.5"),
-    ("pg_cron", Some("pg_cron"), "an image of your own that installs postgresql-{}-cron"),
+    ("pg_cron", Some("pg_cron"), "one of your own that installs postgresql-{}-cron"),
 ];
 
 /// The image that the file asks for: its own, or the official one of the version.
@@ -19,7 +19,7 @@ pub(super) fn wanted(request: &Request) -> Result<String, String> {
         (Some(image), _) => Ok(image.clone()),
         (None, Some(version)) => Ok(format!("postgres:{version}")),
         (None, None) => {
-            Err("the file says neither `version` nor `image`; give one, such as `version: 17`"
+            Err("the file has neither `version` nor `image`; set one, such as `version: 17`"
                 .to_owned())
         }
     }
@@ -32,15 +32,14 @@ pub(super) fn objection(request: &Request, image: &str, env: &[String]) -> Optio
         |name: &str| env.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let Some(major) = variable("PG_MAJOR") else {
         return Some(format!(
-            "{image} is not based on the official image of PostgreSQL (it sets no PG_MAJOR); use one \
-             that is, such as postgres:17"
+            "{image} is not based on PostgreSQL's official image (it does not set PG_MAJOR); use one that is, such as postgres:17"
         ));
     };
     if let Some(wanted) = request.wanted_version()
         && wanted.major() != major
     {
         return Some(format!(
-            "{image} has PostgreSQL {major}, the file asks for {wanted}; correct `version` or `image`"
+            "{image} has PostgreSQL {major}, which does not satisfy `version: {wanted}`; correct `version` or `image`"
         ));
     }
     lacks(request, image, major)
@@ -66,8 +65,7 @@ fn lacks(request: &Request, image: &str, major: &str) -> Option<String> {
                 format!(", and `postgres_conf: {{shared_preload_libraries: {library}}}` unless that sets it")
             });
             return Some(format!(
-                "{image} lacks extension {extension}; {has_it} would have it: say so by \
-                 `image:`{setting}"
+                "{image} lacks extension {extension}; set `image:` to one that has it, such as {has_it}{setting}"
             ));
         }
         // What the image's own configuration preloads, the command line would take away.
@@ -76,8 +74,7 @@ fn lacks(request: &Request, image: &str, major: &str) -> Option<String> {
             && !preloaded.contains(library)
         {
             return Some(format!(
-                "extension {extension} needs `shared_preload_libraries` to have `{library}`, and \
-                 `postgres_conf` sets it without"
+                "extension {extension} needs `{library}` in `shared_preload_libraries`; add it to `postgres_conf`"
             ));
         }
     }
@@ -124,8 +121,8 @@ mod tests {
         let said = |request: &Request, image: &str, major: &str| {
             objection(request, image, &env(major)).unwrap()
         };
-        assert!(said(&plain, "mine", "16").contains("has PostgreSQL 16, the file asks for 17"));
-        assert!(objection(&plain, "nginx", &[]).unwrap().contains("no PG_MAJOR"));
+        assert!(said(&plain, "mine", "16").contains("does not satisfy `version: 17`"));
+        assert!(objection(&plain, "nginx", &[]).unwrap().contains("does not set PG_MAJOR"));
         let timescale = request(Some("17"), None, &["timescaledb"]);
         let text = said(&timescale, "postgres:17", "17");
         assert!(text.contains("timescale/timescaledb:latest-pg17"), "{text}");
@@ -135,7 +132,8 @@ mod tests {
         let preload = "shared_preload_libraries".to_owned();
         other.config.postgres_conf.insert(preload, "pg_stat_statements".to_owned());
         assert!(
-            said(&other, "timescale/timescaledb:latest-pg17", "17").contains("sets it without")
+            said(&other, "timescale/timescaledb:latest-pg17", "17")
+                .contains("add it to `postgres_conf`")
         );
         let contrib = request(Some("17"), None, &["pg_trgm"]);
         assert_eq!(objection(&contrib, "postgres:17", &env("17")), None);

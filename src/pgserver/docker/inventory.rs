@@ -40,9 +40,8 @@ impl Docker {
                 Kind::Volume => self.remove_volume(&engine, &name).await,
                 Kind::Network => engine.ask(engine.docker().networks().get(&name).delete()).await,
             };
-            removed.map_err(|error| {
-                self.failed(&format!("{name} could not be removed"), begun, error)
-            })?;
+            removed
+                .map_err(|error| self.failed(&format!("could not remove {name}"), begun, error))?;
         }
         Ok(())
     }
@@ -57,7 +56,7 @@ impl Docker {
                 Ok(Some(engine))
             }
             Err(reason) if self.remembered().exists() => {
-                let what = "what it has on the Docker engine that ran it is not known";
+                let what = "could not list what it has on the Docker engine that ran it";
                 Err(self.failed(what, begun, reason))
             }
             Err(_) => Ok(None),
@@ -67,7 +66,8 @@ impl Docker {
     /// The volumes, and the containers before them; each with whether it is there.
     async fn inventory(&self, engine: &Engine) -> Result<Vec<(Kind, String)>, PgServerError> {
         let begun = Instant::now();
-        let failed = |error| self.failed("the engine was asked what there is", begun, error);
+        let failed =
+            |error| self.failed("could not list the engine's containers and volumes", begun, error);
         let mut found = Vec::new();
         let server = self.request.name();
         for name in [self.standby_name(), server.to_owned()] {

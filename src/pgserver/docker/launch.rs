@@ -37,14 +37,18 @@ impl Docker {
         let mut env = env_of(engine, &image).await;
         if let Err(CallError::NotFound) = env {
             engine.pull(&image).await.map_err(|reason| {
-                let remedy = "is this machine online, and is the name right? An image that is there \
-                              already is not pulled";
-                self.failed(&format!("pulling {image} failed"), begun, format!("{reason}: {remedy}"))
+                let remedy =
+                    "check the network and the image's name, or load the image (`docker load`)";
+                self.failed(
+                    &format!("could not pull {image}"),
+                    begun,
+                    format!("{reason}; {remedy}"),
+                )
             })?;
             env = env_of(engine, &image).await;
         }
         let env =
-            env.map_err(|error| self.failed(&format!("looking at {image} failed"), begun, error))?;
+            env.map_err(|error| self.failed(&format!("could not inspect {image}"), begun, error))?;
         match image::objection(&self.request, &image, &env) {
             Some(reason) => Err(self.request.invalid(reason)),
             None => Ok((image, env)),
@@ -64,7 +68,7 @@ impl Docker {
             .map_err(self.folder.io("keep a password in", &root))?;
         self.remember(|it| it.set(STARTING, true))?;
         let removed = Container::remove(engine, name).await;
-        removed.map_err(|error| self.failed("its old container was not removed", begun, error))?;
+        removed.map_err(|error| self.failed("could not remove its old container", begun, error))?;
         self.volume_for(engine, &self.volume(), &env, begun).await?;
         let volume = self.volume();
         let recipe = Recipe {
@@ -113,12 +117,12 @@ impl Docker {
             // Before it is there: whoever looks for it has to ask the engine.
             remembered.write(&state).map_err(self.folder.io("write", &state))?;
             let made = recipe.make(engine, port).await;
-            made.map_err(|error| self.failed("its container could not be made", begun, error))?;
+            made.map_err(|error| self.failed("could not create its container", begun, error))?;
             let Err(error) = Container::start(engine, name).await else {
                 return Ok(port);
             };
             let removed = Container::remove(engine, name).await;
-            removed.map_err(|error| self.failed("its container was not removed", begun, error))?;
+            removed.map_err(|error| self.failed("could not remove its container", begun, error))?;
             let said = error.to_string();
             let taken = ["port is already allocated", "address already in use"];
             if !taken.iter().any(|taken| said.contains(taken)) {
@@ -174,7 +178,7 @@ impl Docker {
                 }
                 let remedy = match log.contains("No space left on device") {
                     true => {
-                        "; its disk is full: make room (`docker system df` shows what takes it)"
+                        "; the disk is full; free space (`docker system df` shows what uses it)"
                             .to_owned()
                     }
                     false => self.doubt(),
@@ -183,7 +187,7 @@ impl Docker {
                 return Err(self.failed(&what, begun, reason));
             }
             tracing::info!(
-                "pgserver `{}`: container `{name}` is starting, since {:.0?}",
+                "pgserver `{}`: container `{name}` has been starting for {:.0?}",
                 self.request.name(),
                 begun.elapsed()
             );
@@ -197,7 +201,7 @@ impl Docker {
             return Err(io::ErrorKind::NotFound.into());
         };
         tracing::info!(
-            "pgserver `{}`: the file gives user `{}` another password than its data; changing it",
+            "pgserver `{}`: changing the password of user `{}` to the file's",
             self.request.name(),
             at.user,
         );
@@ -223,8 +227,7 @@ impl Docker {
         }
         let (name, volume) = (self.request.name(), self.volume());
         format!(
-            "; if its first start was broken off, its data is not whole: `docker rm -f {name} && docker \
-             volume rm {volume}` has the next start begin anew, without what is in that volume"
+            "; the first start may have been interrupted, leaving the volume incomplete; to start over and delete its data, run `docker rm -f {name} && docker volume rm {volume}`"
         )
     }
 

@@ -97,7 +97,7 @@ impl Docker {
     async fn engine(&self) -> Result<Engine, PgServerError> {
         let begun = Instant::now();
         let connected = Engine::connect().await;
-        connected.map_err(|reason| self.failed("no Docker engine could be used", begun, reason))
+        connected.map_err(|reason| self.failed("no Docker engine is available", begun, reason))
     }
 
     fn endpoint(&self, port: u16, replica_port: Option<u16>, version: &str) -> Endpoint {
@@ -150,14 +150,13 @@ impl Docker {
                 Err(self.foreign("container", name))
             }
             Ok(container) => Ok(container),
-            Err(error) => Err(self.failed("looking for its container failed", begun, error)),
+            Err(error) => Err(self.failed("could not look up its container", begun, error)),
         }
     }
 
     fn foreign(&self, what: &str, name: &str) -> PgServerError {
         self.request.invalid(format!(
-            "the engine has a {what} `{name}` that wharf did not make, which is left alone: give the \
-             server another `pgserver.name`, or remove that {what}"
+            "the engine has a {what} `{name}` that wharf did not create; set another `pgserver.name`, or remove that {what}"
         ))
     }
 }
@@ -204,7 +203,7 @@ impl Launcher for Docker {
     async fn can_serve(&self) -> Result<String, String> {
         if self.request.temporary {
             return Err(
-                "a temporary server ends with its process, and a container would not".to_owned()
+                "a temporary server must end with its process, and a container does not".to_owned()
             );
         }
         let image = image::wanted(&self.request)?;
@@ -218,10 +217,9 @@ impl Launcher for Docker {
                 Ok(format!("image {image}, which is pulled first"))
             }
             Err(CallError::NotFound) => Err(format!(
-                "the engine has no image {image}; `docker pull {image}`, or say `runtime: docker`, \
-                 which pulls it"
+                "the engine has no image {image}; run `docker pull {image}`, or set `runtime: docker`, which pulls it"
             )),
-            Err(error) => Err(format!("the engine was asked for {image}: {error}")),
+            Err(error) => Err(format!("could not inspect {image}: {error}")),
         }
     }
 
@@ -294,7 +292,7 @@ impl Launcher for Docker {
             Ok(engine) => engine,
             Err(reason) => {
                 let server = self.request.name();
-                tracing::warn!("pgserver `{server}`: its container was not looked for: {reason}");
+                tracing::warn!("pgserver `{server}`: could not look up its container: {reason}");
                 return Ok(());
             }
         };
@@ -367,7 +365,7 @@ impl Launcher for Docker {
         if let Some(secret) = password::of(&self.request, &self.root().join("password")) {
             env.push(format!("PGPASSWORD={}", secret.expose_secret()));
         }
-        let what = format!("{} could not be run in its container", program.name());
+        let what = format!("could not run {} in its container", program.name());
         let running = engine.run(self.request.name(), program, env).await;
         running.map_err(|error| self.failed(&what, begun, error))
     }
@@ -380,7 +378,9 @@ impl Launcher for Docker {
         let engine = self.engine().await?;
         match self.container(&engine).await? {
             Some(_) => Ok(log(&engine, self.request.name(), lines, follow)),
-            None => Err(self.request.invalid("it has no container, and so no log".to_owned())),
+            None => {
+                Err(self.request.invalid("it has no container and therefore no log".to_owned()))
+            }
         }
     }
 }

@@ -102,9 +102,7 @@ impl Docker {
         if follows.as_deref() != Some("true") {
             let volume = self.standby_volume();
             return Err(self.request.invalid(format!(
-                "its standby was promoted and follows nobody; what was written to it since is only \
-                 there. Take that out, if it is needed, and have it clone anew: `docker rm -f {name} && \
-                 docker volume rm {volume}`"
+                "its standby was promoted and no longer follows; rows written to it since then exist only there. Copy them if you need them; then run `docker rm -f {name} && docker volume rm {volume}`, and the next start clones it again"
             )));
         }
         Ok(port)
@@ -122,7 +120,7 @@ impl Docker {
             return Ok(());
         }
         let removed = Container::remove(engine, &self.standby_name()).await;
-        removed.map_err(|error| self.failed("its standby could not be removed", begun, error))?;
+        removed.map_err(|error| self.failed("could not remove its standby", begun, error))?;
         let drop = "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \
                     WHERE slot_name LIKE 'wharf\\_%' AND NOT active";
         self.ask(primary, drop, begun).await.map(|_| ())
@@ -130,7 +128,7 @@ impl Docker {
 
     /// A network on which the two find each other by name.
     async fn join_network(&self, engine: &Engine, begun: Instant) -> Result<(), PgServerError> {
-        let failed = |error: CallError| self.failed("its network could not be made", begun, error);
+        let failed = |error: CallError| self.failed("could not create its network", begun, error);
         let name = self.network();
         let network = engine.docker().networks().get(&name);
         let members = match engine.ask(network.inspect()).await {
@@ -172,7 +170,7 @@ impl Docker {
             false => "scram-sha-256",
         };
         let program = Program::new(["sh", "-c", ADMIT, "sh", &file, method]);
-        let what = "the primary could not be told to admit a standby";
+        let what = "could not let the primary admit a standby";
         let running = engine.run(self.request.name(), program, Vec::new()).await;
         let running = running.map_err(|error| self.failed(what, begun, error))?;
         running.text().await.map_err(|error| self.failed(what, begun, error))?;
@@ -190,7 +188,7 @@ impl Docker {
             return Ok(slot);
         }
         let random =
-            random_hex().map_err(|error| self.failed("a name was not made", begun, error))?;
+            random_hex().map_err(|error| self.failed("could not generate a name", begun, error))?;
         let slot = format!("wharf_{}", &random[..12]);
         let make = format!("SELECT pg_create_physical_replication_slot('{slot}', true)::text");
         self.ask(primary, &make, begun).await?;
@@ -206,7 +204,7 @@ impl Docker {
         let (image, env) = self.image(engine, begun).await?;
         self.remember(|it| it.set(STARTING, true))?;
         let name = self.standby_name();
-        let failed = |error: CallError| self.failed("its standby was not made", begun, error);
+        let failed = |error: CallError| self.failed("could not create its standby", begun, error);
         Container::remove(engine, &name).await.map_err(failed)?;
         self.volume_for(engine, &self.standby_volume(), &env, begun).await?;
         let (volume, network) = (self.standby_volume(), self.network());
@@ -249,7 +247,7 @@ impl Docker {
         sql: &str,
         begun: Instant,
     ) -> Result<Option<String>, PgServerError> {
-        let what = "the primary could not be prepared for a standby";
+        let what = "could not prepare the primary for a standby";
         let failed = |error: sqlx::Error| self.failed(what, begun, error);
         let login = primary.login();
         let connected = login.connect().await;

@@ -26,7 +26,7 @@ impl Docker {
         env: &[String],
         begun: Instant,
     ) -> Result<(), PgServerError> {
-        let failed = |error| self.failed("its volume could not be made", begun, error);
+        let failed = |error| self.failed("could not create its volume", begun, error);
         let major = env.iter().find_map(|line| line.strip_prefix("PG_MAJOR=")).unwrap_or_default();
         if let Some(labels) = self.labels_of(engine, name).await.map_err(failed)? {
             if labels.get(LABEL).map(String::as_str) != Some(self.request.name()) {

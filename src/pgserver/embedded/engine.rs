@@ -60,7 +60,7 @@ impl Engine {
             return Ok(stream);
         }
         tracing::warn!(
-            "pgserver: the embedded engine has died with its last connection; starting it again"
+            "pgserver: the embedded engine ended with its last connection; restarting it"
         );
         // Gives the data back before it is opened again.
         drop(running.take());
@@ -110,7 +110,7 @@ fn install(builder: PgliteServerBuilder) -> Result<(), String> {
         // AuthenticationOk; anything else is the reason, between other fields.
         Some(b'R') => Ok(()),
         _ => Err(format!(
-            "its extensions could not be installed: {}",
+            "could not install its extensions: {}",
             String::from_utf8_lossy(&answer).replace('\0', " ")
         )),
     }

@@ -258,14 +258,13 @@ impl Launcher for Embedded {
         }
         let missing = Engine::lacks(&self.request.extensions);
         if !missing.is_empty() {
-            return Err(format!("it does not bring extension {}", missing.join(", ")));
+            return Err(format!("it does not include extension {}", missing.join(", ")));
         }
         let pass = self.request.config.pass.as_ref();
         let open = pass.is_some_and(|pass| pass.expose_secret().is_empty());
         if !is_loopback(&self.request.config.host) && !open {
             return Err(format!(
-                "it checks no password and `host: {}` is open to other machines; use a loopback \
-                 address, or say `pass: \"\"` if anybody may log in",
+                "it does not check passwords, and `host: {}` is reachable from other machines; use a loopback address, or set `pass: \"\"` if anybody may log in",
                 self.request.config.host
             ));
         }
@@ -274,7 +273,7 @@ impl Launcher for Embedded {
             let missing: Vec<String> = missing.cloned().collect();
             if !missing.is_empty() {
                 return Err(format!(
-                    "it runs in this process without extension {}; stop it and start it again",
+                    "it runs in this process without extension {}; restart it",
                     missing.join(", ")
                 ));
             }
@@ -313,7 +312,7 @@ impl Launcher for Embedded {
                 Ok(())
             });
             ended.await?;
-            return Err(self.failed("the embedded engine let nobody in", begun, reason));
+            return Err(self.failed("the embedded engine accepted no login", begun, reason));
         }
         let endpoint = running.endpoint.clone();
         registry().insert(self.key(), Arc::new(running));
@@ -337,8 +336,7 @@ impl Launcher for Embedded {
                 Ok(false) => Err(this.failed(
                     what,
                     begun,
-                    "it is at a long statement, which nothing can break off; try again later, or end \
-                     this process",
+                    "it runs a long statement, which cannot be canceled; try again later, or end this process",
                 )),
                 Err(reason) => Err(this.failed(what, begun, reason)),
             }
@@ -392,8 +390,7 @@ impl Launcher for Embedded {
 
     async fn spawn(&self, program: Program) -> Result<Spawned, PgServerError> {
         Err(self.request.invalid(format!(
-            "{} cannot be run beside its embedded engine, which has no programs; use `runtime: \
-             native` or `docker`",
+            "the embedded engine has no programs, so {} cannot run; use `runtime: native` or `docker`",
             program.name()
         )))
     }
@@ -403,7 +400,7 @@ impl Launcher for Embedded {
         _: usize,
         _: bool,
     ) -> Result<BoxStream<'static, io::Result<Chunk>>, PgServerError> {
-        let reason = "its embedded engine keeps no log; use `runtime: native` or `docker`";
+        let reason = "the embedded engine keeps no log; use `runtime: native` or `docker`";
         Err(self.request.invalid(reason.to_owned()))
     }
 }

@@ -154,12 +154,11 @@ impl Shared {
                 }
                 Seat::Taken(_, served) => (
                     served.map_or(begun + LEAVING, |since| begun.max(since) + MOMENT),
-                    "the embedded engine serves one connection in all, and that one is taken",
+                    "the embedded engine serves one connection in all, and that one is in use",
                 ),
                 Seat::Leaving => (
                     begun + LEAVING,
-                    "the embedded engine serves one connection in all, and is still at the last \
-                     statement of a client that has gone",
+                    "the embedded engine serves one connection in all, and still runs the last statement of a client that has disconnected",
                 ),
             };
             let left = until.saturating_duration_since(Instant::now());
@@ -216,7 +215,7 @@ fn open(engine: &Engine, startup: &[u8]) -> Result<(TcpStream, Vec<u8>), String>
         let mut stream = engine.connect()?;
         let mut answer = vec![0u8; BUFFER];
         match stream.write_all(startup).and_then(|()| stream.read(&mut answer)) {
-            Ok(0) => "it closed the connection without a word".clone_into(&mut reason),
+            Ok(0) => "it closed the connection without an error".clone_into(&mut reason),
             Ok(read) => {
                 answer.truncate(read);
                 return Ok((stream, answer));

@@ -26,8 +26,7 @@ impl Account {
         match User::from_name(FOR_ROOT) {
             Ok(Some(user)) => Ok(Account { other: Some((user.uid.as_raw(), user.gid.as_raw())) }),
             Ok(None) => Err(format!(
-                "PostgreSQL refuses to run as root and there is no user `{FOR_ROOT}` to run it as; \
-                 make one (`useradd --system {FOR_ROOT}`), or run this as another user"
+                "PostgreSQL refuses to run as root, and there is no user `{FOR_ROOT}`; create it (`useradd --system {FOR_ROOT}`), or run this as another user"
             )),
             Err(error) => Err(format!(
                 "PostgreSQL refuses to run as root and user `{FOR_ROOT}` cannot be looked up: {error}"

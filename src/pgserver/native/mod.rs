@@ -107,7 +107,7 @@ impl Native {
             // Its process died and both its number and its port went to other servers.
             Ok(_) => return Ok(None),
             Err(LoginError::NotReady(reason)) => {
-                return Err(self.failed("it runs, but no login succeeded", begun, reason));
+                return Err(self.failed("it runs, but accepted no login", begun, reason));
             }
             Err(refused) => return Err(login.error(self.request.name(), &refused)),
         }
@@ -115,7 +115,7 @@ impl Native {
             (Version::parse(&endpoint.version), self.request.wanted_version())
             && have.major() != wanted.major()
         {
-            return Err(self.other_version(have.major(), format!("the file asks for {wanted}")));
+            return Err(self.other_version(have.major(), format!("the file requests {wanted}")));
         }
         Ok(Some(endpoint))
     }
@@ -225,7 +225,7 @@ impl Native {
         if let (Some(data), Some(wanted)) = (&data, self.request.wanted_version())
             && wanted.major() != *data
         {
-            return Err(self.other_version(data.clone(), format!("the file asks for {wanted}")));
+            return Err(self.other_version(data.clone(), format!("the file requests {wanted}")));
         }
         let fitting = Installation::fitting(&self.request);
         let mut fitting = fitting.map_err(|reason| self.request.invalid(reason))?.into_iter();
@@ -234,7 +234,7 @@ impl Native {
         };
         let installed: Vec<String> = fitting.clone().map(|one| one.version.to_string()).collect();
         fitting.find(|one| one.version.major() == data).ok_or_else(|| {
-            self.other_version(data, format!("installed is {}", installed.join(", ")))
+            self.other_version(data, format!("the installed version is {}", installed.join(", ")))
         })
     }
 
@@ -245,7 +245,7 @@ impl Native {
             return Ok(());
         };
         tracing::info!(
-            "pgserver `{}`: the file gives user `{}` another password than its data; changing it",
+            "pgserver `{}`: changing the password of user `{}` to the file's",
             self.request.name(),
             self.request.config.user,
         );
@@ -257,7 +257,7 @@ impl Native {
             let user = &this.request.config.user;
             this.cluster
                 .change_password(&installation, account, user, &password)
-                .map_err(|error| this.failed("the password could not be changed", begun, error))?;
+                .map_err(|error| this.failed("could not change the password", begun, error))?;
             this.start_postmaster(&installation, account, port, begun)
         })
         .await
@@ -352,7 +352,7 @@ impl Launcher for Native {
                 return Ok(());
             }
             let reason = format!(
-                "process {} still runs; see {}, and end it by hand",
+                "process {} still runs; see {}, and end it yourself",
                 postmaster.pid,
                 this.cluster.log().display()
             );
@@ -406,7 +406,7 @@ impl Launcher for Native {
         // PostgreSQL's programs are rarely on PATH, and of another version if they are.
         let path = installation.map(|it| it.program(&name)).filter(|path| path.is_file());
         let running = process::run(path, program, &endpoint);
-        running.map_err(|error| self.failed(&format!("{name} could not be run"), begun, error))
+        running.map_err(|error| self.failed(&format!("could not run {name}"), begun, error))
     }
 
     async fn log(

@@ -64,8 +64,8 @@ impl Installation {
         let all = Installation::all();
         if all.is_empty() {
             return Err(
-                "PostgreSQL's programs (initdb, pg_ctl, postgres) are not on PATH nor where \
-                 packages put them; install PostgreSQL's server package"
+                "initdb, pg_ctl and postgres are neither on PATH nor where packages put them; install \
+                 PostgreSQL's server package"
                     .to_owned(),
             );
         }
@@ -74,7 +74,7 @@ impl Installation {
             && !all.iter().any(|one| one.version.meets(&wanted))
         {
             return Err(format!(
-                "asked for is PostgreSQL {wanted}, installed is {}; install {wanted} or change \
+                "{} does not satisfy the requested version {wanted}; install PostgreSQL {wanted}, or change \
                  `pgserver.version`",
                 list.join(", ")
             ));

@@ -102,5 +102,5 @@ async fn words_are_values_and_a_language_is_a_name() {
     let words = Words::new(Text, "english'); DROP TABLE note; --", "x");
     let search = hybrid(note::Entity::find(), At, vec![1.0, 0.0], words);
     let error = wharf::assert_queries(0, search.all(&pg)).await.unwrap_err();
-    assert!(error.to_string().contains("no text search configuration"), "{error}");
+    assert!(error.to_string().contains("not a text search configuration"), "{error}");
 }

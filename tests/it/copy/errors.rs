@@ -64,7 +64,7 @@ async fn a_value_that_does_not_fit_is_refused_with_row_and_column() {
         error.to_string(),
         format!(
             "database `{}`: nothing was copied into reading, because of row 70001, column `id`: \
-             9223372036854775807 is out of its range",
+             9223372036854775807 is out of range",
             pg.name()
         )
     );
@@ -104,10 +104,10 @@ async fn a_table_or_column_that_is_not_there_is_refused() {
     let database = reading::table().await;
     let pg = database.pg().await;
     let error = pg.copy_in_named("readings", ["id"]).rows([1]).await.unwrap_err();
-    assert!(error.to_string().contains("into readings: there is no such table here"), "{error}");
+    assert!(error.to_string().contains("into readings: the table does not exist here"), "{error}");
     let error = pg.copy_in_named("reading", ["idd"]).rows([1]).await.unwrap_err();
     assert!(
-        error.to_string().contains("it has no column `idd`; it has id, sensor, value, at"),
+        error.to_string().contains("it has no column `idd`; its columns are id, sensor, value, at"),
         "{error}"
     );
     let error = pg.copy_in_named("reading", ["id", "id"]).rows([(1, 1)]).await.unwrap_err();

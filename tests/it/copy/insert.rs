@@ -73,5 +73,5 @@ async fn a_table_that_is_not_there_is_said_to_be_the_fault() {
     let database = TestDatabase::new().await;
     let pg = database.pg().await;
     let error = pg.insert_many::<Reading>([reading(1)]).exec().await.unwrap_err();
-    assert!(error.to_string().contains("into reading: there is no such table here"), "{error}");
+    assert!(error.to_string().contains("into reading: the table does not exist here"), "{error}");
 }
