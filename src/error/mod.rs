@@ -143,6 +143,15 @@ pub enum Error {
         /// Where in the caller's code the session or scope began, where that is known.
         opened_at: Option<&'static Location<'static>>,
     },
+    /// Nested sessions, or savepoints in raw SQL, cannot be ended in this order without losing what
+    /// another session did. The outermost session can only be rolled back then.
+    #[error("database `{database}`: {reason}")]
+    NestedSessions {
+        /// Key of the database in the file.
+        database: String,
+        /// Which, with where each was begun and what to do.
+        reason: String,
+    },
     /// The session, or the one around it, has been committed or rolled back.
     #[error("database `{database}`: this session has ended")]
     SessionEnded {
@@ -252,11 +261,12 @@ impl Error {
         Some(self.database_error()?.code()?.into_owned())
     }
 
-    /// Whether the whole transaction may be run again: serialization failure (40001) or deadlock
-    /// (40P01). Never after [`CommitUnknown`](Error::CommitUnknown).
+    /// Whether the whole transaction may be run again: serialization failure (40001), deadlock (40P01),
+    /// or ended by the server because the session was idle (25P03). Never after
+    /// [`CommitUnknown`](Error::CommitUnknown).
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Error::CommitUnknown { .. })
-            && matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+            && matches!(self.sqlstate().as_deref(), Some("40001" | "40P01" | "25P03"))
     }
 
     /// Whether a unique constraint was violated (23505).

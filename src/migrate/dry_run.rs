@@ -73,11 +73,11 @@ pub(super) async fn of<M: MigratorTrait>(run: &Run<M>) -> Result<DryRun, Error> 
     // In their schema, where it is there; else the server says that there is none.
     for (migration, (name, in_transaction)) in all.iter().zip(pending) {
         let heard = Heard::default();
-        transaction.execute_unprepared("SAVEPOINT wharf_dry_run").await?;
+        transaction.execute_unprepared("SAVEPOINT dry_run").await?;
         let manager = SchemaManager::new(&transaction);
         let done = migration.up(&manager).with_subscriber(heard.clone()).await;
         if done.is_err() {
-            transaction.execute_unprepared("ROLLBACK TO SAVEPOINT wharf_dry_run").await?;
+            transaction.execute_unprepared("ROLLBACK TO SAVEPOINT dry_run").await?;
         }
         let statements = heard.statements();
         let findings = lint::of(&transaction, &statements).await?;

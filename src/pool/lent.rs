@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) healed: bool,
     /// A statement has failed in the transaction.
     pub(super) failed: bool,
+    /// The last statement has failed.
+    pub(super) last_failed: bool,
     /// One has failed because of what others did at the same time (40001, 40P01, a stale plan).
     failed_by_chance: bool,
     /// The driver or the server has given it up.
@@ -113,6 +115,11 @@ impl Lent {
     /// Whether a statement has failed on it since it was lent.
     pub(crate) fn has_failed(&self) -> bool {
         self.state.failed
+    }
+
+    /// Whether the last statement on it failed, and so did nothing.
+    pub(crate) fn last_failed(&self) -> bool {
+        self.state.last_failed
     }
 
     /// Whether a statement has failed on it in a way that another attempt may get past.
@@ -339,6 +346,7 @@ impl InFlight<'_> {
         }
         self.state.in_flight = false;
         self.state.streams = false;
+        self.state.last_failed = result.is_err();
         if let Err(error) = &result {
             self.state.note(error);
         }
@@ -357,6 +365,8 @@ impl State {
         let by_chance = stale || matches!(code.as_deref(), Some("40001" | "40P01"));
         self.failed = true;
         self.failed_by_chance |= by_chance;
+        // A transaction is open and has failed, whoever left it: the repair rolls it back.
+        self.in_transaction |= code.as_deref() == Some("25P02");
         self.stale |= stale;
         self.broken |= gives_up(error);
     }

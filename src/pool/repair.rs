@@ -103,7 +103,7 @@ impl Lent {
     /// Waits until a statement whose future was dropped has ended, if it has within `limit`.
     ///
     /// An error of that statement is nobody's here: only that the transaction has failed is known
-    /// from then on.
+    /// from then on ([`last_failed`](Lent::last_failed)).
     pub(crate) async fn drain(&mut self, limit: Option<Duration>) -> Result<(), sqlx::Error> {
         if self.state.copies {
             return Err(sqlx::Error::PoolTimedOut);
@@ -117,6 +117,7 @@ impl Lent {
         };
         flight.land(ended.map_err(|_| sqlx::Error::PoolTimedOut)?)?;
         failures.iter().for_each(|failure| self.state.note(failure));
+        self.state.last_failed = !failures.is_empty();
         Ok(())
     }
 

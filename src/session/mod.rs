@@ -2,14 +2,17 @@
 
 mod begin;
 mod cursor;
+mod held;
 mod retry;
+mod savepoints;
 mod statements;
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, Location},
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +24,10 @@ pub use begin::SessionBuilder;
 pub use cursor::Cursor;
 pub use retry::Retry;
 
+use self::{
+    held::Held,
+    savepoints::{Id, OUTERMOST, Savepoints, Undo},
+};
 use crate::{
     error::Error,
     pool::{self, Lent},
@@ -70,10 +77,15 @@ const ABANDONED_MAY_TAKE: Duration = Duration::from_millis(250);
 /// A raw statement that would begin or end a transaction (`COMMIT`, `ROLLBACK`, `BEGIN`, …) is
 /// refused with [`Error::TransactionControl`], so that a session cannot be half committed by
 /// accident. This is a guard: a function or procedure that the server runs is not looked into.
+///
+/// # Nested sessions side by side
+/// Nested sessions of one session may run side by side, as on SeaORM: what each committed is kept with the
+/// outermost. A rollback is refused with [`Error::NestedSessions`] where it would undo what another
+/// session did meanwhile, because savepoints are a stack to PostgreSQL; the outermost session can only be
+/// rolled back then. Let nested sessions that may fail alone run one after the other.
 pub struct Session {
     shared: Arc<Shared>,
-    /// The savepoint of a nested session.
-    savepoint: Option<u32>,
+    id: Id,
     open: bool,
 }
 
@@ -85,11 +97,9 @@ struct Shared {
     ended: AtomicBool,
     /// Its connection was closed, because a statement that was abandoned did not end.
     given_up: AtomicBool,
-    savepoints: AtomicU32,
-    /// The oldest savepoint whose session was dropped and is still to be rolled back to; 0: none.
-    abandoned: AtomicU32,
-    /// What to do once it is committed, by the savepoint of the session that asked; 0: outermost.
-    hooks: std::sync::Mutex<Vec<(u32, Hook)>>,
+    savepoints: std::sync::Mutex<Savepoints>,
+    /// What to do once it is committed, by the session that asked.
+    hooks: std::sync::Mutex<Vec<(Id, Hook)>>,
 }
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -102,11 +112,10 @@ impl Session {
             lent: Mutex::new(Some(lent)),
             ended: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
-            savepoints: AtomicU32::new(0),
-            abandoned: AtomicU32::new(0),
+            savepoints: std::sync::Mutex::default(),
             hooks: std::sync::Mutex::default(),
         };
-        Session { shared: Arc::new(shared), savepoint: None, open: true }
+        Session { shared: Arc::new(shared), id: OUTERMOST, open: true }
     }
 
     /// Keeps what was done: COMMIT, or for a nested session RELEASE SAVEPOINT. One round trip.
@@ -118,10 +127,12 @@ impl Session {
     /// [`Error::CommitUnknown`] if the connection was lost before the answer came: whether the
     /// changes were kept is not known; so too where `socket_timeout` or the end of the pool ended the
     /// wait. [`Error::RolledBack`] if a statement had failed before and
-    /// its error was passed over: the server keeps nothing of such a transaction. Otherwise the
+    /// its error was passed over: the server keeps nothing of such a transaction.
+    /// [`Error::NestedSessions`] if a nested session could not be rolled back. Otherwise the
     /// server's error (a deferred constraint, a serialization failure); nothing was kept then.
     ///
-    /// Dropping the future once it has been polled leaves open whether the COMMIT happened.
+    /// Dropping the future once it has been polled leaves open whether the COMMIT happened. That of a nested
+    /// session leaves open whether its changes are kept with the session around it, which goes on.
     pub async fn commit(self) -> Result<(), DbErr> {
         Ok(self.end(true).await?)
     }
@@ -131,6 +142,7 @@ impl Session {
     ///
     /// # Errors
     /// The driver's, if the connection is lost; the server then rolls back by itself.
+    /// [`Error::NestedSessions`] from a nested session, if that would undo what another session did.
     pub async fn rollback(self) -> Result<(), DbErr> {
         Ok(self.end(false).await?)
     }
@@ -138,7 +150,8 @@ impl Session {
     /// Has `hook` called once the outermost session is known to be committed; not if it is rolled
     /// back, if the COMMIT's outcome is unknown, or if this session is a nested one that is rolled
     /// back. Hooks run in the order in which they were given, on the task that commits, before
-    /// `commit` returns: what takes time is better spawned.
+    /// `commit` returns: what takes time is better spawned. One that panics is logged at ERROR, and the others
+    /// run.
     ///
     /// ```no_run
     /// # async fn doc(s: wharf::Session) -> Result<(), wharf::Error> {
@@ -147,7 +160,7 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub fn after_commit(&self, hook: impl FnOnce() + Send + 'static) {
-        self.shared.hooks().push((self.savepoint.unwrap_or(0), Box::new(hook)));
+        self.shared.hooks().push((self.id, Box::new(hook)));
     }
 
     /// Whether the server refuses writes in this session.
@@ -159,28 +172,39 @@ impl Session {
         &self.shared.database
     }
 
+    /// As [`TransactionTrait::begin`](::sea_orm::TransactionTrait::begin): a nested session, by a savepoint.
+    /// Its place in the code is known to the errors about it. One round trip.
+    ///
+    /// # Errors
+    /// [`Error::SessionEnded`], and the server's.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<Session, DbErr>> + Send + use<'_> {
+        let opened_at = Location::caller();
+        async move { Ok(self.nest(false, Some(opened_at)).await?) }
+    }
+
     async fn end(mut self, commit: bool) -> Result<(), Error> {
+        if self.id != OUTERMOST {
+            return self.end_nested(commit).await;
+        }
         let shared = Arc::clone(&self.shared);
-        if let Some(savepoint) = self.savepoint {
-            let mut lent = shared.lock().await?;
-            let sql = match commit {
-                true => format!("RELEASE SAVEPOINT wharf_{savepoint}"),
-                false => roll_back_to(savepoint),
-            };
-            lent.control(&sql).await.map_err(failed)?;
-            self.open = false;
-            if !commit {
-                shared.forget_hooks(savepoint);
-            }
-            return Ok(());
-        }
-        if commit {
-            // What dropped sessions left undone is not to be kept with the rest.
-            drop(shared.lock().await?);
-        }
-        let lent = shared.lent.lock().await.take();
+        // What dropped sessions left undone is not to be kept with the rest: undone and taken under one
+        // lock, so that nothing comes in between.
+        let taken = match commit {
+            true => shared.lock_all().await.map(|mut place| place.take()),
+            false => Ok(shared.lent.lock().await.take()),
+        };
         self.open = false;
         shared.ended.store(true, Ordering::Release);
+        let lent = match taken {
+            Err(refused @ Error::NestedSessions { .. }) => {
+                if let Some(lent) = shared.lent.lock().await.take() {
+                    roll_back(lent).await?;
+                }
+                return Err(refused);
+            }
+            taken => taken?,
+        };
         match lent {
             Some(lent) if commit && !shared.read_only => shared.commit(lent).await,
             // There is nothing to keep, and nothing to undo that anybody would wait for.
@@ -195,35 +219,74 @@ impl Session {
         }
     }
 
-    /// A nested session: one round trip.
-    async fn nest(&self, read_only: bool) -> Result<Session, Error> {
-        let mut lent = self.shared.lock().await?;
-        let savepoint = self.shared.savepoints.fetch_add(1, Ordering::Relaxed) + 1;
-        // Made before it is asked for: if this future is dropped, the savepoint may be there.
+    async fn end_nested(mut self, commit: bool) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let mut nested = Session { shared, savepoint: Some(savepoint), open: true };
-        let mut sql = format!("SAVEPOINT wharf_{savepoint}");
-        if read_only && !self.shared.read_only {
-            sql.push_str("; SET TRANSACTION READ ONLY");
+        let mut lent = shared.lock().await?;
+        if !shared.savepoints().is_open(self.id) {
+            self.open = false;
+            return Err(shared.has_ended());
         }
-        let made = lent.control(&sql).await;
-        nested.open = made.is_ok();
-        made.map_err(failed)?;
+        if !commit {
+            self.open = false;
+            shared.roll_back_nested(self.id);
+            return shared.undo(&mut lent).await;
+        }
+        let release = shared.savepoints().commit(self.id);
+        if let Some(sql) = release {
+            // If this future is dropped from here on, what it came to is settled by the next to lock.
+            if let Err(error) = lent.control(&sql).await {
+                self.open = false;
+                shared.forget_hooks(self.id);
+                shared.savepoints().not_released(self.id);
+                return Err(failed(error));
+            }
+        }
+        self.open = false;
+        shared.keep_nested(self.id);
+        Ok(())
+    }
+
+    /// A nested session: one round trip.
+    async fn nest(
+        &self,
+        read_only: bool,
+        opened_at: Option<&'static Location<'static>>,
+    ) -> Result<Session, Error> {
+        let mut lent = self.shared.lock().await?;
+        let (id, sql) = {
+            let mut savepoints = self.shared.savepoints();
+            if !savepoints.is_open(self.id) {
+                return Err(self.shared.has_ended());
+            }
+            savepoints.begin(self.id, read_only && !self.shared.read_only, opened_at)
+        };
+        // Made before it is asked for: if this future is dropped, the savepoint may be there.
+        let mut nested = Session { shared: Arc::clone(&self.shared), id, open: true };
+        if let Err(error) = lent.control(&sql).await {
+            nested.open = false;
+            self.shared.savepoints().not_begun(id);
+            return Err(failed(error));
+        }
         Ok(nested)
     }
 
     /// The connection, for a statement.
-    async fn lent(&self, sql: &str, raw: bool) -> Result<MappedMutexGuard<'_, Lent>, Error> {
-        if !raw {
-            return self.shared.lock().await;
-        }
-        if let Some(keyword) = sql::controls_transaction(sql) {
+    async fn lent(&self, sql: &str, raw: bool) -> Result<Held<'_>, Error> {
+        if raw && let Some(keyword) = sql::controls_transaction(sql) {
             let database = self.shared.database.to_string();
             return Err(Error::TransactionControl { database, keyword });
         }
         let mut lent = self.shared.lock().await?;
-        lent.raw(sql);
-        Ok(lent)
+        let mut savepoints = self.shared.savepoints();
+        if !savepoints.is_open(self.id) {
+            return Err(self.shared.has_ended());
+        }
+        if raw {
+            savepoints.raw(self.id, sql).map_err(|reason| self.shared.refused(reason))?;
+            lent.raw(sql);
+        }
+        let is_noted = !savepoints.is_empty() && !sql::only_reads(sql);
+        Ok(Held::new(lent, is_noted.then_some((&*self.shared, self.id))))
     }
 
     /// Runs a statement; if it is dropped on the way, sees to it that the server does not work on it
@@ -256,8 +319,9 @@ impl Session {
         }
     }
 
-    /// Whether what failed in it may go well in another attempt.
-    async fn may_run_again(&self) -> bool {
+    /// Whether what failed in it may go well in another attempt: because of what others did, or because
+    /// the connection is lost.
+    async fn failed_by_chance(&self) -> bool {
         let place = self.shared.lent.lock().await;
         place.as_ref().is_some_and(|lent| lent.failed_by_chance() || lent.is_broken())
     }
@@ -275,9 +339,30 @@ impl Shared {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of a session that is rolled back, and of the sessions inside it.
-    fn forget_hooks(&self, savepoint: u32) {
-        self.hooks().retain(|(asked_in, _)| *asked_in < savepoint);
+    fn savepoints(&self) -> std::sync::MutexGuard<'_, Savepoints> {
+        self.savepoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A nested session is to be rolled back, with those inside it.
+    fn roll_back_nested(&self, id: Id) {
+        self.forget_hooks(id);
+        self.savepoints().roll_back(id);
+    }
+
+    /// A nested session is committed: what it did, and its hooks, are its parent's.
+    fn keep_nested(&self, id: Id) {
+        let parent = self.savepoints().committed(id);
+        self.hooks().iter_mut().filter(|(by, _)| *by == id).for_each(|(by, _)| *by = parent);
+    }
+
+    /// The hooks of a session that is rolled back, and of the sessions inside it, are not called.
+    fn forget_hooks(&self, id: Id) {
+        let within = self.savepoints().within(id);
+        self.hooks().retain(|(by, _)| !within.contains(by));
+    }
+
+    fn refused(&self, reason: String) -> Error {
+        Error::NestedSessions { database: self.database.to_string(), reason }
     }
 
     fn has_ended(&self) -> Error {
@@ -290,6 +375,12 @@ impl Shared {
 
     /// The connection, with what dropped sessions left undone done.
     async fn lock(&self) -> Result<MappedMutexGuard<'_, Lent>, Error> {
+        let place = self.lock_all().await?;
+        MutexGuard::try_map(place, Option::as_mut).map_err(|_| self.has_ended())
+    }
+
+    /// The place of the connection, which is in it.
+    async fn lock_all(&self) -> Result<MutexGuard<'_, Option<Lent>>, Error> {
         let mut place = self.lent.lock().await;
         if place.as_ref().is_some_and(Lent::is_lost) {
             self.ended.store(true, Ordering::Release);
@@ -303,20 +394,36 @@ impl Shared {
             if let Err(sqlx::Error::PoolTimedOut) = Box::pin(lent.drain(limit)).await {
                 self.given_up.store(true, Ordering::Release);
                 place.take().into_iter().for_each(Lent::close);
+            } else {
+                let has_failed = lent.last_failed();
+                let releasing = self.savepoints().releasing();
+                match releasing {
+                    Some(id) if has_failed => self.savepoints().not_released(id),
+                    Some(id) => self.keep_nested(id),
+                    None => {}
+                }
             }
         }
-        let Ok(mut lent) = MutexGuard::try_map(place, Option::as_mut) else {
-            return Err(self.has_ended());
-        };
-        let abandoned = self.abandoned.load(Ordering::Acquire);
-        if abandoned != 0 {
-            // It stays to be done until it is answered: this future may be dropped as well, and
-            // rolling back to a savepoint twice does no harm.
-            lent.control(&roll_back_to(abandoned)).await.map_err(failed)?;
-            let (done, order) = (Ordering::AcqRel, Ordering::Acquire);
-            let _ = self.abandoned.compare_exchange(abandoned, 0, done, order);
+        match place.as_mut() {
+            Some(lent) => self.undo(lent).await?,
+            None => return Err(self.has_ended()),
         }
-        Ok(lent)
+        Ok(place)
+    }
+
+    /// Rolls back the nested sessions that are to be. It stays to be done until it is answered: this future
+    /// may be dropped, and rolling back to a savepoint twice does no harm.
+    async fn undo(&self, lent: &mut Lent) -> Result<(), Error> {
+        let undo = self.savepoints().undo();
+        match undo {
+            Undo::Nothing => Ok(()),
+            Undo::Refused(reason) => Err(self.refused(reason)),
+            Undo::Sql(sql) => {
+                lent.control(&sql).await.map_err(failed)?;
+                self.savepoints().undone();
+                Ok(())
+            }
+        }
     }
 
     async fn commit(&self, mut lent: Lent) -> Result<(), Error> {
@@ -333,18 +440,31 @@ impl Shared {
                 // Given back first: a hook may want a connection.
                 drop(lent);
                 let hooks = std::mem::take(&mut *self.hooks());
-                hooks.into_iter().for_each(|(_, hook)| hook());
+                for (_, hook) in hooks {
+                    // What is committed is committed, and the next hook has no part in it.
+                    if std::panic::catch_unwind(AssertUnwindSafe(hook)).is_err() {
+                        tracing::error!(database = %self.database, "an after_commit hook panicked");
+                    }
+                }
                 Ok(())
             }
-            Err(error) if lent.is_broken() => Err(Error::CommitUnknown {
-                database: self.database.to_string(),
-                source: Arc::new(error),
-            }),
-            Err(error) => {
-                // A COMMIT that failed has ended the transaction.
-                lent.set_in_transaction(false);
-                Err(failed(error))
-            }
+            // Mostly that has ended the transaction; one that was canceled before it ran has not. So the
+            // pool rolls back before it lends the connection again.
+            Err(error) => Err(self.not_committed(error, lent.is_broken())),
+        }
+    }
+
+    fn not_committed(&self, error: sqlx::Error, is_lost: bool) -> Error {
+        let database = self.database.to_string();
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+        match &*code {
+            // Ended by the server while the session was idle, so before the COMMIT came.
+            "25P03" => failed(error),
+            // A server that does not know it itself, such as a distributed one.
+            "40003" | "08007" => Error::CommitUnknown { database, source: Arc::new(error) },
+            _ if matches!(error, sqlx::Error::PoolClosed) => Error::Closed { database },
+            _ if is_lost => Error::CommitUnknown { database, source: Arc::new(error) },
+            _ => failed(error),
         }
     }
 }
@@ -361,11 +481,6 @@ async fn roll_back(mut lent: Lent) -> Result<(), Error> {
     lent.control("ROLLBACK").await.map_err(failed)?;
     lent.set_in_transaction(false);
     Ok(())
-}
-
-/// The savepoint itself stays until the transaction ends, so that this can be done again.
-fn roll_back_to(savepoint: u32) -> String {
-    format!("ROLLBACK TO SAVEPOINT wharf_{savepoint}")
 }
 
 fn failed(error: sqlx::Error) -> Error {
@@ -398,18 +513,8 @@ impl Drop for Session {
         if !self.open {
             return;
         }
-        match self.savepoint {
-            Some(savepoint) => {
-                self.shared.forget_hooks(savepoint);
-                // The oldest wins: rolling back to it undoes the younger ones as well.
-                let oldest = |current| match current {
-                    0 => Some(savepoint),
-                    current => Some(savepoint.min(current)),
-                };
-                let _ =
-                    self.shared.abandoned.fetch_update(Ordering::AcqRel, Ordering::Acquire, oldest);
-            }
-            None => {
+        match self.id {
+            OUTERMOST => {
                 self.shared.ended.store(true, Ordering::Release);
                 // Where a nested session's statement holds the lock, the next to lock, or the
                 // last to let go, ends the transaction.
@@ -417,6 +522,7 @@ impl Drop for Session {
                     drop(place.take());
                 }
             }
+            nested => self.shared.roll_back_nested(nested),
         }
     }
 }
@@ -426,7 +532,7 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("database", &self.shared.database)
             .field("read_only", &self.shared.read_only)
-            .field("savepoint", &self.savepoint)
+            .field("nested", &(self.id != OUTERMOST))
             .finish_non_exhaustive()
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Session, SessionBuilder};
-use crate::error::Error;
+use crate::{
+    error::{Error, driver_error},
+    pool::gives_up,
+};
 
 /// The first pause; each further one is twice as long, up to the longest. Each is shortened by up
 /// to a half at random, so that two transactions that met do not meet again.
@@ -78,6 +81,18 @@ enum Attempt<T, E> {
     Again,
 }
 
+/// Whether a session that could not be committed, for this reason, may go well in another attempt.
+fn is_worth_another(error: &Error, failed_by_chance: bool) -> bool {
+    match error {
+        Error::CommitUnknown { .. } => false,
+        // Of a statement whose error the work passed over.
+        Error::RolledBack { .. } => failed_by_chance,
+        // Lost before COMMIT was sent: afterwards it would be unknown.
+        Error::Db(lost) if driver_error(lost).is_some_and(gives_up) => true,
+        error => error.is_retryable(),
+    }
+}
+
 async fn attempt<T, E, F>(session: &SessionBuilder, work: &F) -> Attempt<T, E>
 where
     F: AsyncFn(&Session) -> Result<T, E>,
@@ -88,13 +103,16 @@ where
         Err(error) => return Attempt::Done(Err(error.into())),
     };
     match work(&session).await {
-        Ok(value) => match session.end(true).await {
-            Ok(()) => Attempt::Done(Ok(value)),
-            Err(error) if error.is_retryable() => Attempt::Again,
-            Err(error) => Attempt::Done(Err(error.into())),
-        },
+        Ok(value) => {
+            let by_chance = session.failed_by_chance().await;
+            match session.end(true).await {
+                Ok(()) => Attempt::Done(Ok(value)),
+                Err(error) if is_worth_another(&error, by_chance) => Attempt::Again,
+                Err(error) => Attempt::Done(Err(error.into())),
+            }
+        }
         Err(error) => {
-            let again = session.may_run_again().await;
+            let again = session.failed_by_chance().await;
             session.roll_back_quietly().await;
             if again { Attempt::Again } else { Attempt::Done(Err(error)) }
         }

@@ -177,7 +177,7 @@ impl Session {
             let what = "a nested session cannot write where the session around it only reads";
             return Err(Error::ReadOnly { database: database(), what: what.to_owned() }.into());
         }
-        Ok(self.nest(options.access_mode == Some(AccessMode::ReadOnly)).await?)
+        Ok(self.nest(options.access_mode == Some(AccessMode::ReadOnly), None).await?)
     }
 }
 

@@ -1,7 +1,9 @@
 //! SQL as text: quoting (the only copy), and what its words say about it.
 
+mod statements;
 mod tokens;
 
+pub(crate) use statements::statements;
 pub(crate) use tokens::{Token, Tokens};
 
 /// The names of a list as settings have it: `app, "$user", "A ""b, c"`.
@@ -52,37 +54,48 @@ pub(crate) fn quote_literal(text: &str) -> String {
 
 /// Whether a raw statement would end, begin or prepare a transaction behind a session's back.
 ///
-/// Savepoints (`SAVEPOINT`, `RELEASE`, `ROLLBACK TO`) stay inside the transaction and are let
-/// through. Looks at every statement of a text that holds several.
+/// Savepoints (`SAVEPOINT`, `RELEASE`, `ROLLBACK TO`) stay inside the transaction: see
+/// [`savepoint_commands`]. Looks at every statement of a text that holds several.
 pub(crate) fn controls_transaction(sql: &str) -> Option<&'static str> {
-    let mut tokens = Tokens::new(sql);
-    let mut first = true;
-    let mut function_body = false;
-    let mut creating = false;
-    while let Some(token) = tokens.next() {
-        match (token, token.word()) {
-            (Token::End, _) => {
-                first = true;
-                creating = creating && function_body;
-            }
-            (_, Some(word)) if first => {
-                first = false;
-                if function_body {
-                    // The statements of `BEGIN ATOMIC … END` are the function's, not ours.
-                    function_body = !is(word, "END");
-                    continue;
-                }
-                creating = is(word, "CREATE");
-                let rest = tokens.clone();
-                if let Some(control) = control_word(word, rest) {
-                    return Some(control);
-                }
-            }
-            (_, Some(word)) => function_body |= creating && is(word, "ATOMIC"),
-            _ => first = false,
+    statements(sql).find_map(|(start, end)| {
+        let mut tokens = Tokens::new(sql.get(start..end)?);
+        let first = tokens.next()?.word()?;
+        control_word(first, tokens)
+    })
+}
+
+/// A raw statement about savepoints, with the name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SavepointCommand {
+    Create(String),
+    Release(String),
+    RollBackTo(String),
+}
+
+/// The commands about savepoints in a text, in their order.
+pub(crate) fn savepoint_commands(sql: &str) -> Vec<SavepointCommand> {
+    let commands = statements(sql).filter_map(|(start, end)| {
+        let mut words = Tokens::new(sql.get(start..end)?);
+        let first = words.next()?.word()?;
+        // The name is the last word of each.
+        let (mut before, mut last) = (None, None);
+        for token in words {
+            (before, last) = (last, Some(token));
         }
-    }
-    None
+        let name = match last? {
+            // By escapes, which are not read here.
+            Token::Quoted(name) if before == Some(Token::Other(b'&')) => format!("U&\"{name}\""),
+            Token::Quoted(name) => name.replace("\"\"", "\""),
+            other => other.word()?.to_ascii_lowercase(),
+        };
+        match first {
+            first if is(first, "SAVEPOINT") => Some(SavepointCommand::Create(name)),
+            first if is(first, "RELEASE") => Some(SavepointCommand::Release(name)),
+            first if is(first, "ROLLBACK") => Some(SavepointCommand::RollBackTo(name)),
+            _ => None,
+        }
+    });
+    commands.collect()
 }
 
 fn control_word(word: &str, mut rest: Tokens<'_>) -> Option<&'static str> {
@@ -215,6 +228,8 @@ mod tests {
             "ROLLBACK AND CHAIN",
             "PREPARE TRANSACTION 'x'",
             "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END; COMMIT",
+            "CREATE TEMP TABLE t (atomic bool); COMMIT",
+            "CREATE FUNCTION f(begin atomic) RETURNS int LANGUAGE sql AS 'SELECT 1'; END",
         ] {
             assert!(controls_transaction(sql).is_some(), "{sql}");
         }
@@ -240,6 +255,16 @@ mod tests {
         ] {
             assert_eq!(controls_transaction(sql), None, "{sql}");
         }
+    }
+
+    #[test]
+    fn savepoints_are_found_with_their_names() {
+        use SavepointCommand::{Create, Release, RollBackTo};
+        let text = "SAVEPOINT A; SELECT 1; ROLLBACK WORK TO SAVEPOINT \"B \"\"c\"; rollback to a; RELEASE a";
+        let (a, b) = ("a".to_owned(), "B \"c".to_owned());
+        let expected = [Create(a.clone()), RollBackTo(b), RollBackTo(a.clone()), Release(a)];
+        assert_eq!(savepoint_commands(text), expected);
+        assert_eq!(savepoint_commands("SELECT 1"), []);
     }
 
     #[test]
@@ -296,6 +321,7 @@ mod tests {
         #[test]
         fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE \\\\\n\u{b}é]{0,60}") {
             let _ = (controls_transaction(&sql), leaves_behind(&sql), only_reads(&sql));
+            let _ = savepoint_commands(&sql);
         }
     }
 }

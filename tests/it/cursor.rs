@@ -4,7 +4,7 @@ use entity::shop::customer;
 use futures_util::TryStreamExt;
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult,
-    IntoActiveModel, QueryFilter, QueryOrder, Set, Statement, TransactionTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, Set, Statement,
 };
 use wharf::{Error, Pg, Session};
 

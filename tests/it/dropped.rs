@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait};
 use wharf::{Error, Pg};
 
 use crate::support::{TestDatabase, number};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::join};
-use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm::ConnectionTrait;
 use wharf::{
     ConnectErrorKind, Error, Manager, Pg,
     listen::{Event, Listener, Notification},

@@ -22,6 +22,7 @@ mod manager;
 mod metrics;
 mod migrate;
 
+mod nested;
 mod orm;
 mod outage;
 mod pool;

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sea_orm::{ConnectionTrait, DbErr, IsolationLevel};
 use wharf::{Error, Pg, Session};
 
-use crate::support::{TestDatabase, cut_at_commit, number};
+use crate::{
+    proxy::{Proxy, Trap},
+    support::{TestDatabase, cut_at_commit, number, until},
+};
 
 async fn stock() -> (TestDatabase, Pg) {
     let database = TestDatabase::new().await;
@@ -138,4 +141,68 @@ async fn a_commit_of_unknown_outcome_is_never_repeated() {
         .unwrap_err();
     assert_eq!(calls.into_inner(), 1);
     assert!(matches!(error, Error::CommitUnknown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_conflict_whose_error_was_passed_over_runs_the_closure_again() {
+    let (_database, pg) = stock().await;
+    let calls = AtomicU32::new(0);
+    let run = pg.session().isolation(IsolationLevel::RepeatableRead).retry(3);
+    run.run(async |s| match calls.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            take_one_while_another_does(s, &pg).await.unwrap_err();
+            Ok(())
+        }
+        _ => s.execute_unprepared("UPDATE stock SET amount = amount - 1").await.map(|_| ()),
+    })
+    .await
+    .unwrap();
+    assert_eq!(calls.into_inner(), 2);
+    assert_eq!(number(&pg, "SELECT amount::bigint FROM stock").await, 98);
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_ended_while_it_idled_is_known_not_to_be_kept_and_runs_again() {
+    let (database, pg) = stock().await;
+    let other = database.pg().await;
+    let calls = AtomicU32::new(0);
+    let work = async |s: &Session| {
+        s.execute_unprepared("UPDATE stock SET amount = amount - 1").await?;
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            let pid = number(s, "SELECT pg_backend_pid()::bigint").await;
+            s.execute_unprepared("SET LOCAL idle_in_transaction_session_timeout = '10ms'").await?;
+            let still = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+            until("it is ended", async || number(&other, &still).await == 0).await;
+        }
+        Ok::<_, Error>(())
+    };
+    let error = pg.session().run(work).await.unwrap_err();
+    assert_eq!(error.sqlstate().as_deref(), Some("25P03"), "{error}");
+    assert!(error.is_retryable());
+    calls.store(0, Ordering::Relaxed);
+    pg.session().retry(1).run(work).await.unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    assert_eq!(number(&pg, "SELECT amount::bigint FROM stock").await, 99);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_before_its_commit_was_sent_runs_again() {
+    let (database, _) = stock().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 1", "max_overflow: 0"]);
+    let calls = AtomicU32::new(0);
+    let run = pg.session().retry(1).run(async |s| {
+        let change = "UPDATE stock SET amount = amount - 1";
+        s.execute_unprepared(change).await?;
+        // It is rolled back as the first thing of the commit.
+        let nested = s.begin().await?;
+        nested.execute_unprepared(change).await?;
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            proxy.trap("ROLLBACK TO", Trap::ResetBefore);
+        }
+        Ok::<_, Error>(())
+    });
+    run.await.unwrap();
+    assert_eq!(calls.into_inner(), 2);
+    assert_eq!(number(&pg, "SELECT amount::bigint FROM stock").await, 99);
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, EntityTrait, Statement, TransactionTrait,
+    ConnectionTrait, DbBackend, EntityTrait, Statement,
     sea_query::{OnConflict, Query},
 };
 use wharf::copy::Format;

@@ -6,7 +6,7 @@ use entity::shop::customer;
 use futures_util::{StreamExt, TryStreamExt};
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, EntityTrait, IntoActiveModel, ModelTrait, Set,
-    Statement as Sql, StreamTrait, TransactionTrait,
+    Statement as Sql, StreamTrait,
 };
 use wharf::{Manager, Pg};
 

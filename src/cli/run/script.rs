@@ -1,7 +1,5 @@
 //! A text of several statements.
 
-use crate::sql::{Token, Tokens};
-
 /// One statement of a script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Statement {
@@ -19,47 +17,11 @@ impl Statement {
 
 /// The statements of a script, without those that are empty.
 pub(super) fn statements(text: &str) -> Vec<Statement> {
-    let mut all = Vec::new();
-    let mut tokens = Tokens::new(text);
-    let mut begin: Option<usize> = None;
-    // Of BEGIN ATOMIC … END and CASE … END in it, within which `;` ends nothing.
-    let mut depth = 0usize;
-    let mut after_begin = false;
-    let mut end = 0;
-    while let Some(token) = tokens.next() {
-        let (start, stop) = tokens.span();
-        if token == Token::End && depth == 0 {
-            if let Some(begin) = begin.take() {
-                push(&mut all, text, begin, end);
-            }
-            after_begin = false;
-            continue;
-        }
-        begin.get_or_insert(start);
-        end = stop;
-        if let Token::Word(word) = token {
-            let word = word.to_ascii_lowercase();
-            match word.as_str() {
-                "atomic" if after_begin => depth += 1,
-                "case" if depth > 0 => depth += 1,
-                "end" if depth > 0 => depth -= 1,
-                _ => {}
-            }
-            after_begin = word == "begin";
-        } else {
-            after_begin = false;
-        }
-    }
-    if let Some(begin) = begin {
-        push(&mut all, text, begin, end);
-    }
-    all
-}
-
-fn push(all: &mut Vec<Statement>, text: &str, begin: usize, end: usize) {
-    let line = 1 + text.get(..begin).unwrap_or_default().matches('\n').count();
-    let sql = text.get(begin..end).unwrap_or_default().trim_end().to_owned();
-    all.push(Statement { sql, line });
+    let all = crate::sql::statements(text).map(|(start, end)| {
+        let line = 1 + text.get(..start).unwrap_or_default().matches('\n').count();
+        Statement { sql: text.get(start..end).unwrap_or_default().to_owned(), line }
+    });
+    all.collect()
 }
 
 #[cfg(test)]
