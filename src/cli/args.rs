@@ -460,8 +460,30 @@ pub(super) struct Json {
 impl Cli {
     /// The command line that the process was started with.
     pub(super) fn read() -> Cli {
-        Cli::parse_from(separated(std::env::args_os().collect()))
+        let args = separated(std::env::args_os().collect());
+        Cli::try_parse_from(args).unwrap_or_else(|error| with_suggestion(error).exit())
     }
+}
+
+/// The error of a command that belongs to another one, such as `up`, suggests `server up`.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    use clap::{
+        CommandFactory as _,
+        error::{ContextKind, ContextValue},
+    };
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let program = Cli::command();
+    let whole: Vec<String> = program
+        .get_subcommands()
+        .filter(|command| command.find_subcommand(given).is_some())
+        .map(|command| format!("{} {given}", command.get_name()))
+        .collect();
+    if !whole.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(whole));
+    }
+    error
 }
 
 impl Command {

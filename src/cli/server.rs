@@ -39,10 +39,12 @@ async fn up(context: &Context, timeout: Duration, json: bool) -> Result<(), Fail
     let begun = Instant::now();
     let work = Work::begin("looking for the server");
     let differences = server.differences().await?;
+    let mut was_running = server.running().await?.is_some();
     drop(work);
     if !differences.is_empty() && agrees(context, &differences)? {
         let work = Work::begin("restarting the server");
         server.restart().await?;
+        was_running = false;
         drop(work);
     }
     let work = Work::begin("starting the server");
@@ -64,7 +66,8 @@ async fn up(context: &Context, timeout: Duration, json: bool) -> Result<(), Fail
     let databases = databases(&manager, &server, &endpoint).await?;
     drop(work);
     manager.close().await;
-    say_up(&databases, &endpoint, begun.elapsed(), json)?;
+    let took = (!was_running).then(|| begun.elapsed());
+    say_up(&databases, &endpoint, took, json)?;
     if endpoint.single_connection {
         out::note("the server runs inside this process; press Ctrl-C to stop it");
         tokio::signal::ctrl_c().await?;
@@ -107,10 +110,11 @@ async fn databases(
     Ok(entries.map(|(name, entry)| (name.clone(), exists(&entry.database))).collect())
 }
 
+/// `took` is how long the start took; none if the server was running.
 fn say_up(
     databases: &[(String, bool)],
     at: &Endpoint,
-    took: Duration,
+    took: Option<Duration>,
     json: bool,
 ) -> Result<(), Failure> {
     if json {
@@ -123,17 +127,15 @@ fn say_up(
             "runtime": at.runtime.as_str(), "version": at.version, "host": at.host,
             "port": at.port, "replica_port": at.replica_port, "user": at.user,
             "databases": names(existing), "missing_databases": names(missing),
-            "took_ms": took.as_millis() as u64,
+            "took_ms": took.map(|took| took.as_millis() as u64),
         }));
     }
-    out::line(format_args!(
-        "PostgreSQL {} ({}) at {}:{}, started in {:.1} s",
-        at.version,
-        at.runtime.as_str(),
-        at.host,
-        at.port,
-        took.as_secs_f64()
-    ))?;
+    let how = match took {
+        Some(took) => format!("started in {:.1} s", took.as_secs_f64()),
+        None => "already running".to_owned(),
+    };
+    let (version, runtime) = (&at.version, at.runtime.as_str());
+    out::line(format_args!("PostgreSQL {version} ({runtime}) at {}:{}, {how}", at.host, at.port))?;
     if let Some(port) = at.replica_port {
         out::line(format_args!("standby at {}:{port}", at.host))?;
     }
@@ -173,7 +175,7 @@ async fn restart(context: &Context, timeout: Duration, json: bool) -> Result<(),
     let databases = databases(&manager, &server, &endpoint).await?;
     drop(work);
     manager.close().await;
-    say_up(&databases, &endpoint, begun.elapsed(), json)
+    say_up(&databases, &endpoint, Some(begun.elapsed()), json)
 }
 
 async fn status(context: &Context, json: bool) -> Result<(), Failure> {

@@ -26,7 +26,8 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     let up = project.run(&["server", "up", "--json"]).well().json();
     assert_eq!((&up["runtime"], &up["databases"][0]), (&"native".into(), &"shop".into()), "{up}");
     assert!(!up.to_string().contains("s3cret"));
-    project.run(&["server", "up"]).well().says(&["PostgreSQL 15", "wharf psql shop"]);
+    let again = project.run(&["server", "up"]).well();
+    again.says(&["PostgreSQL 15", "already running", "wharf psql shop"]);
     project.run(&["server", "wait"]).well();
     project.run(&["ping", "shop"]).well();
     let create = "CREATE TABLE kept AS SELECT 1 AS n";

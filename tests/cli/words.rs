@@ -89,3 +89,12 @@ fn names_of_databases_are_completed() {
         project.run(&["completions", shell]).well().says(&["WHARF_COMPLETE"]);
     }
 }
+
+#[test]
+fn a_command_of_another_one_is_suggested_whole() {
+    let project = Project::new("databases: {}\n");
+    project
+        .run(&["up"])
+        .failed(2, &["unrecognized subcommand 'up'", "'server up'", "'migrate up'"]);
+    project.run(&["generate"]).failed(2, &["'entity generate'"]);
+}

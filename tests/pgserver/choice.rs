@@ -129,3 +129,17 @@ async fn what_is_wrong_whatever_runs_it_is_said_at_once() {
     }
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
+
+#[tokio::test]
+async fn a_name_that_docker_does_not_allow_is_refused_before_anything_starts() {
+    if !crate::docker::engine() {
+        return;
+    }
+    for name in ["a", "größe", "-a"] {
+        let dir = Dir::new("name");
+        let mut config = config(Runtime::Docker);
+        (config.name, config.version) = (name.to_owned(), Some("17".to_owned()));
+        let error = server(&dir, config).start().await.unwrap_err().to_string();
+        assert!(error.contains("Docker does not allow the name"), "{error}");
+    }
+}

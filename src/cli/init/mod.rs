@@ -86,6 +86,8 @@ fn name(folder: &Path) -> String {
         .collect();
     match name.trim_matches('_') {
         "" => "app".to_owned(),
+        // Docker takes no name of one letter.
+        letter if letter.len() == 1 => format!("app_{letter}"),
         taken if TAKEN.contains(&taken) => format!("{taken}_app"),
         keyword if syn::parse_str::<syn::Ident>(keyword).is_err() => {
             let digit = keyword.starts_with(|c: char| c.is_ascii_digit());
@@ -201,6 +203,8 @@ mod tests {
             ("/srv/test", "test_app"),
             ("/srv/match", "match_app"),
             ("/srv/äö", "app"),
+            ("/srv/a", "app_a"),
+            ("/srv/7", "app_7"),
             ("/", "app"),
         ] {
             assert_eq!(name(Path::new(folder)), expected, "{folder}");

@@ -40,14 +40,14 @@ fn print(names: &[String], sample: &Sample) -> Result<(), Failure> {
     let states: Vec<String> =
         sample.states.iter().map(|(state, count)| format!("{state} {count}")).collect();
     out::line(format_args!(
-        "{}: PostgreSQL {}, {}, up {}, connections {} of {} ({})",
+        "{}: PostgreSQL {}, {}, up {}, connections {} of {}{}",
         names.join(", "),
         sample.version,
         if sample.is_standby { "standby" } else { "primary" },
         out::ago(sample.uptime),
         sample.connections(),
         sample.max_connections,
-        states.join(", ")
+        if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) }
     ))?;
     if let Some(blind) = &sample.blind {
         out::note(blind);

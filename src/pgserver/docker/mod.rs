@@ -206,6 +206,13 @@ impl Launcher for Docker {
                 "a temporary server must end with its process, and a container does not".to_owned()
             );
         }
+        let name = self.request.name();
+        if name.len() < 2 || !name.is_ascii() || !name.starts_with(|c: char| c.is_alphanumeric()) {
+            return Err(format!(
+                "Docker does not allow the name `{name}`; set `pgserver.name` to 2 or more ASCII letters \
+                 or digits"
+            ));
+        }
         let image = image::wanted(&self.request)?;
         let engine = Engine::connect().await?;
         match env_of(&engine, &image).await {
