@@ -22,7 +22,21 @@ impl Author<'_> {
         }
     }
 
-    pub(crate) fn is_caller(self) -> bool {
-        matches!(self, Author::Caller(_))
+    pub(crate) fn writer(self) -> Writer {
+        match self {
+            Author::Builder(_) => Writer::Builder,
+            Author::Caller(_) => Writer::Caller,
+        }
     }
+}
+
+/// Who wrote a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// Whatever it is.
+    Caller,
+    /// A query builder: one statement of a known kind, whose functions are the caller's.
+    Builder,
+    /// wharf, which leaves nothing behind.
+    Wharf,
 }

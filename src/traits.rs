@@ -9,7 +9,7 @@ use sea_orm::DbErr;
 /// async fn run(&self, Author) -> Result<PgQueryResult, DbErr>
 /// async fn one(&self, Author) -> Result<Option<PgRow>, DbErr>
 /// async fn all(&self, Author) -> Result<Vec<PgRow>, DbErr>
-/// async fn rows(&self, Statement, raw: bool) -> Result<BoxStream<Result<QueryResult, DbErr>>, DbErr>
+/// async fn rows(&self, Statement, Writer) -> Result<BoxStream<Result<QueryResult, DbErr>>, DbErr>
 /// async fn unprepared(&self, &str) -> Result<PgQueryResult, DbErr>
 /// async fn open_session(&self, TransactionOptions) -> Result<Session, DbErr>
 /// ```
@@ -24,7 +24,10 @@ macro_rules! implement_sea_orm {
                 QueryResult, Schema, SchemaBuilder, Statement, StatementBuilder, StreamTrait,
                 TransactionError, TransactionOptions, TransactionTrait,
             };
-            use $crate::{author::Author, session::Session};
+            use $crate::{
+                author::{Author, Writer},
+                session::Session,
+            };
 
             const POSTGRES: DbBackend = DbBackend::Postgres;
 
@@ -96,7 +99,7 @@ macro_rules! implement_sea_orm {
                     &'a self,
                     statement: Statement,
                 ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
-                    Box::pin(async move { self.rows(statement, true).await })
+                    Box::pin(async move { self.rows(statement, Writer::Caller).await })
                 }
 
                 fn stream<'a, S: StatementBuilder + Sync>(
@@ -104,7 +107,7 @@ macro_rules! implement_sea_orm {
                     statement: &S,
                 ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
                     let statement = POSTGRES.build(statement);
-                    Box::pin(async move { self.rows(statement, false).await })
+                    Box::pin(async move { self.rows(statement, Writer::Builder).await })
                 }
             }
 

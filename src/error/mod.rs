@@ -80,13 +80,13 @@ pub enum Error {
     /// The server did not answer for as long as `socket_timeout`, so the connection was closed. A
     /// statement that writes may have been done or not.
     #[error(
-        "database `{database}`: no answer within {waited:.0?} (socket_timeout), so the connection was \
-         closed; check the network path. The statement may have taken effect or not"
+        "database `{database}`: no answer within {waited:.0?}, so the connection was closed; check the network \
+         path. The statement may have taken effect or not"
     )]
     NoAnswer {
         /// Key of the database in the file.
         database: String,
-        /// `socket_timeout`.
+        /// `socket_timeout`; of a ping, up to `pool_timeout`.
         waited: Duration,
     },
     /// A statement of the session whose future had been dropped did not end, so that its connection

@@ -11,28 +11,55 @@ use super::Pg;
 use crate::{
     author::Author,
     error::Error,
-    pool::{self, Pool, PoolStats, Purpose},
+    pool::{self, Lent, Pool, PoolStats, Purpose},
 };
+
+/// How long a server may take to answer at the least.
+const LEAST: Duration = Duration::from_millis(100);
 
 impl Pg {
     /// Asks the server for a sign of life. One round trip, or a connect where no connection is
-    /// open.
+    /// open; at most `pool_timeout` in all.
     ///
     /// # Errors
     /// As a statement's; but where the server cannot be reached, the next failed attempt to connect
-    /// is told, without waiting for it to come back.
+    /// is told, without waiting for it to come back. [`Error::NoAnswer`] after `pool_timeout`.
     pub async fn ping(&self) -> Result<(), DbErr> {
+        let ping = async |lent: &mut Lent| {
+            lent.control("").await.map_err(|error| DbErr::Conn(pool::runtime(error)))
+        };
+        self.in_time(ping).await
+    }
+
+    /// Has a connection answer within `pool_timeout`, the wait for the connection included. One that does
+    /// not is closed.
+    async fn in_time<T>(
+        &self,
+        ask: impl AsyncFnOnce(&mut Lent) -> Result<T, DbErr>,
+    ) -> Result<T, DbErr> {
+        let started = Instant::now();
         let mut lent = self.lend(self.read_only, Purpose::Ping).await?;
-        lent.control("").await.map_err(|error| DbErr::Conn(pool::runtime(error)))
+        // Where the connection came in the last moment, the server still has one to answer in.
+        let left = lent.pool_timeout().saturating_sub(started.elapsed()).max(LEAST);
+        match tokio::time::timeout(left, ask(&mut lent)).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                lent.close();
+                let database = self.name().to_owned();
+                Err(Error::NoAnswer { database, waited: started.elapsed() }.into())
+            }
+        }
     }
 
     /// How the database is: the server's version, and how long it took to say so.
     pub(crate) async fn healthy(&self) -> Result<Healthy, Error> {
-        let mut lent = self.lend(self.read_only, Purpose::Ping).await?;
         let statement = Statement::from_string(DbBackend::Postgres, "SHOW server_version");
-        let started = Instant::now();
-        let row = lent.query_one(statement.clone(), Author::Caller(&statement)).await?;
-        let latency = started.elapsed();
+        let ask = async |lent: &mut Lent| {
+            let started = Instant::now();
+            let row = lent.query_one(statement.clone(), Author::Caller(&statement)).await?;
+            Ok((row, started.elapsed()))
+        };
+        let (row, latency) = self.in_time(ask).await?;
         let server_version = match row {
             Some(row) => QueryResult::from(row).try_get_by_index(0)?,
             None => String::new(),

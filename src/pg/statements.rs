@@ -6,11 +6,11 @@ use sqlx::postgres::{PgQueryResult, PgRow};
 
 use super::Pg;
 use crate::{
-    author::Author,
+    author::{Author, Writer},
     error::Error,
     pool::{self, Lent, Purpose},
     session::{Session, SessionBuilder},
-    sql,
+    sql::Facts,
     traits::implement_sea_orm,
 };
 
@@ -22,24 +22,30 @@ enum Way {
 }
 
 impl Pg {
-    async fn way(&self, sql: &str, raw: bool, purpose: Purpose) -> Result<Way, Error> {
+    async fn way(&self, sql: &str, writer: Writer, purpose: Purpose) -> Result<Way, Error> {
         // What the caller wrote could talk a read-only connection out of being that, for itself or
         // for the next; in a sealed transaction that is rolled back it cannot. And a schema's view
         // is a setting of one transaction.
-        let sealed = self.is_read_only() && (raw || !sql::only_reads(sql));
+        let facts = Facts::of(sql);
+        let sealed = self.is_read_only()
+            && match writer {
+                Writer::Caller => true,
+                Writer::Builder => !facts.only_reads,
+                Writer::Wharf => false,
+            };
         if sealed || self.scope().is_some() {
             return Ok(Way::Alone(SessionBuilder::new(self.clone(), purpose).await?));
         }
         let mut lent = self.lend(self.is_read_only(), purpose).await?;
-        if raw {
-            lent.raw(sql);
+        if writer != Writer::Wharf {
+            lent.note(facts.leaves);
         }
         Ok(Way::Direct(lent))
     }
 
     async fn run(&self, author: Author<'_>) -> Result<PgQueryResult, DbErr> {
         let statement = author.write();
-        match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
+        match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.execute(statement, author).await,
             Way::Alone(session) => {
                 let alone = async {
@@ -53,7 +59,7 @@ impl Pg {
 
     async fn one(&self, author: Author<'_>) -> Result<Option<PgRow>, DbErr> {
         let statement = author.write();
-        match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
+        match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.query_one(statement, author).await,
             Way::Alone(session) => {
                 let alone = async {
@@ -67,7 +73,7 @@ impl Pg {
 
     async fn all(&self, author: Author<'_>) -> Result<Vec<PgRow>, DbErr> {
         let statement = author.write();
-        match self.way(&statement.sql, author.is_caller(), Purpose::Statement).await? {
+        match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.query_all(statement, author).await,
             Way::Alone(session) => {
                 let alone = async {
@@ -80,7 +86,7 @@ impl Pg {
     }
 
     async fn unprepared(&self, sql: &str) -> Result<PgQueryResult, DbErr> {
-        match self.way(sql, true, Purpose::Statement).await? {
+        match self.way(sql, Writer::Caller, Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.execute_unprepared(sql).await,
             Way::Alone(session) => {
                 let alone = async {
@@ -95,14 +101,14 @@ impl Pg {
     async fn rows(
         &self,
         statement: Statement,
-        raw: bool,
+        writer: Writer,
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
-        match self.way(&statement.sql, raw, Purpose::Hold("a stream", None)).await? {
+        match self.way(&statement.sql, writer, Purpose::Hold("a stream", None)).await? {
             Way::Direct(lent) => Ok(pool::rows(Box::new(lent), statement)),
             Way::Alone(session) if session.is_read_only() => {
-                session.into_rows(statement, raw).await
+                session.into_rows(statement, writer).await
             }
-            Way::Alone(session) => session.into_kept_rows(statement, raw).await,
+            Way::Alone(session) => session.into_kept_rows(statement, writer).await,
         }
     }
 
@@ -113,7 +119,7 @@ impl Pg {
         sql: &str,
         binds: &impl pool::Bind,
     ) -> Result<PgQueryResult, DbErr> {
-        match self.way(sql, false, Purpose::Statement).await? {
+        match self.way(sql, Writer::Wharf, Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.run_bound(sql, binds).await,
             Way::Alone(session) => {
                 let result = session.run_bound(sql, binds).await;
@@ -129,7 +135,7 @@ impl Pg {
         sql: &str,
         binds: &impl pool::Bind,
     ) -> Result<Vec<PgRow>, DbErr> {
-        match self.way(sql, false, Purpose::Statement).await? {
+        match self.way(sql, Writer::Wharf, Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.all_bound(sql, binds).await,
             Way::Alone(session) => {
                 let rows = session.all_bound(sql, binds).await;
@@ -144,7 +150,7 @@ impl Pg {
         &self,
         sql: String,
     ) -> Result<BoxStream<'static, Result<bytes::Bytes, DbErr>>, Error> {
-        match self.way(&sql, false, Purpose::Hold("a copy", None)).await? {
+        match self.way(&sql, Writer::Wharf, Purpose::Hold("a copy", None)).await? {
             Way::Direct(lent) => Ok(pool::copied(Box::new(lent), sql)),
             Way::Alone(session) => session.into_copied(sql).await,
         }
@@ -167,7 +173,7 @@ impl Pg {
         rows: &mut dyn pool::TextRows,
     ) -> Result<u64, DbErr> {
         let mut lent = self.lend(self.is_read_only(), Purpose::Statement).await?;
-        lent.raw(sql);
+        lent.note(Facts::of(sql).leaves);
         lent.text_rows(sql, rows).await
     }
 }

@@ -67,7 +67,7 @@ impl Connector {
         connect: impl AsyncFnOnce(&Role) -> Result<T, sqlx::Error>,
     ) -> Result<T, ConnectError> {
         let started = Instant::now();
-        let opened = tokio::time::timeout(self.limit(), async {
+        let opened = tokio::time::timeout(self.to.config.connect_timeout, async {
             let login = self
                 .to
                 .login()
@@ -86,11 +86,6 @@ impl Connector {
             Err(error) => self.meter.not_connected(error.kind.name()),
         }
         opened
-    }
-
-    /// Longest time for opening a connection.
-    pub(super) fn limit(&self) -> Duration {
-        self.to.config.connect_timeout.min(self.to.config.pool_timeout)
     }
 
     /// A server that does not know how to look after its clients, or a PgBouncer that passes no

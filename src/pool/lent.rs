@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::TryStreamExt as _;
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, Statement, metric::Info};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
@@ -18,7 +19,7 @@ use crate::{
     author::Author,
     error::Error,
     monitor::{Context, Ended, Ledger, Running},
-    sql::{self, Leaves},
+    sql::Leaves,
 };
 
 /// A lent connection. Dropping it gives it back if it is clean, and sees to it if it is not.
@@ -85,6 +86,10 @@ impl Lent {
     /// What the entry says of the search path.
     pub(crate) fn search_path(&self) -> Option<&str> {
         self.pool.connector.to.config.schema.as_deref()
+    }
+
+    pub(crate) fn pool_timeout(&self) -> Duration {
+        self.pool.connector.to.config.pool_timeout
     }
 
     /// Takes the connection out of it, whatever it is in.
@@ -188,7 +193,7 @@ impl Lent {
     ) -> Result<Vec<PgRow>, DbErr> {
         loop {
             let (flight, query) = self.send(statement, author)?;
-            let result = flight.wait.until(flight.driver.fetch_all(query)).await;
+            let result = all_rows(flight.driver, flight.wait, query).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => statement = author.write(),
                 landed => return landed.map_err(|error| DbErr::Query(runtime(error))),
@@ -279,10 +284,10 @@ impl Lent {
         Ok(InFlight { driver, state, wait: Wait { pool, cut }, running, watch: None })
     }
 
-    /// A raw statement of the caller's is about to run: what it leaves behind, in a transaction
-    /// that commits too, has to be gone before the next borrower comes.
-    pub(crate) fn raw(&mut self, sql: &str) {
-        self.state.leaves = self.state.leaves.max(sql::leaves_behind(sql));
+    /// A statement is about to run that leaves this behind, in a transaction that commits too: it has to be
+    /// gone before the next borrower comes.
+    pub(crate) fn note(&mut self, leaves: Leaves) {
+        self.state.leaves = self.state.leaves.max(leaves);
     }
 }
 
@@ -397,6 +402,25 @@ pub(crate) fn gives_up(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
         _ => false,
     }
+}
+
+/// All rows. `socket_timeout` is about silence: it begins anew with each row.
+pub(super) async fn all_rows<'q, Q>(
+    driver: &mut PgConnection,
+    wait: Wait<'_>,
+    query: Q,
+) -> Result<Vec<PgRow>, sqlx::Error>
+where
+    Q: sqlx::Execute<'q, Postgres> + 'q,
+{
+    if wait.pool.connector.to.config.socket_timeout.is_none() {
+        return wait.until(driver.fetch_all(query)).await;
+    }
+    let (mut all, mut rows) = (Vec::new(), driver.fetch(query));
+    while let Some(row) = wait.until(rows.try_next()).await? {
+        all.push(row);
+    }
+    Ok(all)
 }
 
 /// The shape in which SeaORM's users expect the driver's errors.

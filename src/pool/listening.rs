@@ -50,7 +50,7 @@ impl ListensTo {
                 .max_connections(1)
                 .max_lifetime(None)
                 .idle_timeout(None)
-                .acquire_timeout(self.connector.limit())
+                .acquire_timeout(self.connector.to.config.connect_timeout)
                 .connect_lazy_with(self.connector.options(login));
             let mut driver = PgListener::connect_with(&pool).await?;
             driver.eager_reconnect(false);
@@ -58,7 +58,7 @@ impl ListensTo {
             Ok((driver, pool))
         });
         let (driver, pool) = knocked.await.map_err(Error::Connect)?;
-        let limit = self.connector.limit();
+        let limit = self.connector.to.config.connect_timeout;
         let mut listening = Listening { driver, pool, limit, heard_at: Instant::now() };
         let all: Vec<_> = channels.into_iter().map(listen_to).collect();
         if !all.is_empty() {

@@ -13,7 +13,7 @@ use sea_orm::{
 };
 
 use super::Session;
-use crate::author::Author;
+use crate::author::{Author, Writer};
 
 /// Rows of a batch where nobody says otherwise: with so many a batch's round trip is a small part of what its
 /// rows cost, and rows of 1 kB are 1 MB.
@@ -49,12 +49,12 @@ impl Session {
     where
         Q: QueryTrait<QueryStatement = SelectStatement>,
     {
-        Cursor::new(self, select.build(DbBackend::Postgres), false)
+        Cursor::new(self, select.build(DbBackend::Postgres), Writer::Builder)
     }
 
     /// The same with SQL of your own: a SELECT or VALUES, whose values are binds.
     pub fn cursor_raw(&self, select: Statement) -> Cursor<'_> {
-        Cursor::new(self, select, true)
+        Cursor::new(self, select, Writer::Caller)
     }
 }
 
@@ -75,13 +75,13 @@ impl Session {
 pub struct Cursor<'a> {
     session: &'a Session,
     select: Statement,
-    raw: bool,
+    writer: Writer,
     fetch_size: u32,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(session: &'a Session, select: Statement, raw: bool) -> Cursor<'a> {
-        Cursor { session, select, raw, fetch_size: FETCH_SIZE }
+    fn new(session: &'a Session, select: Statement, writer: Writer) -> Cursor<'a> {
+        Cursor { session, select, writer, fetch_size: FETCH_SIZE }
     }
 
     /// How many rows a batch has: 1,000, if nothing is said. Fewer where rows are wide, more where the
@@ -118,7 +118,7 @@ impl<'a> Cursor<'a> {
         self,
         read: impl Fn(QueryResult) -> Result<M, DbErr> + Send + 'a,
     ) -> Result<BoxStream<'a, Result<M, DbErr>>, DbErr> {
-        let Cursor { session, select, raw, fetch_size } = self;
+        let Cursor { session, select, writer, fetch_size } = self;
         if fetch_size == 0 {
             return Err(DbErr::Custom(format!(
                 "database `{}`: a cursor's batch of 0 rows would never get to its end: give \
@@ -127,7 +127,7 @@ impl<'a> Cursor<'a> {
             )));
         }
         let name = name();
-        session.declare(&name, select, raw).await?;
+        session.declare(&name, select, writer).await?;
         let fetch = format!("FETCH FORWARD {fetch_size} FROM {name}");
         let fetch = Statement::from_string(DbBackend::Postgres, fetch);
         let rows = try_stream! {
@@ -157,12 +157,12 @@ fn name() -> String {
 }
 
 impl Session {
-    async fn declare(&self, name: &str, select: Statement, raw: bool) -> Result<(), DbErr> {
+    async fn declare(&self, name: &str, select: Statement, writer: Writer) -> Result<(), DbErr> {
         let sql = &select.sql;
         let declare = format!("DECLARE {name} NO SCROLL CURSOR WITHOUT HOLD FOR {sql}");
         self.to_its_end(async {
             // It is the query that is looked at: a cursor like this leaves nothing behind.
-            let mut lent = self.lent(sql, raw).await?;
+            let mut lent = self.lent(sql, writer).await?;
             let declare = Statement { sql: declare, ..select.clone() };
             lent.execute(declare.clone(), Author::Caller(&declare)).await
         })

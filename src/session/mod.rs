@@ -29,9 +29,10 @@ use self::{
     savepoints::{Id, OUTERMOST, Savepoints, Undo},
 };
 use crate::{
+    author::Writer,
     error::Error,
     pool::{self, Lent},
-    sql,
+    sql::{self, Facts},
 };
 
 /// How long a statement whose future was dropped may go on before its session is given up, which
@@ -271,8 +272,9 @@ impl Session {
     }
 
     /// The connection, for a statement.
-    async fn lent(&self, sql: &str, raw: bool) -> Result<Held<'_>, Error> {
-        if raw && let Some(keyword) = sql::controls_transaction(sql) {
+    async fn lent(&self, sql: &str, writer: Writer) -> Result<Held<'_>, Error> {
+        let is_raw = writer == Writer::Caller;
+        if is_raw && let Some(keyword) = sql::controls_transaction(sql) {
             let database = self.shared.database.to_string();
             return Err(Error::TransactionControl { database, keyword });
         }
@@ -281,11 +283,14 @@ impl Session {
         if !savepoints.is_open(self.id) {
             return Err(self.shared.has_ended());
         }
-        if raw {
+        if is_raw {
             savepoints.raw(self.id, sql).map_err(|reason| self.shared.refused(reason))?;
-            lent.raw(sql);
         }
-        let is_noted = !savepoints.is_empty() && !sql::only_reads(sql);
+        let facts = Facts::of(sql);
+        if writer != Writer::Wharf {
+            lent.note(facts.leaves);
+        }
+        let is_noted = !savepoints.is_empty() && !facts.only_reads;
         Ok(Held::new(lent, is_noted.then_some((&*self.shared, self.id))))
     }
 

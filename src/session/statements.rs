@@ -10,7 +10,7 @@ use sqlx::postgres::{PgQueryResult, PgRow};
 
 use super::{Session, failed};
 use crate::{
-    author::Author,
+    author::{Author, Writer},
     error::Error,
     pool::{self, Lent},
     traits::implement_sea_orm,
@@ -20,7 +20,7 @@ impl Session {
     pub(crate) async fn run(&self, author: Author<'_>) -> Result<PgQueryResult, DbErr> {
         let statement = author.write();
         self.to_its_end(async {
-            let mut lent = self.lent(&statement.sql, author.is_caller()).await?;
+            let mut lent = self.lent(&statement.sql, author.writer()).await?;
             lent.execute(statement, author).await
         })
         .await
@@ -29,7 +29,7 @@ impl Session {
     pub(crate) async fn one(&self, author: Author<'_>) -> Result<Option<PgRow>, DbErr> {
         let statement = author.write();
         self.to_its_end(async {
-            let mut lent = self.lent(&statement.sql, author.is_caller()).await?;
+            let mut lent = self.lent(&statement.sql, author.writer()).await?;
             lent.query_one(statement, author).await
         })
         .await
@@ -38,7 +38,7 @@ impl Session {
     pub(crate) async fn all(&self, author: Author<'_>) -> Result<Vec<PgRow>, DbErr> {
         let statement = author.write();
         self.to_its_end(async {
-            let mut lent = self.lent(&statement.sql, author.is_caller()).await?;
+            let mut lent = self.lent(&statement.sql, author.writer()).await?;
             lent.query_all(statement, author).await
         })
         .await
@@ -50,12 +50,16 @@ impl Session {
             let statement = Statement::from_string(DbBackend::Postgres, sql);
             return self.run(Author::Caller(&statement)).await;
         }
-        self.to_its_end(async { self.lent(sql, true).await?.execute_unprepared(sql).await }).await
+        self.to_its_end(async {
+            self.lent(sql, Writer::Caller).await?.execute_unprepared(sql).await
+        })
+        .await
     }
 
     /// Runs a statement of wharf's own, which leaves nothing on its connection.
     pub(crate) async fn own(&self, sql: &str) -> Result<(), DbErr> {
-        let run = async { Ok(self.lent(sql, false).await?.control(sql).await.map_err(failed)?) };
+        let run =
+            async { Ok(self.lent(sql, Writer::Wharf).await?.control(sql).await.map_err(failed)?) };
         self.to_its_end(run).await
     }
 
@@ -63,9 +67,9 @@ impl Session {
     async fn rows(
         &self,
         statement: Statement,
-        raw: bool,
+        writer: Writer,
     ) -> Result<BoxStream<'_, Result<QueryResult, DbErr>>, DbErr> {
-        let lent = self.lent(&statement.sql, raw).await?;
+        let lent = self.lent(&statement.sql, writer).await?;
         Ok(pool::rows(lent, statement))
     }
 
@@ -73,9 +77,9 @@ impl Session {
     pub(crate) async fn into_rows(
         self,
         statement: Statement,
-        raw: bool,
+        writer: Writer,
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
-        drop(self.lent(&statement.sql, raw).await?);
+        drop(self.lent(&statement.sql, writer).await?);
         let lent: Box<Lent> = Box::new(self.into_lent().await?);
         Ok(pool::rows(lent, statement))
     }
@@ -85,10 +89,10 @@ impl Session {
     pub(crate) async fn into_kept_rows(
         self,
         statement: Statement,
-        raw: bool,
+        writer: Writer,
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
         let kept = try_stream! {
-            let mut rows = self.rows(statement, raw).await?;
+            let mut rows = self.rows(statement, writer).await?;
             while let Some(row) = rows.try_next().await? {
                 yield row;
             }
@@ -118,7 +122,7 @@ impl Session {
         source: &mut impl pool::Source,
     ) -> Result<u64, pool::Stopped> {
         self.to_its_end(async {
-            let lent = self.lent(sql, false).await;
+            let lent = self.lent(sql, Writer::Wharf).await;
             lent.map_err(pool::Stopped::Source)?.copy_in(sql, source).await
         })
         .await
@@ -131,7 +135,8 @@ impl Session {
         sql: &str,
         binds: &impl pool::Bind,
     ) -> Result<PgQueryResult, DbErr> {
-        self.to_its_end(async { self.lent(sql, false).await?.run_bound(sql, binds).await }).await
+        self.to_its_end(async { self.lent(sql, Writer::Wharf).await?.run_bound(sql, binds).await })
+            .await
     }
 
     /// The same for all its rows.
@@ -141,7 +146,8 @@ impl Session {
         sql: &str,
         binds: &impl pool::Bind,
     ) -> Result<Vec<PgRow>, DbErr> {
-        self.to_its_end(async { self.lent(sql, false).await?.all_bound(sql, binds).await }).await
+        self.to_its_end(async { self.lent(sql, Writer::Wharf).await?.all_bound(sql, binds).await })
+            .await
     }
 
     /// The bytes of a COPY … TO STDOUT of wharf's own. The session's other statements wait until the
@@ -151,7 +157,7 @@ impl Session {
         &self,
         sql: String,
     ) -> Result<BoxStream<'_, Result<bytes::Bytes, DbErr>>, Error> {
-        Ok(pool::copied(self.lent(&sql, false).await?, sql))
+        Ok(pool::copied(self.lent(&sql, Writer::Wharf).await?, sql))
     }
 
     /// The same of a session that nobody else has. When they end its transaction is rolled back.
@@ -203,6 +209,7 @@ impl Session {
         sql: &str,
         rows: &mut dyn pool::TextRows,
     ) -> Result<u64, DbErr> {
-        self.to_its_end(async { self.lent(sql, true).await?.text_rows(sql, rows).await }).await
+        self.to_its_end(async { self.lent(sql, Writer::Caller).await?.text_rows(sql, rows).await })
+            .await
     }
 }

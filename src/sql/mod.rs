@@ -1,8 +1,10 @@
 //! SQL as text: quoting (the only copy), and what its words say about it.
 
+mod facts;
 mod statements;
 mod tokens;
 
+pub(crate) use facts::{Facts, Leaves};
 pub(crate) use statements::statements;
 pub(crate) use tokens::{Token, Tokens};
 
@@ -119,68 +121,6 @@ fn control_word(word: &str, mut rest: Tokens<'_>) -> Option<&'static str> {
     Some(control)
 }
 
-/// What a raw statement leaves on its connection that the next borrower would meet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Leaves {
-    #[default]
-    Nothing,
-    /// Settings, a role, a subscription, a lock, a cursor, a temporary table: one message undoes it.
-    Settings,
-    /// An open transaction, a prepared statement, a library; or it threw away what the driver has
-    /// prepared.
-    More,
-}
-
-/// What `sql` leaves behind, as far as its text tells: what a function does is not seen, so `DO` and
-/// `CALL` are taken to change settings.
-pub(crate) fn leaves_behind(sql: &str) -> Leaves {
-    const SETTINGS: [&str; 6] = ["SET", "RESET", "LISTEN", "DECLARE", "DO", "CALL"];
-    const MORE: [&str; 6] = ["BEGIN", "START", "PREPARE", "DEALLOCATE", "DISCARD", "LOAD"];
-    let any = |of: &[&str], word: &str| of.iter().any(|one| is(word, one));
-    let mut leaves = Leaves::Nothing;
-    let mut tokens = Tokens::new(sql);
-    let (mut first, mut creates, mut into) = (true, false, false);
-    while let Some(token) = tokens.next() {
-        let Some(word) = token.word() else {
-            first = matches!(token, Token::End);
-            into = false;
-            continue;
-        };
-        if first {
-            first = false;
-            creates = is(word, "CREATE");
-            // SET LOCAL and its kin end with the transaction that they stand in.
-            let ends = is(word, "SET")
-                && tokens
-                    .clone()
-                    .next()
-                    .and_then(Token::word)
-                    .is_some_and(|what| any(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], what));
-            if any(&MORE, word) {
-                leaves = Leaves::More;
-            } else if any(&SETTINGS, word) && !ends {
-                leaves = leaves.max(Leaves::Settings);
-            }
-        } else if is(word, "set_config")
-            || is(word, "pg_temp")
-            || ["pg_advisory_", "pg_try_"].iter().any(|prefix| starts(word, prefix))
-            || ((creates || into) && any(&["TEMP", "TEMPORARY"], word))
-        {
-            leaves = leaves.max(Leaves::Settings);
-        }
-        into = is(word, "INTO");
-    }
-    leaves
-}
-
-/// Whether a statement that a query builder made can only read: a `SELECT` that changes no
-/// setting on its way.
-pub(crate) fn only_reads(sql: &str) -> bool {
-    let first = Tokens::new(sql).find(|token| *token != Token::End);
-    first.and_then(Token::word).is_some_and(|word| is(word, "SELECT"))
-        && leaves_behind(sql) == Leaves::Nothing
-}
-
 pub(crate) fn is(word: &str, keyword: &str) -> bool {
     word.eq_ignore_ascii_case(keyword)
 }
@@ -267,60 +207,10 @@ mod tests {
         assert_eq!(savepoint_commands("SELECT 1"), []);
     }
 
-    #[test]
-    fn sees_what_a_statement_leaves_on_its_connection() {
-        for sql in [
-            "SET search_path = a",
-            "SET ROLE a",
-            "select set_config('a.b', 'c', false)",
-            "SELECT \"set_config\"('a.b', 'c', false)",
-            "CREATE TEMP TABLE t (id int)",
-            "CREATE TABLE pg_temp.t (id int)",
-            "SELECT 1 AS a INTO TEMPORARY t",
-            "SELECT 1; LISTEN x",
-            "SELECT pg_advisory_lock(1)",
-            "DO $$ BEGIN END $$",
-            "CALL p()",
-            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
-        ] {
-            assert_eq!(leaves_behind(sql), Leaves::Settings, "{sql}");
-        }
-        for sql in
-            ["BEGIN", "SET a = 1; PREPARE p AS SELECT 1; SET b = 2", "DEALLOCATE ALL", "LOAD 'x'"]
-        {
-            assert_eq!(leaves_behind(sql), Leaves::More, "{sql}");
-        }
-        for sql in [
-            "SELECT 1",
-            "SET LOCAL statement_timeout = '1s'",
-            "SET TRANSACTION READ ONLY",
-            "UPDATE t SET a = 1",
-            "CREATE TABLE temperature (id int)",
-            "SELECT \"temp\" FROM weather",
-            "INSERT INTO weather (temp) VALUES (1)",
-            "SELECT 'set_config'",
-        ] {
-            assert_eq!(leaves_behind(sql), Leaves::Nothing, "{sql}");
-        }
-    }
-
-    #[test]
-    fn only_a_select_only_reads() {
-        assert!(only_reads("SELECT \"a\" FROM \"t\" WHERE \"b\" = $1"));
-        for sql in [
-            "INSERT INTO t VALUES (1)",
-            "WITH x AS (INSERT INTO t VALUES (1) RETURNING id) SELECT * FROM x",
-            "SELECT set_config('default_transaction_read_only', 'off', false)",
-            "",
-        ] {
-            assert!(!only_reads(sql), "{sql}");
-        }
-    }
-
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE \\\\\n\u{b}é]{0,60}") {
-            let _ = (controls_transaction(&sql), leaves_behind(&sql), only_reads(&sql));
+            let _ = (controls_transaction(&sql), Facts::of(&sql));
             let _ = savepoint_commands(&sql);
         }
     }

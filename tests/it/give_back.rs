@@ -59,6 +59,27 @@ async fn what_a_raw_statement_left_is_gone_before_the_next() {
 }
 
 #[tokio::test]
+async fn what_a_built_statement_left_is_gone_before_the_next() {
+    use sea_orm::sea_query::{Alias, Func, Query};
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let before = state(&pg).await;
+    let connection = backend(&pg).await;
+    let set = Func::cust(Alias::new("set_config")).arg("app.tenant").arg("7").arg(false);
+    let lock = Func::cust(Alias::new("pg_advisory_lock")).arg(7);
+    for left in [set, lock] {
+        let left = Query::select().expr(left).to_owned();
+        pg.query_one(&left).await.unwrap();
+        assert_eq!(state(&pg).await, before);
+        let session = pg.session().await.unwrap();
+        session.query_one(&left).await.unwrap();
+        session.commit().await.unwrap();
+        assert_eq!(state(&pg).await, before);
+    }
+    assert_eq!(backend(&pg).await, connection);
+}
+
+#[tokio::test]
 async fn what_a_session_left_is_gone_before_the_next_however_it_ended() {
     let database = TestDatabase::new().await;
     let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);

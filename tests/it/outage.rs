@@ -19,7 +19,7 @@ use wharf::{
 
 use crate::{
     proxy::{Network, Proxy, Trap},
-    support::{TestDatabase, number},
+    support::{TestDatabase, number, until},
 };
 
 /// What the pool may take to serve again once the server is back, and what a busy machine may add.
@@ -188,14 +188,20 @@ async fn a_reset_in_the_middle_of_a_statement_is_its_error_and_nobody_elses() {
 async fn a_network_that_swallows_everything_is_given_up_after_socket_timeout() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start().await;
-    let more = ["pool_size: 1", "max_overflow: 0", "socket_timeout: 0.5", "pool_timeout: 1.5"];
+    let more = [
+        "pool_size: 1",
+        "max_overflow: 0",
+        "socket_timeout: 0.5",
+        "pool_timeout: 1.5",
+        "connect_timeout: 1",
+    ];
     let pg = proxy.pg(&database, &more);
     one(&pg).await.unwrap();
     proxy.set(Network::Swallows);
     let started = Instant::now();
     let error = one(&pg).await.unwrap_err();
     assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
-    assert!(error.to_string().contains("socket_timeout"), "{error}");
+    assert!(error.to_string().contains("no answer within 500ms"), "{error}");
     assert!(started.elapsed() < Duration::from_millis(500) + AT_ONCE);
     // A new connection gets no answer either: that is what is said, within the deadline.
     let started = Instant::now();
@@ -231,11 +237,56 @@ async fn a_stream_whose_rows_stay_away_is_given_up_after_socket_timeout() {
     assert!(started.elapsed() < Duration::from_millis(500) + AT_ONCE);
 }
 
+/// Rows that keep coming are no silence, however long all of them take.
+#[tokio::test]
+async fn socket_timeout_does_not_end_an_answer_that_keeps_coming() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["socket_timeout: 1"]);
+    // Each is sent by itself, because it fills the server's buffer.
+    let steady = "SELECT repeat('x', 9000), pg_sleep(0.02)::text FROM generate_series(1, 100)";
+    let started = Instant::now();
+    let statement = Statement::from_string(DbBackend::Postgres, steady);
+    assert_eq!(pg.query_all_raw(statement).await.unwrap().len(), 100);
+    assert!(started.elapsed() > Duration::from_secs(1), "it took too little to show anything");
+}
+
+/// A health check has an end on a network that swallows everything, without socket_timeout too.
+#[tokio::test]
+async fn a_ping_ends_within_pool_timeout_where_nothing_answers() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let more = ["pool_size: 1", "max_overflow: 0", "pool_timeout: 0.5", "connect_timeout: 0.5"];
+    let pg = proxy.pg(&database, &more);
+    // Used within the last second, so that it is lent without a ping of the pool's.
+    pg.ping().await.unwrap();
+    proxy.set(Network::Swallows);
+    let error = Error::from(pg.ping().await.unwrap_err());
+    assert!(matches!(error, Error::NoAnswer { .. } | Error::Connect(_)), "{error}");
+    let error = Error::from(pg.ping().await.unwrap_err());
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+    proxy.set(Network::Whole);
+    until("it is back", async || pg.ping().await.is_ok()).await;
+}
+
+/// A caller may be less patient than the server is quick: the connection opens all the same.
+#[tokio::test]
+async fn a_connection_opens_that_takes_longer_than_pool_timeout() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    proxy.delay(Duration::from_millis(100));
+    let pg = proxy.pg(&database, &["pool_size: 1", "max_overflow: 0", "pool_timeout: 0.005"]);
+    one(&pg).await.unwrap_err();
+    until("it is open", async || pg.stats().writer.open == 1).await;
+    assert_eq!(proxy.accepted(), 1);
+}
+
 #[tokio::test]
 async fn the_ping_of_an_idle_connection_ends_with_the_callers_deadline() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start().await;
-    let pg = proxy.pg(&database, &["pool_size: 2", "max_overflow: 0", "pool_timeout: 1"]);
+    let more = ["pool_size: 2", "max_overflow: 0", "pool_timeout: 1", "connect_timeout: 1"];
+    let pg = proxy.pg(&database, &more);
     one(&pg).await.unwrap();
     // The clock of the pool is what is waited for here, not another task.
     tokio::time::sleep(Duration::from_millis(1100)).await;

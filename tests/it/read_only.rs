@@ -289,6 +289,24 @@ async fn a_builders_statement_cannot_talk_its_connection_out_of_it() {
     let writes = Query::select().expr(Expr::expr(writes).add(1)).to_owned();
     reader.query_one(&writes).await.unwrap_err();
     assert_eq!(state(&writer).await, before);
+    // A text that is hidden in a value, which the server runs all the same.
+    let view = database.pg_with(&["pool_size: 1", "max_overflow: 0"]).read_only();
+    for reader in [&reader, &view] {
+        for hidden in [
+            "SELECT set_config('default_transaction_read_only', 'off', false)",
+            "SELECT set_config('transaction_read_only', 'off', false)",
+            "SELECT writes()",
+        ] {
+            let run =
+                Func::cust(Alias::new("query_to_xml")).arg(hidden).arg(true).arg(true).arg("");
+            let run = Query::select().expr(Expr::expr(run).cast_as("text")).to_owned();
+            let _ = reader.query_one(&run).await;
+            let writes = Query::select().expr(Func::cust(Alias::new("writes"))).to_owned();
+            reader.query_one(&writes).await.unwrap_err();
+            Customer::insert(eve()).exec(reader).await.unwrap_err();
+            assert_eq!(state(&writer).await, before, "{hidden}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     pg::Pg,
     pool::{Lent, Purpose},
-    sql::{quote_ident, quote_literal},
+    sql::{Facts, quote_ident, quote_literal},
 };
 
 /// How often progress is asked for.
@@ -101,7 +101,7 @@ impl IndexBuild {
             settings.push_str(&format!("; SET max_parallel_maintenance_workers = {workers}"));
         }
         // So that the next who has the connection does not have these.
-        lent.raw(&settings);
+        lent.note(Facts::of(&settings).leaves);
         lent.execute_unprepared(&settings).await?;
         drop_leftover(&mut lent, &index).await?;
         let built = match progress {
