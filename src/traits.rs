@@ -6,9 +6,7 @@ use sea_orm::DbErr;
 /// SeaORM's traits, and the names that its `DatabaseConnection` and `DatabaseTransaction` have
 /// besides, for a type that has
 /// ```text
-/// async fn run(&self, Author) -> Result<PgQueryResult, DbErr>
-/// async fn one(&self, Author) -> Result<Option<PgRow>, DbErr>
-/// async fn all(&self, Author) -> Result<Vec<PgRow>, DbErr>
+/// async fn ask<F: Fetch>(&self, Author) -> Result<F::Answer, DbErr>
 /// async fn rows(&self, Statement, Writer) -> Result<BoxStream<Result<QueryResult, DbErr>>, DbErr>
 /// async fn unprepared(&self, &str) -> Result<PgQueryResult, DbErr>
 /// async fn open_session(&self, TransactionOptions) -> Result<Session, DbErr>
@@ -26,6 +24,7 @@ macro_rules! implement_sea_orm {
             };
             use $crate::{
                 author::{Author, Writer},
+                pool::{AllRows, Effect, FirstRow},
                 session::Session,
             };
 
@@ -41,14 +40,14 @@ macro_rules! implement_sea_orm {
                     &self,
                     statement: &S,
                 ) -> Result<ExecResult, DbErr> {
-                    Ok(self.run(Author::Builder(statement)).await?.into())
+                    Ok(self.ask::<Effect>(Author::Builder(statement)).await?.into())
                 }
 
                 async fn query_one<S: StatementBuilder>(
                     &self,
                     statement: &S,
                 ) -> Result<Option<QueryResult>, DbErr> {
-                    let row = self.one(Author::Builder(statement)).await?;
+                    let row = self.ask::<FirstRow>(Author::Builder(statement)).await?;
                     Ok(row.map(Into::into))
                 }
 
@@ -56,12 +55,12 @@ macro_rules! implement_sea_orm {
                     &self,
                     statement: &S,
                 ) -> Result<Vec<QueryResult>, DbErr> {
-                    let rows = self.all(Author::Builder(statement)).await?;
+                    let rows = self.ask::<AllRows>(Author::Builder(statement)).await?;
                     Ok(rows.into_iter().map(Into::into).collect())
                 }
 
                 async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-                    Ok(self.run(Author::Caller(&statement)).await?.into())
+                    Ok(self.ask::<Effect>(Author::Caller(&statement)).await?.into())
                 }
 
                 async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -72,14 +71,14 @@ macro_rules! implement_sea_orm {
                     &self,
                     statement: Statement,
                 ) -> Result<Option<QueryResult>, DbErr> {
-                    Ok(self.one(Author::Caller(&statement)).await?.map(Into::into))
+                    Ok(self.ask::<FirstRow>(Author::Caller(&statement)).await?.map(Into::into))
                 }
 
                 async fn query_all_raw(
                     &self,
                     statement: Statement,
                 ) -> Result<Vec<QueryResult>, DbErr> {
-                    let rows = self.all(Author::Caller(&statement)).await?;
+                    let rows = self.ask::<AllRows>(Author::Caller(&statement)).await?;
                     Ok(rows.into_iter().map(Into::into).collect())
                 }
             }
@@ -230,7 +229,7 @@ macro_rules! implement_sea_orm {
                     &self,
                     select: ::sea_orm::sea_query::SelectStatement,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
-                    let rows = self.all(Author::Builder(&select)).await;
+                    let rows = self.ask::<AllRows>(Author::Builder(&select)).await;
                     $crate::traits::schema_rows(rows)
                 }
 
@@ -239,7 +238,9 @@ macro_rules! implement_sea_orm {
                     sql: String,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
                     let statement = Statement::from_string(POSTGRES, sql);
-                    $crate::traits::schema_rows(self.all(Author::Caller(&statement)).await)
+                    $crate::traits::schema_rows(
+                        self.ask::<AllRows>(Author::Caller(&statement)).await,
+                    )
                 }
             }
         };

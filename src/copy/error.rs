@@ -97,7 +97,7 @@ impl fmt::Display for CopyError {
         match reason {
             CopyFault::Refused(why) => write!(f, ": {why}"),
             CopyFault::Source(error) => write!(f, ": {error}"),
-            CopyFault::Server(error) => write!(f, ": {error}"),
+            CopyFault::Server(error) => write!(f, ": {}", crate::error::text(error)),
         }
     }
 }

@@ -19,7 +19,10 @@ use super::{
     shape::{OfEntity, Shape},
     text,
 };
-use crate::{error::Error, pool::Bind};
+use crate::{
+    error::Error,
+    pool::{AllRows, Bind, Effect},
+};
 
 /// Rows to insert by one statement. See [`Pg::insert_many`](crate::Pg::insert_many).
 #[must_use = "nothing is inserted before it is run"]
@@ -57,8 +60,8 @@ where
         let (on, Some((insert, lists))) = self.statement().await? else { return Ok(0) };
         let sql = insert.to_string(PostgresQueryBuilder);
         let done = match &on {
-            On::Pg(pg) => pg.run_bound(&sql, &lists).await?,
-            On::Session(session) => session.run_bound(&sql, &lists).await?,
+            On::Pg(pg) => pg.ask_bound::<Effect>(&sql, &lists).await?,
+            On::Session(session) => session.ask_bound::<Effect>(&sql, &lists).await?,
         };
         Ok(done.rows_affected())
     }
@@ -76,8 +79,8 @@ where
         insert.returning(Query::returning().exprs(columns));
         let sql = insert.to_string(PostgresQueryBuilder);
         let rows = match &on {
-            On::Pg(pg) => pg.all_bound(&sql, &lists).await?,
-            On::Session(session) => session.all_bound(&sql, &lists).await?,
+            On::Pg(pg) => pg.ask_bound::<AllRows>(&sql, &lists).await?,
+            On::Session(session) => session.ask_bound::<AllRows>(&sql, &lists).await?,
         };
         let model = |row| E::Model::from_query_result(&QueryResult::from(row), "");
         Ok(rows.into_iter().map(model).collect::<Result<_, DbErr>>()?)

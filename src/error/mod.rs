@@ -3,6 +3,7 @@
 mod connect;
 mod debug;
 mod pool;
+mod server;
 
 use std::{panic::Location, sync::Arc, time::Duration};
 
@@ -11,6 +12,7 @@ use sea_orm::{DbErr, RuntimeErr};
 pub use connect::{ConnectError, ConnectErrorKind};
 pub(crate) use debug::debug_is_message;
 pub use pool::{CutOff, PoolTimeout, SingleConnection};
+pub(crate) use server::text;
 
 use crate::config::ConfigError;
 
@@ -170,8 +172,8 @@ pub enum Error {
     /// The connection was lost with a COMMIT on its way: whether it happened is not known, and it
     /// must not be repeated without looking.
     #[error(
-        "database `{database}`: the connection was lost during COMMIT ({source}); the changes may have \
-         been committed or not, so check before you repeat them"
+        "database `{database}`: the connection was lost during COMMIT ({}); the changes may have been \
+         committed or not, so check before you repeat them", server::driver_text(.source)
     )]
     CommitUnknown {
         /// Key of the database in the file.
@@ -235,9 +237,9 @@ pub enum Error {
         /// What.
         reason: String,
     },
-    /// A statement failed, or SeaORM could not make or read one.
-    #[error(transparent)]
-    Db(DbErr),
+    /// A statement failed, or SeaORM could not make or read one. The text ends with the server's hint.
+    #[error("{}", text(.0))]
+    Db(#[source] DbErr),
 }
 
 debug_is_message!(Error);
@@ -318,6 +320,25 @@ impl Error {
     /// The table that the error is about, as the server names it.
     pub fn table(&self) -> Option<&str> {
         self.database_error()?.table()
+    }
+
+    /// The column that the error is about, as the server names it.
+    pub fn column(&self) -> Option<&str> {
+        self.server_error()?.column()
+    }
+
+    /// What the server suggests to do: its HINT.
+    pub fn hint(&self) -> Option<&str> {
+        self.server_error()?.hint()
+    }
+
+    /// What the server adds to its message: its DETAIL. It may quote values of the row.
+    pub fn detail(&self) -> Option<&str> {
+        self.server_error()?.detail()
+    }
+
+    fn server_error(&self) -> Option<&sqlx::postgres::PgDatabaseError> {
+        self.database_error()?.try_downcast_ref()
     }
 
     /// Itself, or the error of wharf's inside what SeaORM made of it.

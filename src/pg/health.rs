@@ -11,7 +11,7 @@ use super::Pg;
 use crate::{
     author::Author,
     error::Error,
-    pool::{self, Lent, Pool, PoolStats, Purpose},
+    pool::{self, FirstRow, Lent, Pool, PoolStats, Purpose},
 };
 
 /// How long a server may take to answer at the least.
@@ -56,7 +56,7 @@ impl Pg {
         let statement = Statement::from_string(DbBackend::Postgres, "SHOW server_version");
         let ask = async |lent: &mut Lent| {
             let started = Instant::now();
-            let row = lent.query_one(statement.clone(), Author::Caller(&statement)).await?;
+            let row = lent.ask::<FirstRow>(statement.clone(), Author::Caller(&statement)).await?;
             Ok((row, started.elapsed()))
         };
         let (row, latency) = self.in_time(ask).await?;

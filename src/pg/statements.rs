@@ -2,15 +2,15 @@
 
 use futures_util::stream::BoxStream;
 use sea_orm::{DbErr, QueryResult, Statement, TransactionOptions};
-use sqlx::postgres::{PgQueryResult, PgRow};
+use sqlx::postgres::PgQueryResult;
 
 use super::Pg;
 use crate::{
     author::{Author, Writer},
     error::Error,
-    pool::{self, Lent, Purpose},
+    pool::{self, Fetch, Lent, Purpose},
     session::{Session, SessionBuilder},
-    sql::Facts,
+    sql::{self, Facts},
     traits::implement_sea_orm,
 };
 
@@ -26,63 +26,44 @@ impl Pg {
         // What the caller wrote could talk a read-only connection out of being that, for itself or
         // for the next; in a sealed transaction that is rolled back it cannot. And a schema's view
         // is a setting of one transaction.
-        let facts = Facts::of(sql);
         let sealed = self.is_read_only()
             && match writer {
                 Writer::Caller => true,
-                Writer::Builder => !facts.only_reads,
+                Writer::Builder => !Facts::of(sql).only_reads,
                 Writer::Wharf => false,
             };
         if sealed || self.scope().is_some() {
             return Ok(Way::Alone(SessionBuilder::new(self.clone(), purpose).await?));
         }
         let mut lent = self.lend(self.is_read_only(), purpose).await?;
-        if writer != Writer::Wharf {
-            lent.note(facts.leaves);
-        }
+        lent.note(sql::leaves(sql, writer));
         Ok(Way::Direct(lent))
     }
 
-    async fn run(&self, author: Author<'_>) -> Result<PgQueryResult, DbErr> {
+    async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
         let statement = author.write();
         match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.execute(statement, author).await,
-            Way::Alone(session) => {
-                let alone = async {
-                    let result = session.run(author).await;
-                    session.finish_with(result).await
-                };
-                Box::pin(alone).await
-            }
+            Way::Direct(mut lent) => lent.ask::<F>(statement, author).await,
+            Way::Alone(session) => Box::pin(self.ask_alone::<F>(session, author)).await,
         }
     }
 
-    async fn one(&self, author: Author<'_>) -> Result<Option<PgRow>, DbErr> {
-        let statement = author.write();
-        match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.query_one(statement, author).await,
-            Way::Alone(session) => {
-                let alone = async {
-                    let row = session.one(author).await;
-                    session.finish_with(row).await
-                };
-                Box::pin(alone).await
-            }
+    /// One statement in a transaction of its own. Where its plan was stale, nothing of it was kept, so the
+    /// whole is run again, as a statement without a transaction is.
+    async fn ask_alone<F: Fetch>(
+        &self,
+        mut session: Session,
+        author: Author<'_>,
+    ) -> Result<F::Answer, DbErr> {
+        let mut result = session.ask::<F>(author).await;
+        if result.is_err() && session.is_stale().await {
+            session.roll_back_quietly().await;
+            session = SessionBuilder::new(self.clone(), Purpose::Statement).await?;
+            result = session.ask::<F>(author).await;
         }
-    }
-
-    async fn all(&self, author: Author<'_>) -> Result<Vec<PgRow>, DbErr> {
-        let statement = author.write();
-        match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.query_all(statement, author).await,
-            Way::Alone(session) => {
-                let alone = async {
-                    let rows = session.all(author).await;
-                    session.finish_with(rows).await
-                };
-                Box::pin(alone).await
-            }
-        }
+        let may_write =
+            author.writer() == Writer::Caller || !Facts::of(&author.write().sql).only_reads;
+        session.finish_with(result, may_write).await
     }
 
     async fn unprepared(&self, sql: &str) -> Result<PgQueryResult, DbErr> {
@@ -91,7 +72,7 @@ impl Pg {
             Way::Alone(session) => {
                 let alone = async {
                     let result = session.unprepared(sql).await;
-                    session.finish_with(result).await
+                    session.finish_with(result, true).await
                 };
                 Box::pin(alone).await
             }
@@ -114,32 +95,16 @@ impl Pg {
 
     /// A statement of wharf's own, with binds that SeaORM has no form of.
     #[cfg(feature = "copy")]
-    pub(crate) async fn run_bound(
+    pub(crate) async fn ask_bound<F: Fetch>(
         &self,
         sql: &str,
         binds: &impl pool::Bind,
-    ) -> Result<PgQueryResult, DbErr> {
+    ) -> Result<F::Answer, DbErr> {
         match self.way(sql, Writer::Wharf, Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.run_bound(sql, binds).await,
+            Way::Direct(mut lent) => lent.ask_bound::<F>(sql, binds).await,
             Way::Alone(session) => {
-                let result = session.run_bound(sql, binds).await;
-                session.finish_with(result).await
-            }
-        }
-    }
-
-    /// The same for all its rows.
-    #[cfg(feature = "copy")]
-    pub(crate) async fn all_bound(
-        &self,
-        sql: &str,
-        binds: &impl pool::Bind,
-    ) -> Result<Vec<PgRow>, DbErr> {
-        match self.way(sql, Writer::Wharf, Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.all_bound(sql, binds).await,
-            Way::Alone(session) => {
-                let rows = session.all_bound(sql, binds).await;
-                session.finish_with(rows).await
+                let result = session.ask_bound::<F>(sql, binds).await;
+                session.finish_with(result, true).await
             }
         }
     }
@@ -173,7 +138,7 @@ impl Pg {
         rows: &mut dyn pool::TextRows,
     ) -> Result<u64, DbErr> {
         let mut lent = self.lend(self.is_read_only(), Purpose::Statement).await?;
-        lent.note(Facts::of(sql).leaves);
+        lent.note(sql::leaves(sql, Writer::Caller));
         lent.text_rows(sql, rows).await
     }
 }

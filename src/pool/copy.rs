@@ -10,13 +10,11 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use sea_orm::DbErr;
 use sqlx::{
-    AssertSqlSafe, Executor as _, PgConnection, Postgres,
-    error::BoxDynError,
-    postgres::{PgArguments, PgQueryResult, PgRow},
-    query::Query,
+    AssertSqlSafe, PgConnection, Postgres, error::BoxDynError, postgres::PgArguments, query::Query,
 };
 
 use super::{
+    Fetch,
     lent::{InFlight, Lent, Wait, runtime},
     stream,
 };
@@ -76,34 +74,18 @@ pub(crate) trait Bind: Sync {
 }
 
 impl Lent {
-    /// Runs a prepared statement for its effect.
-    pub(crate) async fn run_bound(
+    /// The same as [`ask`](Lent::ask), with these binds.
+    pub(crate) async fn ask_bound<F: Fetch>(
         &mut self,
         sql: &str,
         binds: &impl Bind,
-    ) -> Result<PgQueryResult, DbErr> {
+    ) -> Result<F::Answer, DbErr> {
         loop {
             let (flight, query) = self.send_bound(sql, binds)?;
-            let result = flight.wait.until(flight.driver.execute(query)).await;
+            let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => {}
-                landed => return landed.map_err(|error| DbErr::Exec(runtime(error))),
-            }
-        }
-    }
-
-    /// Runs a prepared statement for all its rows.
-    pub(crate) async fn all_bound(
-        &mut self,
-        sql: &str,
-        binds: &impl Bind,
-    ) -> Result<Vec<PgRow>, DbErr> {
-        loop {
-            let (flight, query) = self.send_bound(sql, binds)?;
-            let result = flight.wait.until(flight.driver.fetch_all(query)).await;
-            match flight.land(result) {
-                Err(_) if self.heals().await => {}
-                landed => return landed.map_err(|error| DbErr::Query(runtime(error))),
+                landed => return landed.map_err(|error| F::failed(runtime(error))),
             }
         }
     }

@@ -5,22 +5,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::TryStreamExt as _;
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, Statement, metric::Info};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, Executor, PgConnection, Postgres,
-    postgres::{PgDatabaseError, PgQueryResult, PgRow},
+    postgres::{PgDatabaseError, PgQueryResult},
     query::Query,
 };
 
-use super::{Check, Open, Pool, checkout::Cut, slot::Claim};
+use super::{Check, Fetch, Open, Pool, checkout::Cut, slot::Claim};
 use crate::{
     author::Author,
     error::Error,
     monitor::{Context, Ended, Ledger, Running},
     sql::Leaves,
 };
+
+/// The protocol counts binds in 16 bits.
+const MOST_BINDS: usize = 65_535;
 
 /// A lent connection. Dropping it gives it back if it is clean, and sees to it if it is not.
 pub(crate) struct Lent {
@@ -127,6 +129,11 @@ impl Lent {
         self.state.last_failed
     }
 
+    /// Whether a prepared statement on it has failed because it was made for something else.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.state.stale
+    }
+
     /// Whether a statement has failed on it in a way that another attempt may get past.
     pub(crate) fn failed_by_chance(&self) -> bool {
         self.state.failed_by_chance
@@ -152,51 +159,19 @@ impl Lent {
         self.state.streams
     }
 
-    /// Runs a prepared statement for its effect. Its author writes it once more where it was
-    /// stale and has to be prepared anew.
-    pub(crate) async fn execute(
+    /// Runs a prepared statement for what `F` wants of its answer. Its author writes it once more where it
+    /// was stale and has to be prepared anew.
+    pub(crate) async fn ask<F: Fetch>(
         &mut self,
         mut statement: Statement,
         author: Author<'_>,
-    ) -> Result<PgQueryResult, DbErr> {
+    ) -> Result<F::Answer, DbErr> {
         loop {
             let (flight, query) = self.send(statement, author)?;
-            let result = flight.wait.until(flight.driver.execute(query)).await;
+            let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => statement = author.write(),
-                landed => return landed.map_err(|error| DbErr::Exec(runtime(error))),
-            }
-        }
-    }
-
-    /// Runs a prepared statement for its first row.
-    pub(crate) async fn query_one(
-        &mut self,
-        mut statement: Statement,
-        author: Author<'_>,
-    ) -> Result<Option<PgRow>, DbErr> {
-        loop {
-            let (flight, query) = self.send(statement, author)?;
-            let result = flight.wait.until(flight.driver.fetch_optional(query)).await;
-            match flight.land(result) {
-                Err(_) if self.heals().await => statement = author.write(),
-                landed => return landed.map_err(|error| DbErr::Query(runtime(error))),
-            }
-        }
-    }
-
-    /// Runs a prepared statement for all its rows.
-    pub(crate) async fn query_all(
-        &mut self,
-        mut statement: Statement,
-        author: Author<'_>,
-    ) -> Result<Vec<PgRow>, DbErr> {
-        loop {
-            let (flight, query) = self.send(statement, author)?;
-            let result = all_rows(flight.driver, flight.wait, query).await;
-            match flight.land(result) {
-                Err(_) if self.heals().await => statement = author.write(),
-                landed => return landed.map_err(|error| DbErr::Query(runtime(error))),
+                landed => return landed.map_err(|error| F::failed(runtime(error))),
             }
         }
     }
@@ -222,6 +197,14 @@ impl Lent {
         statement: Statement,
         author: Author<'a>,
     ) -> Result<(InFlight<'a>, Query<'static, Postgres, SqlxValues>), DbErr> {
+        let binds = statement.values.as_ref().map_or(0, |values| values.0.len());
+        if binds > MOST_BINDS {
+            return Err(DbErr::Custom(format!(
+                "database `{}`: the statement has {binds} binds, and PostgreSQL's protocol allows \
+                 {MOST_BINDS}; use `= ANY($1)` with an array, or `insert_many` or `copy_in` of wharf for rows",
+                self.pool.name()
+            )));
+        }
         // Only who wants to be told of the statement pays for a copy of it.
         let watch = self.metric.clone().map(|callback| Watch {
             callback,
@@ -309,12 +292,16 @@ pub(super) struct Watch {
 
 /// How an answer is waited for: while the pool is there, and as long as `socket_timeout`.
 #[derive(Clone, Copy)]
-pub(super) struct Wait<'a> {
+pub(crate) struct Wait<'a> {
     pool: &'a Pool,
     cut: &'a Cut,
 }
 
 impl Wait<'_> {
+    pub(super) fn has_limit(self) -> bool {
+        self.pool.connector.to.config.socket_timeout.is_some()
+    }
+
     pub(super) async fn until<T>(
         self,
         work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -402,25 +389,6 @@ pub(crate) fn gives_up(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
         _ => false,
     }
-}
-
-/// All rows. `socket_timeout` is about silence: it begins anew with each row.
-pub(super) async fn all_rows<'q, Q>(
-    driver: &mut PgConnection,
-    wait: Wait<'_>,
-    query: Q,
-) -> Result<Vec<PgRow>, sqlx::Error>
-where
-    Q: sqlx::Execute<'q, Postgres> + 'q,
-{
-    if wait.pool.connector.to.config.socket_timeout.is_none() {
-        return wait.until(driver.fetch_all(query)).await;
-    }
-    let (mut all, mut rows) = (Vec::new(), driver.fetch(query));
-    while let Some(row) = wait.until(rows.try_next()).await? {
-        all.push(row);
-    }
-    Ok(all)
 }
 
 /// The shape in which SeaORM's users expect the driver's errors.

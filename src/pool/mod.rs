@@ -4,6 +4,7 @@ mod checkout;
 mod connector;
 #[cfg(feature = "copy")]
 mod copy;
+mod fetch;
 mod housekeeper;
 mod lent;
 mod listening;
@@ -31,14 +32,16 @@ use tokio::{
 pub use checkout::Holder;
 pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
-#[cfg(feature = "copy")]
 pub(crate) use copy::{Bind, Source, Stopped, copied};
+#[cfg(feature = "copy")]
+pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
 pub(crate) use options::ConnectTo;
 use queue::{Answer, Check, Limits, Place, Queue};
 pub(crate) use sea_orm::SeaOrm;
+
 use slot::Slot;
 pub use stats::PoolStats;
 pub(crate) use stream::rows;

@@ -14,6 +14,7 @@ use sea_orm::{
 
 use super::Session;
 use crate::author::{Author, Writer};
+use crate::pool::{AllRows, Effect};
 
 /// Rows of a batch where nobody says otherwise: with so many a batch's round trip is a small part of what its
 /// rows cost, and rows of 1 kB are 1 MB.
@@ -132,7 +133,7 @@ impl<'a> Cursor<'a> {
         let fetch = Statement::from_string(DbBackend::Postgres, fetch);
         let rows = try_stream! {
             loop {
-                let batch = session.all(Author::Caller(&fetch)).await?;
+                let batch = session.ask::<AllRows>(Author::Caller(&fetch)).await?;
                 let last = batch.len() < fetch_size as usize;
                 for row in batch {
                     yield read(row.into())?;
@@ -164,7 +165,7 @@ impl Session {
             // It is the query that is looked at: a cursor like this leaves nothing behind.
             let mut lent = self.lent(sql, writer).await?;
             let declare = Statement { sql: declare, ..select.clone() };
-            lent.execute(declare.clone(), Author::Caller(&declare)).await
+            lent.ask::<Effect>(declare.clone(), Author::Caller(&declare)).await
         })
         .await?;
         Ok(())

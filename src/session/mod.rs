@@ -32,7 +32,7 @@ use crate::{
     author::Writer,
     error::Error,
     pool::{self, Lent},
-    sql::{self, Facts},
+    sql::{self, Control, Facts},
 };
 
 /// How long a statement whose future was dropped may go on before its session is given up, which
@@ -273,8 +273,11 @@ impl Session {
 
     /// The connection, for a statement.
     async fn lent(&self, sql: &str, writer: Writer) -> Result<Held<'_>, Error> {
-        let is_raw = writer == Writer::Caller;
-        if is_raw && let Some(keyword) = sql::controls_transaction(sql) {
+        let control = match writer {
+            Writer::Caller => Control::of(sql),
+            Writer::Builder | Writer::Wharf => Control::default(),
+        };
+        if let Some(keyword) = control.keyword {
             let database = self.shared.database.to_string();
             return Err(Error::TransactionControl { database, keyword });
         }
@@ -283,14 +286,11 @@ impl Session {
         if !savepoints.is_open(self.id) {
             return Err(self.shared.has_ended());
         }
-        if is_raw {
-            savepoints.raw(self.id, sql).map_err(|reason| self.shared.refused(reason))?;
-        }
-        let facts = Facts::of(sql);
-        if writer != Writer::Wharf {
-            lent.note(facts.leaves);
-        }
-        let is_noted = !savepoints.is_empty() && !facts.only_reads;
+        savepoints
+            .raw(self.id, control.savepoints)
+            .map_err(|reason| self.shared.refused(reason))?;
+        lent.note(sql::leaves(sql, writer));
+        let is_noted = !savepoints.is_empty() && !Facts::of(sql).only_reads;
         Ok(Held::new(lent, is_noted.then_some((&*self.shared, self.id))))
     }
 
@@ -332,7 +332,7 @@ impl Session {
     }
 
     /// Rolls back for a caller who has an error to tell already.
-    async fn roll_back_quietly(self) {
+    pub(crate) async fn roll_back_quietly(self) {
         if let Err(rollback) = self.rollback().await {
             tracing::debug!(%rollback, "the server rolls back by itself");
         }

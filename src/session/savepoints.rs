@@ -310,8 +310,8 @@ impl Savepoints {
     }
 
     /// Keeps book of the savepoint commands in the caller's own SQL; why one of them is refused.
-    pub(super) fn raw(&mut self, id: Id, sql: &str) -> Result<(), String> {
-        for command in sql::savepoint_commands(sql) {
+    pub(super) fn raw(&mut self, id: Id, commands: Vec<SavepointCommand>) -> Result<(), String> {
+        for command in commands {
             let (SavepointCommand::Create(name)
             | SavepointCommand::Release(name)
             | SavepointCommand::RollBackTo(name)) = &command;
@@ -378,6 +378,10 @@ mod tests {
             Undo::Refused(reason) => Err(reason),
             Undo::Nothing => Ok(String::new()),
         }
+    }
+
+    fn raw(savepoints: &mut Savepoints, id: Id, sql: &str) -> Result<(), String> {
+        savepoints.raw(id, sql::Control::of(sql).savepoints)
     }
 
     #[test]
@@ -471,18 +475,20 @@ mod tests {
     #[test]
     fn a_callers_savepoint_does_not_reach_past_a_nested_session() {
         let mut it = Savepoints::default();
-        it.raw(OUTERMOST, "SAVEPOINT a; ROLLBACK TO a; RELEASE a; SAVEPOINT a").unwrap();
+        raw(&mut it, OUTERMOST, "SAVEPOINT a; ROLLBACK TO a; RELEASE a; SAVEPOINT a").unwrap();
         let nested = begin(&mut it, OUTERMOST);
-        assert!(it.raw(nested, "ROLLBACK TO SAVEPOINT a").unwrap_err().contains("older than"));
-        it.raw(nested, "SAVEPOINT a; ROLLBACK TO a").unwrap();
+        assert!(
+            raw(&mut it, nested, "ROLLBACK TO SAVEPOINT a").unwrap_err().contains("older than")
+        );
+        raw(&mut it, nested, "SAVEPOINT a; ROLLBACK TO a").unwrap();
         for reserved in
             ["ROLLBACK TO wharf_1", "RELEASE \"wharf_1\"", "ROLLBACK TO U&\"\\0077harf_1\""]
         {
-            assert!(it.raw(nested, reserved).unwrap_err().contains("reserved"), "{reserved}");
+            assert!(raw(&mut it, nested, reserved).unwrap_err().contains("reserved"), "{reserved}");
         }
         // Its own savepoint ends with it.
         assert_eq!(it.commit(nested).unwrap(), "RELEASE SAVEPOINT wharf_1");
         it.committed(nested);
-        it.raw(OUTERMOST, "ROLLBACK TO a").unwrap();
+        raw(&mut it, OUTERMOST, "ROLLBACK TO a").unwrap();
     }
 }

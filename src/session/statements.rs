@@ -6,40 +6,22 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sea_orm::{
     AccessMode, DbBackend, DbErr, QueryResult, Statement, TransactionOptions, TransactionSession,
 };
-use sqlx::postgres::{PgQueryResult, PgRow};
+use sqlx::postgres::PgQueryResult;
 
 use super::{Session, failed};
 use crate::{
     author::{Author, Writer},
     error::Error,
-    pool::{self, Lent},
+    pool::{self, Effect, Fetch, Lent},
     traits::implement_sea_orm,
 };
 
 impl Session {
-    pub(crate) async fn run(&self, author: Author<'_>) -> Result<PgQueryResult, DbErr> {
+    pub(crate) async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
         let statement = author.write();
         self.to_its_end(async {
             let mut lent = self.lent(&statement.sql, author.writer()).await?;
-            lent.execute(statement, author).await
-        })
-        .await
-    }
-
-    pub(crate) async fn one(&self, author: Author<'_>) -> Result<Option<PgRow>, DbErr> {
-        let statement = author.write();
-        self.to_its_end(async {
-            let mut lent = self.lent(&statement.sql, author.writer()).await?;
-            lent.query_one(statement, author).await
-        })
-        .await
-    }
-
-    pub(crate) async fn all(&self, author: Author<'_>) -> Result<Vec<PgRow>, DbErr> {
-        let statement = author.write();
-        self.to_its_end(async {
-            let mut lent = self.lent(&statement.sql, author.writer()).await?;
-            lent.query_all(statement, author).await
+            lent.ask::<F>(statement, author).await
         })
         .await
     }
@@ -48,7 +30,7 @@ impl Session {
         if self.is_read_only() {
             // Prepared, a text can hold one statement only, the one that was looked at.
             let statement = Statement::from_string(DbBackend::Postgres, sql);
-            return self.run(Author::Caller(&statement)).await;
+            return self.ask::<Effect>(Author::Caller(&statement)).await;
         }
         self.to_its_end(async {
             self.lent(sql, Writer::Caller).await?.execute_unprepared(sql).await
@@ -102,16 +84,33 @@ impl Session {
         Ok(kept.boxed())
     }
 
-    /// Commits after one statement that went well, and gives what it gave; rolls back after one that
-    /// failed, and where nothing may be written.
-    pub(crate) async fn finish_with<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
-        let ended = match result.is_ok() && !self.is_read_only() {
-            true => self.commit().await,
-            false => self.rollback().await,
+    /// Ends a session of one statement, and gives what that gave: commits if it went well and may have
+    /// written something, else rolls back; where it went well, mostly without waiting for the answer.
+    pub(crate) async fn finish_with<T>(
+        self,
+        result: Result<T, DbErr>,
+        may_write: bool,
+    ) -> Result<T, DbErr> {
+        let ended = match &result {
+            Ok(_) if may_write && !self.is_read_only() => self.commit().await,
+            Ok(_) if self.rolls_back_when_dropped().await => {
+                drop(self);
+                Ok(())
+            }
+            _ => self.rollback().await,
         };
         let value = result?;
         ended?;
         Ok(value)
+    }
+
+    async fn rolls_back_when_dropped(&self) -> bool {
+        self.shared.lent.lock().await.as_ref().is_some_and(Lent::rolls_back_when_dropped)
+    }
+
+    /// Whether a statement failed because it was prepared for something else than there is now.
+    pub(crate) async fn is_stale(&self) -> bool {
+        self.shared.lent.lock().await.as_ref().is_some_and(Lent::is_stale)
     }
 
     /// A COPY … FROM STDIN of wharf's own.
@@ -130,24 +129,15 @@ impl Session {
 
     /// A statement of wharf's own, with binds that SeaORM has no form of.
     #[cfg(feature = "copy")]
-    pub(crate) async fn run_bound(
+    pub(crate) async fn ask_bound<F: Fetch>(
         &self,
         sql: &str,
         binds: &impl pool::Bind,
-    ) -> Result<PgQueryResult, DbErr> {
-        self.to_its_end(async { self.lent(sql, Writer::Wharf).await?.run_bound(sql, binds).await })
-            .await
-    }
-
-    /// The same for all its rows.
-    #[cfg(feature = "copy")]
-    pub(crate) async fn all_bound(
-        &self,
-        sql: &str,
-        binds: &impl pool::Bind,
-    ) -> Result<Vec<PgRow>, DbErr> {
-        self.to_its_end(async { self.lent(sql, Writer::Wharf).await?.all_bound(sql, binds).await })
-            .await
+    ) -> Result<F::Answer, DbErr> {
+        self.to_its_end(async {
+            self.lent(sql, Writer::Wharf).await?.ask_bound::<F>(sql, binds).await
+        })
+        .await
     }
 
     /// The bytes of a COPY … TO STDOUT of wharf's own. The session's other statements wait until the

@@ -4,7 +4,7 @@ mod facts;
 mod statements;
 mod tokens;
 
-pub(crate) use facts::{Facts, Leaves};
+pub(crate) use facts::{Facts, Leaves, leaves};
 pub(crate) use statements::statements;
 pub(crate) use tokens::{Token, Tokens};
 
@@ -54,19 +54,16 @@ pub(crate) fn quote_literal(text: &str) -> String {
     }
 }
 
-/// Whether a raw statement would end, begin or prepare a transaction behind a session's back.
-///
-/// Savepoints (`SAVEPOINT`, `RELEASE`, `ROLLBACK TO`) stay inside the transaction: see
-/// [`savepoint_commands`]. Looks at every statement of a text that holds several.
-pub(crate) fn controls_transaction(sql: &str) -> Option<&'static str> {
-    statements(sql).find_map(|(start, end)| {
-        let mut tokens = Tokens::new(sql.get(start..end)?);
-        let first = tokens.next()?.word()?;
-        control_word(first, tokens)
-    })
+/// What the statements of a raw text would do to the transaction that they run in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Control {
+    /// The first one that would end, begin or prepare a transaction behind a session's back.
+    pub(crate) keyword: Option<&'static str>,
+    /// Those about savepoints, which stay inside the transaction, in their order.
+    pub(crate) savepoints: Vec<SavepointCommand>,
 }
 
-/// A raw statement about savepoints, with the name.
+/// A statement about savepoints, with the name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SavepointCommand {
     Create(String),
@@ -74,30 +71,39 @@ pub(crate) enum SavepointCommand {
     RollBackTo(String),
 }
 
-/// The commands about savepoints in a text, in their order.
-pub(crate) fn savepoint_commands(sql: &str) -> Vec<SavepointCommand> {
-    let commands = statements(sql).filter_map(|(start, end)| {
-        let mut words = Tokens::new(sql.get(start..end)?);
-        let first = words.next()?.word()?;
-        // The name is the last word of each.
-        let (mut before, mut last) = (None, None);
-        for token in words {
-            (before, last) = (last, Some(token));
+impl Control {
+    pub(crate) fn of(sql: &str) -> Control {
+        let mut control = Control::default();
+        for (start, end) in statements(sql) {
+            let mut tokens = Tokens::new(sql.get(start..end).unwrap_or_default());
+            let Some(first) = tokens.next().and_then(Token::word) else {
+                continue;
+            };
+            control.keyword = control.keyword.or_else(|| control_word(first, tokens.clone()));
+            let command = match first {
+                first if is(first, "SAVEPOINT") => SavepointCommand::Create,
+                first if is(first, "RELEASE") => SavepointCommand::Release,
+                first if is(first, "ROLLBACK") => SavepointCommand::RollBackTo,
+                _ => continue,
+            };
+            control.savepoints.extend(last_name(tokens).map(command));
         }
-        let name = match last? {
-            // By escapes, which are not read here.
-            Token::Quoted(name) if before == Some(Token::Other(b'&')) => format!("U&\"{name}\""),
-            Token::Quoted(name) => name.replace("\"\"", "\""),
-            other => other.word()?.to_ascii_lowercase(),
-        };
-        match first {
-            first if is(first, "SAVEPOINT") => Some(SavepointCommand::Create(name)),
-            first if is(first, "RELEASE") => Some(SavepointCommand::Release(name)),
-            first if is(first, "ROLLBACK") => Some(SavepointCommand::RollBackTo(name)),
-            _ => None,
-        }
-    });
-    commands.collect()
+        control
+    }
+}
+
+/// The name at the end of a statement.
+fn last_name(tokens: Tokens<'_>) -> Option<String> {
+    let (mut before, mut last) = (None, None);
+    for token in tokens {
+        (before, last) = (last, Some(token));
+    }
+    Some(match last? {
+        // By escapes, which are not read here.
+        Token::Quoted(name) if before == Some(Token::Other(b'&')) => format!("U&\"{name}\""),
+        Token::Quoted(name) => name.replace("\"\"", "\""),
+        other => other.word()?.to_ascii_lowercase(),
+    })
 }
 
 fn control_word(word: &str, mut rest: Tokens<'_>) -> Option<&'static str> {
@@ -171,7 +177,7 @@ mod tests {
             "CREATE TEMP TABLE t (atomic bool); COMMIT",
             "CREATE FUNCTION f(begin atomic) RETURNS int LANGUAGE sql AS 'SELECT 1'; END",
         ] {
-            assert!(controls_transaction(sql).is_some(), "{sql}");
+            assert!(Control::of(sql).keyword.is_some(), "{sql}");
         }
     }
 
@@ -193,7 +199,7 @@ mod tests {
             "$",
             "/* unclosed",
         ] {
-            assert_eq!(controls_transaction(sql), None, "{sql}");
+            assert_eq!(Control::of(sql).keyword, None, "{sql}");
         }
     }
 
@@ -203,15 +209,14 @@ mod tests {
         let text = "SAVEPOINT A; SELECT 1; ROLLBACK WORK TO SAVEPOINT \"B \"\"c\"; rollback to a; RELEASE a";
         let (a, b) = ("a".to_owned(), "B \"c".to_owned());
         let expected = [Create(a.clone()), RollBackTo(b), RollBackTo(a.clone()), Release(a)];
-        assert_eq!(savepoint_commands(text), expected);
-        assert_eq!(savepoint_commands("SELECT 1"), []);
+        assert_eq!(Control::of(text).savepoints, expected);
+        assert_eq!(Control::of("SELECT 1"), Control::default());
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE \\\\\n\u{b}é]{0,60}") {
-            let _ = (controls_transaction(&sql), Facts::of(&sql));
-            let _ = savepoint_commands(&sql);
+            let _ = (Control::of(&sql), Facts::of(&sql));
         }
     }
 }

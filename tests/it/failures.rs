@@ -178,8 +178,17 @@ async fn a_statements_error_keeps_the_shape_that_seaorm_gives_it() {
     let error = statement("INSERT INTO one VALUES (1, 'a')").await.unwrap_err();
     assert!(error.is_unique_violation(), "{error}");
     assert_eq!((error.constraint(), error.table()), (Some("one_key"), Some("one")));
+    assert_eq!(error.detail(), Some("Key (id)=(1) already exists."));
     let Error::Db(inner) = &error else { panic!("{error}") };
     assert!(matches!(inner.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_))));
+    let error = statement("SELECT lenght('a')").await.unwrap_err();
+    let hint = error.hint().unwrap().to_owned();
+    assert!(error.to_string().ends_with(&format!("; hint: {hint}")), "{error}");
+    // Not the line of PostgreSQL's own source.
+    assert!(!error.to_string().contains(" at line "), "{error}");
+    let error = statement("INSERT INTO one (id) VALUES (2)").await.unwrap_err();
+    assert_eq!((error.column(), error.hint()), (Some("name"), None));
+    assert!(!error.to_string().contains(" at line "), "{error}");
     let error = statement("INSERT INTO two VALUES (7)").await.unwrap_err();
     assert!(error.is_foreign_key_violation(), "{error}");
     let error = statement("INSERT INTO one VALUES (9, 'a')").await.unwrap_err();

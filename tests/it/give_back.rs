@@ -27,10 +27,11 @@ async fn state(pg: &Pg) -> Vec<String> {
     pg.query_one_raw(statement(sql)).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
-const REPAIRED: [&str; 12] = [
+const REPAIRED: [&str; 13] = [
     "SET search_path = elsewhere",
     "SET app.tenant = '7'",
     "SELECT set_config('search_path', 'elsewhere', false)",
+    "SELECT U&\"set\\005fconfig\"('search_path', 'elsewhere', false)",
     "DO $$ BEGIN PERFORM set_config('app.tenant', '7', false); END $$",
     "SET ROLE pg_monitor",
     "SET SESSION AUTHORIZATION pg_monitor",

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sea_orm::{ConnectionTrait, DbErr, IsolationLevel};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, IsolationLevel, Statement};
 use wharf::{Error, Pg, Session};
 
 use crate::{
@@ -205,4 +205,26 @@ async fn a_connection_that_is_lost_before_its_commit_was_sent_runs_again() {
     run.await.unwrap();
     assert_eq!(calls.into_inner(), 2);
     assert_eq!(number(&pg, "SELECT amount::bigint FROM stock").await, 99);
+}
+
+#[tokio::test]
+async fn more_binds_than_the_protocol_counts_are_refused_with_what_to_use() {
+    let (database, _) = stock().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let connection = number(&pg, "SELECT pg_backend_pid()::bigint").await;
+    let many = |count: usize| {
+        let binds: Vec<String> = (1..=count).map(|n| format!("${n}")).collect();
+        let sql = format!("SELECT 1 WHERE 0 IN ({})", binds.join(", "));
+        Statement::from_sql_and_values(DbBackend::Postgres, sql, (1..=count as i32).map(Into::into))
+    };
+    assert_eq!(pg.query_all_raw(many(65_535)).await.unwrap().len(), 0);
+    let calls = AtomicU32::new(0);
+    let run = pg.session().retry(3).run(async |s| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        s.query_all_raw(many(65_536)).await
+    });
+    let error = run.await.unwrap_err().to_string();
+    assert!(error.contains("65536 binds") && error.contains("= ANY($1)"), "{error}");
+    assert_eq!(calls.into_inner(), 1);
+    assert_eq!(number(&pg, "SELECT pg_backend_pid()::bigint").await, connection);
 }

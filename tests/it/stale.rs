@@ -119,3 +119,52 @@ async fn statements_that_the_server_has_forgotten_are_prepared_anew() {
     let error = Error::from(pg.execute_raw(missing).await.unwrap_err());
     assert_eq!(error.sqlstate().as_deref(), Some("26000"), "{error}");
 }
+
+#[tokio::test]
+async fn single_statements_in_a_transaction_of_their_own_heal_as_well() {
+    let (_database, pg) = prepared().await;
+    let read_only = pg.read_only();
+    let scoped = pg.scoped("public").unwrap();
+    for view in [&read_only, &scoped] {
+        for _ in 0..3 {
+            assert_eq!(view.query_all_raw(raw()).await.unwrap().len(), 1);
+        }
+        alter(&pg).await;
+        for _ in 0..6 {
+            assert_eq!(view.query_all_raw(raw()).await.unwrap().len(), 1);
+            assert!(view.query_one_raw(raw()).await.unwrap().is_some());
+        }
+    }
+    // One that writes is not done twice.
+    scoped.execute_raw(writes()).await.unwrap();
+    pg.execute_unprepared("ALTER TABLE item ALTER COLUMN name TYPE varchar(9)").await.unwrap();
+    scoped.execute_raw(writes()).await.unwrap();
+    assert_eq!(number(&pg, "SELECT count(*) FROM item").await, 3);
+}
+
+fn writes() -> Statement {
+    Statement::from_string(
+        sea_orm::DbBackend::Postgres,
+        "INSERT INTO item VALUES (2, 'b') RETURNING *",
+    )
+}
+
+/// Tenants in the middle of a rolling migration share the connections and not the columns' types.
+#[tokio::test]
+async fn tenants_whose_columns_differ_in_type_are_read_in_turn() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0"]);
+    pg.execute_unprepared(
+        "CREATE SCHEMA old; CREATE TABLE old.item (id bigint, name text); INSERT INTO old.item VALUES (1, 'a');
+         CREATE SCHEMA new; CREATE TABLE new.item (id bigint, name varchar(9)); INSERT INTO new.item VALUES (1, 'b')",
+    )
+    .await
+    .unwrap();
+    let tenants = [pg.scoped("old").unwrap(), pg.scoped("new").unwrap()];
+    for turn in 0..40 {
+        let tenant = &tenants[turn % 2];
+        let row = tenant.query_one_raw(raw()).await.unwrap().unwrap();
+        let name: String = row.try_get("", "name").unwrap();
+        assert_eq!(name, ["a", "b"][turn % 2]);
+    }
+}

@@ -97,7 +97,7 @@ async fn one(
     write: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if let Some(keyword) = sql::controls_transaction(&statement.sql) {
+    if let Some(keyword) = sql::Control::of(&statement.sql).keyword {
         return Err(error::transaction_control(keyword));
     }
     let done = match write {

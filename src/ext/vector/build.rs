@@ -16,7 +16,7 @@ use crate::{
     author::Author,
     error::Error,
     pg::Pg,
-    pool::{Lent, Purpose},
+    pool::{FirstRow, Lent, Purpose},
     sql::{Facts, quote_ident, quote_literal},
 };
 
@@ -128,7 +128,7 @@ impl IndexBuild {
 
 async fn pid(lent: &mut Lent) -> Result<i32, DbErr> {
     let statement = Statement::from_string(DbBackend::Postgres, "SELECT pg_backend_pid()");
-    let row = lent.query_one(statement.clone(), Author::Caller(&statement)).await?;
+    let row = lent.ask::<FirstRow>(statement.clone(), Author::Caller(&statement)).await?;
     row.map_or(Ok(0), |row| QueryResult::from(row).try_get_by_index(0))
 }
 
@@ -136,7 +136,8 @@ async fn drop_leftover(lent: &mut Lent, index: &VectorIndex) -> Result<(), DbErr
     let name = index.name_or_default();
     let values: [Value; 2] = [index.table().into(), name.clone().into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, LEFTOVER, values);
-    let Some(row) = lent.query_one(statement.clone(), Author::Caller(&statement)).await? else {
+    let Some(row) = lent.ask::<FirstRow>(statement.clone(), Author::Caller(&statement)).await?
+    else {
         return Ok(());
     };
     let schema: String = QueryResult::from(row).try_get_by_index(0)?;

@@ -1,0 +1,38 @@
+//! What the server said, as text.
+
+use sea_orm::DbErr;
+use sqlx::postgres::PgDatabaseError;
+
+use super::driver_error;
+
+/// The server's error, if it is one.
+pub(super) fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+    error.as_database_error()?.try_downcast_ref()
+}
+
+/// As the driver has it, with the server's hint.
+pub(crate) fn driver_text(error: &sqlx::Error) -> String {
+    with_hint(error.to_string(), Some(error))
+}
+
+/// As SeaORM has it, with the server's hint.
+pub(crate) fn text(error: &DbErr) -> String {
+    with_hint(error.to_string(), driver_error(error))
+}
+
+fn with_hint(mut text: String, error: Option<&sqlx::Error>) -> String {
+    let Some(error) = error.and_then(server_error) else {
+        return text;
+    };
+    // A line of PostgreSQL's own source, which readers take for one of theirs.
+    if let Some(line) = error.line()
+        && let Some(short) = text.strip_suffix(&format!(" at line {line}"))
+    {
+        text.truncate(short.len());
+    }
+    if let Some(hint) = error.hint() {
+        text.push_str("; hint: ");
+        text.push_str(hint);
+    }
+    text
+}

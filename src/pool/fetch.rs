@@ -1,0 +1,101 @@
+//! What of the answer to a statement is wanted: one path for all of them.
+
+use futures_util::TryStreamExt as _;
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::{
+    Executor, IntoArguments, PgConnection, Postgres,
+    postgres::{PgQueryResult, PgRow},
+    query::Query,
+};
+
+use super::lent::Wait;
+use crate::monitor::Ended;
+
+pub(crate) trait Fetch {
+    type Answer: Ended + Send;
+
+    /// A failure as SeaORM has it.
+    fn failed(error: RuntimeErr) -> DbErr;
+
+    fn drive<A>(
+        driver: &mut PgConnection,
+        wait: Wait<'_>,
+        query: Query<'static, Postgres, A>,
+    ) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send
+    where
+        A: IntoArguments<Postgres> + Send + 'static;
+}
+
+/// How many rows were affected.
+pub(crate) struct Effect;
+
+/// The first row, if there is one.
+pub(crate) struct FirstRow;
+
+/// Every row.
+pub(crate) struct AllRows;
+
+impl Fetch for Effect {
+    type Answer = PgQueryResult;
+
+    fn failed(error: RuntimeErr) -> DbErr {
+        DbErr::Exec(error)
+    }
+
+    async fn drive<A>(
+        driver: &mut PgConnection,
+        wait: Wait<'_>,
+        query: Query<'static, Postgres, A>,
+    ) -> Result<PgQueryResult, sqlx::Error>
+    where
+        A: IntoArguments<Postgres> + Send + 'static,
+    {
+        wait.until(driver.execute(query)).await
+    }
+}
+
+impl Fetch for FirstRow {
+    type Answer = Option<PgRow>;
+
+    fn failed(error: RuntimeErr) -> DbErr {
+        DbErr::Query(error)
+    }
+
+    async fn drive<A>(
+        driver: &mut PgConnection,
+        wait: Wait<'_>,
+        query: Query<'static, Postgres, A>,
+    ) -> Result<Option<PgRow>, sqlx::Error>
+    where
+        A: IntoArguments<Postgres> + Send + 'static,
+    {
+        wait.until(driver.fetch_optional(query)).await
+    }
+}
+
+impl Fetch for AllRows {
+    type Answer = Vec<PgRow>;
+
+    fn failed(error: RuntimeErr) -> DbErr {
+        DbErr::Query(error)
+    }
+
+    /// `socket_timeout` is about silence: it begins anew with each row.
+    async fn drive<A>(
+        driver: &mut PgConnection,
+        wait: Wait<'_>,
+        query: Query<'static, Postgres, A>,
+    ) -> Result<Vec<PgRow>, sqlx::Error>
+    where
+        A: IntoArguments<Postgres> + Send + 'static,
+    {
+        if !wait.has_limit() {
+            return wait.until(driver.fetch_all(query)).await;
+        }
+        let (mut all, mut rows) = (Vec::new(), driver.fetch(query));
+        while let Some(row) = wait.until(rows.try_next()).await? {
+            all.push(row);
+        }
+        Ok(all)
+    }
+}
