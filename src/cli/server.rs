@@ -377,13 +377,15 @@ fn status_json(
 async fn logs(context: &Context, lines: usize, follow: bool) -> Result<(), Failure> {
     let (_, server) = context.server()?;
     let mut lines = server.logs(lines, follow).await?;
+    // One for all lines: a Ctrl-C between two of them is not lost.
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             next = lines.next() => match next {
                 Some(text) => out::line(text?)?,
                 None => return Ok(()),
             },
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = &mut interrupted => return Ok(()),
         }
     }
 }

@@ -154,8 +154,11 @@ pub enum Error {
         /// Which, with where each was begun and what to do.
         reason: String,
     },
-    /// The session, or the one around it, has been committed or rolled back.
-    #[error("database `{database}`: this session has ended")]
+    /// The session, or the one around it, has been committed or rolled back, or its connection was lost by
+    /// an earlier statement; nothing of it was committed then.
+    #[error(
+        "database `{database}`: this session has ended: it was committed or rolled back, or lost its connection"
+    )]
     SessionEnded {
         /// Key of the database in the file.
         database: String,

@@ -247,6 +247,15 @@ impl<'a> Scan<'a> {
         match token {
             Token::Literal => text.push('?'),
             _ if named => text.push('?'),
+            // A line break in a name would begin a line of the log.
+            Token::Quoted(_) => {
+                for c in self.sql.get(span.0..span.1).unwrap_or_default().chars() {
+                    match c.is_control() {
+                        true => text.extend(c.escape_default()),
+                        false => text.push(c),
+                    }
+                }
+            }
             _ => text.push_str(self.sql.get(span.0..span.1).unwrap_or_default()),
         }
     }
@@ -334,6 +343,31 @@ mod tests {
             "SELECT f(a), b",
         ]);
         distinct(&["SELECT a_b", "SELECT ab", "SELECT a$b", "SELECT abcdefgh", "SELECT abcdefg_"]);
+    }
+
+    #[test]
+    fn the_values_of_settings_are_values_quoted_or_not() {
+        for (sql, shown) in [
+            ("SET app.tenant = acme", "SET app.tenant = ?"),
+            ("SET LOCAL app.tenant TO acme, \"Other\"", "SET LOCAL app.tenant TO ?, ?"),
+            ("SET TIME ZONE secret", "SET TIME ZONE ?"),
+            ("SET ROLE secret", "SET ROLE ?"),
+            ("SET SESSION AUTHORIZATION secret", "SET SESSION AUTHORIZATION ?"),
+            (
+                "BEGIN; SET LOCAL app.tenant = acme; SELECT 1",
+                "BEGIN; SET LOCAL app.tenant = ?; SELECT ?",
+            ),
+            ("UPDATE t SET a = b", "UPDATE t SET a = b"),
+        ] {
+            assert_eq!(normalized(sql), shown);
+        }
+        same(&["SET app.tenant = acme", "SET app.tenant = 'other'"]);
+    }
+
+    #[test]
+    fn a_name_forges_no_line_of_the_log() {
+        let sql = "SELECT 1 AS \"a\n2026-11-26 ERROR forged\u{1b}[31m\"";
+        assert_eq!(normalized(sql), "SELECT ? AS \"a\\n2026-11-26 ERROR forged\\u{1b}[31m\"");
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub(crate) struct ToExplain {
 impl ToExplain {
     /// Keeps its plan, and logs it.
     pub(crate) fn explained(self, database: &str, lines: &[String], with_values: bool) {
-        let shown = |line: &String| if with_values { line.clone() } else { without_values(line) };
-        let text = lines.iter().map(shown).collect::<Vec<_>>().join("\n");
+        let whole = lines.join("\n");
+        let text = if with_values { whole } else { without_values(&whole) };
         let fingerprint = self.entry.digest().fingerprint();
         tracing::info!(%database, %fingerprint, "the plan of a slow statement:\n{text}");
         let plan = Plan { text, elapsed: self.elapsed, explained_at: SystemTime::now() };
@@ -44,25 +44,35 @@ impl ToExplain {
     }
 }
 
-/// A line of a plan without the values in its condition. `(cost=…)` and counts are no values: what
-/// holds values is in brackets behind a colon.
-fn without_values(line: &str) -> String {
-    let Some((label, condition)) = line.split_once(": ") else { return line.to_owned() };
-    if label.contains("(cost=") || !condition.contains(['(', '\'']) {
-        return line.to_owned();
-    }
-    let mut shown = format!("{label}: ");
-    let mut tokens = Tokens::new(condition);
+/// A plan without the values in its conditions. Texts are taken out of the whole, because one with a line
+/// break goes on in the next line; numbers out of the lines of conditions, because costs and counts are no
+/// values: what holds values is in brackets behind a colon.
+fn without_values(plan: &str) -> String {
+    let without_texts = without(plan, |literal| !literal.starts_with(|c: char| c.is_ascii_digit()));
+    let lines = without_texts.split('\n').map(|line| match line.split_once(": ") {
+        Some((label, condition)) if !label.contains("(cost=") && condition.contains('(') => {
+            format!("{label}: {}", without(condition, |_| true))
+        }
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The text with `?` for the literals that are `hidden`.
+fn without(text: &str, hidden: impl Fn(&str) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut tokens = Tokens::new(text);
     let mut last = 0;
     while let Some(token) = tokens.next() {
         let (start, end) = tokens.span();
-        shown.push_str(condition.get(last..start).unwrap_or_default());
-        match token {
-            Token::Literal => shown.push('?'),
-            _ => shown.push_str(condition.get(start..end).unwrap_or_default()),
+        shown.push_str(text.get(last..start).unwrap_or_default());
+        match (token, text.get(start..end).unwrap_or_default()) {
+            (Token::Literal, literal) if hidden(literal) => shown.push('?'),
+            (_, token) => shown.push_str(token),
         }
         last = end;
     }
+    shown.push_str(text.get(last..).unwrap_or_default());
     shown
 }
 
@@ -123,6 +133,25 @@ mod tests {
             ("  Order By: (v <-> '[1,2]'::vector)", Some("  Order By: (v <-> ?::vector)")),
         ] {
             assert_eq!(without_values(line), shown.unwrap_or(line));
+        }
+    }
+
+    #[test]
+    fn a_text_with_line_breaks_is_taken_out_whole() {
+        let plan = "Seq Scan on a  (cost=0.00..35.50 rows=2550 width=4)\n  Filter: (b = 'one\n  secret: (2)\nit''s'::text)\n  \
+                    Rows Removed by Filter: 3";
+        let shown = "Seq Scan on a  (cost=0.00..35.50 rows=2550 width=4)\n  Filter: (b = ?::text)\n  \
+                     Rows Removed by Filter: 3";
+        assert_eq!(without_values(plan), shown);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_value_of_any_form_is_in_a_plan(value in ".{0,20}\n?.{0,20}") {
+            // As the server writes it.
+            let quoted = crate::sql::quote_literal(&format!("<{value}>"));
+            let plan = format!("Seq Scan on a  (cost=0.00..1.00 rows=1 width=4)\n  Filter: (b = {quoted}::text)");
+            proptest::prop_assert!(without_values(&plan).ends_with("(b = ?::text)"), "{}", without_values(&plan));
         }
     }
 }

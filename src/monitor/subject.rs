@@ -92,8 +92,14 @@ enum Place {
     Behind { of: Option<Found>, dot: bool },
     /// Every name is one that was made up: of savepoints and cursors.
     MadeUp,
-    /// There is nothing more to learn.
+    /// Behind SET, before the value.
+    Setting,
+    /// A setting's value, which may be a word.
+    Value,
+    /// There is nothing more to learn of this statement.
     End,
+    /// Before the first word of a further statement, of which only the values of SET are of interest.
+    Further,
 }
 
 impl<'a> Subject<'a> {
@@ -109,8 +115,23 @@ impl<'a> Subject<'a> {
     /// Whether the token is a name that was made up.
     pub(super) fn see(&mut self, token: Token<'a>, span: (usize, usize), depth: usize) -> bool {
         match (&self.place, token) {
+            (_, Token::End) if !matches!(self.place, Place::Start) => {
+                self.end();
+                self.place = Place::Further;
+            }
             (Place::End, _) => {}
-            (_, Token::End) if !matches!(self.place, Place::Start) => self.end(),
+            (Place::Further, _) => {
+                let sets = token.word().is_some_and(|word| is(word, "SET"));
+                self.place = if sets { Place::Setting } else { Place::End };
+            }
+            (Place::Setting, Token::Other(b'=')) => self.place = Place::Value,
+            (Place::Setting, Token::Word(word)) => {
+                if ["TO", "ZONE", "ROLE", "AUTHORIZATION"].iter().any(|it| is(word, it)) {
+                    self.place = Place::Value;
+                }
+            }
+            (Place::Setting, _) => {}
+            (Place::Value, _) => return token.word().is_some(),
             (Place::Start, Token::Word(word)) => self.begins(word),
             (Place::Start, _) => {}
             (Place::MadeUp, Token::Word(word))
@@ -182,6 +203,7 @@ impl<'a> Subject<'a> {
             "SAVEPOINT" | "RELEASE" | "ROLLBACK" | "DECLARE" | "FETCH" | "MOVE" | "CLOSE" => {
                 ("", Place::MadeUp)
             }
+            "SET" => ("", Place::Setting),
             _ => ("", Place::End),
         };
     }

@@ -18,8 +18,8 @@ use crate::{
     monitor::{Ledger, PoolMeter},
 };
 
-/// A connection used within this time is lent as it is: it is far likelier to be alive than a
-/// round trip is to be free.
+/// A connection on which the server answered within this time is lent as it is: it is far likelier to be
+/// alive than a round trip is to be free.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 pub(super) struct Connector {
@@ -36,6 +36,8 @@ pub(crate) struct Open {
     /// Where the queue has it.
     pub(super) seat: usize,
     pub(super) last_used: Instant,
+    /// When the server last answered on it.
+    pub(super) heard_at: Instant,
     /// Since when it is lent, and from where in the caller's code, if it is.
     pub(super) lent_at: Option<Instant>,
     pub(super) opened_at: Option<&'static Location<'static>>,
@@ -122,6 +124,7 @@ impl Connector {
             cut: Arc::default(),
             seat: usize::MAX,
             last_used: now,
+            heard_at: now,
             lent_at: None,
             opened_at: None,
             ledger: Box::default(),

@@ -51,7 +51,7 @@ impl Lent {
         source: &mut impl Source,
     ) -> Result<u64, Stopped> {
         let flight = self.statement(sql, None).map_err(Stopped::Server)?;
-        let InFlight { driver, state, wait, mut running, watch } = flight;
+        let InFlight { driver, state, heard_at, wait, mut running, watch } = flight;
         if let Some(running) = &mut running {
             running.waits_for_others();
         }
@@ -59,7 +59,7 @@ impl Lent {
         state.copies = true;
         let (result, refused) = feed(driver, sql, wait, &mut running, source).await;
         state.copies = false;
-        let landed = InFlight { driver, state, wait, running, watch }.land(result);
+        let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(result);
         match (landed, refused) {
             (_, Some(error)) => Err(Stopped::Source(error)),
             (Err(error), None) => Err(Stopped::Server(DbErr::Exec(runtime(error)))),
@@ -166,7 +166,7 @@ where
     let counted = Arc::clone(&given);
     let some = try_stream! {
         let flight = lent.statement(&sql, None)?;
-        let InFlight { driver, state, wait, mut running, watch } = flight;
+        let InFlight { driver, state, heard_at, wait, mut running, watch } = flight;
         if let Some(running) = &mut running {
             running.streams(Arc::clone(&counted));
         }
@@ -188,7 +188,7 @@ where
             },
         };
         state.copies = !in_step;
-        let landed = InFlight { driver, state, wait, running, watch }.land(end);
+        let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(end);
         landed.map_err(failed)?;
     };
     stream::one_by_one(some, given, |piece| piece)

@@ -63,8 +63,6 @@ pub(super) struct State {
     failed_by_chance: bool,
     /// The driver or the server has given it up.
     pub(super) broken: bool,
-    /// When its last statement ended, if that was looked at.
-    pub(super) ended_at: Option<Instant>,
 }
 
 impl Lent {
@@ -261,10 +259,10 @@ impl Lent {
             let wait = Wait { pool, cut: &open.cut };
             return Err(DbErr::Conn(runtime(wait.was_cut())));
         }
-        let Open { driver, cut, ledger, .. } = open;
+        let Open { driver, cut, ledger, heard_at, .. } = open;
         let running = start(pool, ledger)?;
         state.in_flight = true;
-        Ok(InFlight { driver, state, wait: Wait { pool, cut }, running, watch: None })
+        Ok(InFlight { driver, state, heard_at, wait: Wait { pool, cut }, running, watch: None })
     }
 
     /// A statement is about to run that leaves this behind, in a transaction that commits too: it has to be
@@ -278,6 +276,7 @@ impl Lent {
 pub(super) struct InFlight<'a> {
     pub(super) driver: &'a mut PgConnection,
     pub(super) state: &'a mut State,
+    pub(super) heard_at: &'a mut Instant,
     pub(super) wait: Wait<'a>,
     pub(super) running: Option<Running<'a>>,
     pub(super) watch: Option<Watch>,
@@ -333,8 +332,9 @@ fn inside(error: Error) -> sqlx::Error {
 
 impl InFlight<'_> {
     pub(super) fn land<T: Ended>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        if let Some(running) = self.running {
-            self.state.ended_at = Some(running.end(&result));
+        let ended_at = self.running.map_or_else(Instant::now, |running| running.end(&result));
+        if result.as_ref().err().is_none_or(|error| matches!(error, sqlx::Error::Database(_))) {
+            *self.heard_at = ended_at;
         }
         self.state.in_flight = false;
         self.state.streams = false;

@@ -32,8 +32,8 @@ use tokio::{
 pub use checkout::Holder;
 pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
-pub(crate) use copy::{Bind, Source, Stopped, copied};
 #[cfg(feature = "copy")]
+pub(crate) use copy::{Bind, Source, Stopped, copied};
 pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
 pub(crate) use listening::{Listening, ListensTo};
@@ -41,7 +41,6 @@ pub(crate) use opener::pause;
 pub(crate) use options::ConnectTo;
 use queue::{Answer, Check, Limits, Place, Queue};
 pub(crate) use sea_orm::SeaOrm;
-
 use slot::Slot;
 pub use stats::PoolStats;
 pub(crate) use stream::rows;
@@ -73,9 +72,10 @@ impl Pool {
         let keep = if slot.is_some() { 1 } else { config.pool_size as usize };
         let most = if slot.is_some() { 1 } else { keep + config.max_overflow as usize };
         let floor = if slot.is_some() { 0 } else { config.min_connections as usize };
+        let connector = Connector::new(to, slot.is_some());
         Arc::new(Pool {
-            queue: Mutex::new(Queue::new(Limits { floor, keep, most })),
-            connector: Connector::new(to, slot.is_some()),
+            queue: Mutex::new(Queue::new(Limits { floor, keep, most }, connector.trusted_for())),
+            connector,
             slot,
             changed: Notify::new(),
             housekeeping: AtomicBool::new(false),
@@ -169,8 +169,7 @@ impl Pool {
             if queue.closed {
                 return Err(Error::Closed { database: self.name() });
             }
-            let trusted_for = self.connector.trusted_for();
-            let idle = queue.take_idle(purpose, now, trusted_for, &mut past);
+            let idle = queue.take_idle(purpose, now, &mut past);
             if let Some((open, check)) = idle {
                 drop(queue);
                 return Ok(Turn::Now(Lent::new(Arc::clone(self), open, check)));

@@ -28,6 +28,8 @@ const MOST_OPENING: usize = 4;
 
 pub(super) struct Queue {
     pub(super) limits: Limits,
+    /// For how long after an answer a connection is lent without a ping; none where nobody is pinged.
+    trusted_for: Option<Duration>,
     /// Those that nobody uses. The one that came back last is lent first: its caches are warm, and
     /// those that load no longer needs grow old undisturbed.
     idle: Vec<Open>,
@@ -103,9 +105,10 @@ pub(super) enum Place {
 }
 
 impl Queue {
-    pub(super) fn new(limits: Limits) -> Queue {
+    pub(super) fn new(limits: Limits, trusted_for: Option<Duration>) -> Queue {
         Queue {
             limits,
+            trusted_for,
             idle: Vec::new(),
             seats: Slab::new(),
             opening: 0,
@@ -130,7 +133,6 @@ impl Queue {
         &mut self,
         purpose: Purpose,
         now: Instant,
-        trusted_for: Option<Duration>,
         past: &mut Vec<Open>,
     ) -> Option<(Open, Check)> {
         let mut open = loop {
@@ -142,16 +144,16 @@ impl Queue {
             past.push(open);
         };
         self.enter(&mut open, purpose, now);
-        let idle = now.saturating_duration_since(open.last_used);
-        let ping = trusted_for.is_some_and(|trusted| idle > trusted)
-            || self.suspect.is_some_and(|at| open.last_used <= at);
-        let check = Check { ping, ..self.check(&open) };
+        let check = self.check(&open, now);
         Some((open, check))
     }
 
-    fn check(&self, open: &Open) -> Check {
+    fn check(&self, open: &Open, now: Instant) -> Check {
+        let silent = now.saturating_duration_since(open.heard_at);
+        let ping = self.trusted_for.is_some_and(|trusted| silent > trusted)
+            || self.suspect.is_some_and(|at| open.heard_at <= at);
         let forget_statements = self.stale.is_some_and(|at| open.prepares_since <= at);
-        Check { ping: false, forget_statements }
+        Check { ping, forget_statements }
     }
 
     fn enter(&mut self, open: &mut Open, purpose: Purpose, now: Instant) {
@@ -233,7 +235,7 @@ impl Queue {
         match self.next_waiter() {
             Some(waiter) => {
                 self.enter(&mut open, waiter.purpose, now);
-                let check = self.check(&open);
+                let check = self.check(&open, now);
                 Place::For(waiter, open, check)
             }
             None => {

@@ -226,8 +226,7 @@ async fn end(
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut open) = self.take() else { return };
-        let State { in_flight, copies, in_transaction, leaves, stale, broken, ended_at, .. } =
-            self.state;
+        let State { in_flight, copies, in_transaction, leaves, stale, broken, .. } = self.state;
         if broken {
             self.pool.distrust_idle();
         }
@@ -236,7 +235,9 @@ impl Drop for Lent {
         }
         if !(in_flight || in_transaction || stale || leaves == Leaves::Settings) {
             // A single statement's has nothing else to do after it.
-            return self.pool.take_back(open, ended_at.unwrap_or_else(Instant::now));
+            let heard = open.lent_at.is_some_and(|lent_at| open.heard_at >= lent_at);
+            let now = if heard { open.heard_at } else { Instant::now() };
+            return self.pool.take_back(open, now);
         }
         // Where there is nobody to wait for an answer, closing it does as well.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {

@@ -35,9 +35,9 @@ where
     let some = try_stream! {
         let mut any = false;
         loop {
-            lent.state.streams = true;
-            let (InFlight { driver, state, wait, mut running, watch }, query) =
+            let (InFlight { driver, state, heard_at, wait, mut running, watch }, query) =
                 lent.send(statement.clone(), Author::Caller(&statement))?;
+            state.streams = true;
             if let Some(running) = &mut running {
                 running.streams(Arc::clone(&counted));
             }
@@ -51,7 +51,7 @@ where
                 }
             };
             drop(rows);
-            let landed = InFlight { driver, state, wait, running, watch }.land(end);
+            let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(end);
             if landed.is_err() && !any && lent.heals().await {
                 continue;
             }

@@ -198,13 +198,15 @@ impl Session {
         self.open = false;
         shared.ended.store(true, Ordering::Release);
         let lent = match taken {
-            Err(refused @ Error::NestedSessions { .. }) => {
-                if let Some(lent) = shared.lent.lock().await.take() {
-                    roll_back(lent).await?;
+            Ok(lent) => lent,
+            Err(refused) => {
+                if let Some(lent) = shared.lent.lock().await.take()
+                    && let Err(rollback) = roll_back(lent).await
+                {
+                    tracing::debug!(%rollback, "the server rolls back by itself");
                 }
                 return Err(refused);
             }
-            taken => taken?,
         };
         match lent {
             Some(lent) if commit && !shared.read_only => shared.commit(lent).await,
@@ -390,6 +392,11 @@ impl Shared {
         if place.as_ref().is_some_and(Lent::is_lost) {
             self.ended.store(true, Ordering::Release);
         }
+        // A dead connection is not asked again: each time would cost a wait. It stays here, for `retry` to
+        // know why the session failed.
+        if place.as_ref().is_some_and(Lent::is_broken) {
+            return Err(self.has_ended());
+        }
         if self.ended.load(Ordering::Acquire) {
             drop(place.take());
         }
@@ -475,7 +482,8 @@ impl Shared {
 }
 
 async fn roll_back(mut lent: Lent) -> Result<(), Error> {
-    if lent.is_lost() {
+    // The server rolls back by itself where the connection is gone.
+    if lent.is_lost() || lent.is_broken() {
         return Ok(());
     }
     if lent.is_in_flight() && Box::pin(lent.drain(Some(ABANDONED_MAY_TAKE))).await.is_err() {

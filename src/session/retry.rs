@@ -86,7 +86,7 @@ fn is_worth_another(error: &Error, failed_by_chance: bool) -> bool {
     match error {
         Error::CommitUnknown { .. } => false,
         // Of a statement whose error the work passed over.
-        Error::RolledBack { .. } => failed_by_chance,
+        Error::RolledBack { .. } | Error::SessionEnded { .. } => failed_by_chance,
         // Lost before COMMIT was sent: afterwards it would be unknown.
         Error::Db(lost) if driver_error(lost).is_some_and(gives_up) => true,
         error => error.is_retryable(),

@@ -237,6 +237,60 @@ async fn a_stream_whose_rows_stay_away_is_given_up_after_socket_timeout() {
     assert!(started.elapsed() < Duration::from_millis(500) + AT_ONCE);
 }
 
+/// What tells that a connection lives is an answer: a ROLLBACK that nobody hears, and lending alone, tell
+/// nothing.
+#[tokio::test]
+async fn a_connection_that_was_silent_is_pinged_before_use_however_it_came_back() {
+    let database = TestDatabase::new().await;
+    for monitor in ["monitor: {enabled: true}", "monitor: {enabled: false}"] {
+        let proxy = Proxy::start().await;
+        let more =
+            ["pool_size: 1", "max_overflow: 0", "pool_timeout: 1", "connect_timeout: 1", monitor];
+        let pg = proxy.pg(&database, &more);
+        let session = pg.session().await.unwrap();
+        number(&session, "SELECT 1::bigint").await;
+        // The clock of the pool is what is waited for here, not another task.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        proxy.set(Network::Swallows);
+        drop(session);
+        let asked = tokio::time::timeout(Duration::from_secs(60), one(&pg)).await;
+        let error = asked.expect("it was used without a ping, and hangs").unwrap_err();
+        assert!(matches!(error, Error::Connect(_)), "{error}");
+        proxy.set(Network::Whole);
+        until("it is back", async || one(&pg).await.is_ok()).await;
+    }
+}
+
+/// A dead connection is not asked again: `socket_timeout` is waited for once.
+#[tokio::test]
+async fn a_session_that_lost_its_connection_has_ended_at_once() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 1", "max_overflow: 0", "socket_timeout: 0.5"]);
+    pg.execute_unprepared("CREATE TABLE entry (n int)").await.unwrap();
+    let calls = AtomicU32::new(0);
+    let work = async |s: &wharf::Session| {
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            proxy.set(Network::Swallows);
+            let lost = Error::from(
+                s.execute_unprepared("INSERT INTO entry VALUES (1)").await.unwrap_err(),
+            );
+            assert!(matches!(lost, Error::NoAnswer { .. }), "{lost}");
+            let ended = Error::from(s.execute_unprepared("SELECT 1").await.unwrap_err());
+            assert!(matches!(ended, Error::SessionEnded { .. }), "{ended}");
+            proxy.set(Network::Whole);
+            return Ok(());
+        }
+        s.execute_unprepared("INSERT INTO entry VALUES (2)").await.map(drop).map_err(Error::from)
+    };
+    let error = pg.session().run(work).await.unwrap_err();
+    assert!(matches!(error, Error::SessionEnded { .. }), "no COMMIT was sent: {error}");
+    calls.store(0, Ordering::Relaxed);
+    pg.session().retry(1).run(work).await.unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    assert_eq!(number(&pg, "SELECT sum(n) FROM entry WHERE n = 2").await, 2);
+}
+
 /// Rows that keep coming are no silence, however long all of them take.
 #[tokio::test]
 async fn socket_timeout_does_not_end_an_answer_that_keeps_coming() {
