@@ -173,8 +173,9 @@ impl Pg {
     /// The same database, read-only: sessions and single statements are what
     /// [`SessionBuilder::read_only`] says. There is no way back from the view.
     ///
-    /// A SELECT that a query builder made costs no round trip more than on `self`; raw SQL is sent in
-    /// a sealed transaction, which costs one more that is waited for.
+    /// A SELECT that a query builder made costs no round trip more than on `self` if it calls only functions
+    /// that are known to change nothing (PostgreSQL's own, by name, and those of common extensions).
+    /// Everything else is sent in a sealed transaction, which costs one more that is waited for.
     pub fn read_only(&self) -> Pg {
         Pg { read_only: true, ..self.clone() }
     }

@@ -61,7 +61,9 @@ impl Facts {
         let (mut selects, mut calls_unknown) = (None, false);
         let mut calls = Calls::default();
         while let Some(token) = tokens.next() {
-            calls_unknown |= calls.take(token);
+            // `[` opens as well, and calls nothing.
+            let parenthesis = sql.as_bytes().get(tokens.span().0) == Some(&b'(');
+            calls_unknown |= calls.take(token, parenthesis);
             let Some(word) = token.word() else {
                 if token != Token::End {
                     selects.get_or_insert(false);
@@ -117,7 +119,7 @@ struct Calls<'a> {
 
 impl<'a> Calls<'a> {
     /// Whether a call of an unknown function begins with this token.
-    fn take(&mut self, token: Token<'a>) -> bool {
+    fn take(&mut self, token: Token<'a>, parenthesis: bool) -> bool {
         let [last, before, owner] = self.last;
         self.last = [Some(token), last, before];
         if let Token::Word(word) = token {
@@ -125,7 +127,7 @@ impl<'a> Calls<'a> {
             self.locks |= is_for && ["UPDATE", "NO", "SHARE", "KEY"].iter().any(|it| is(word, it));
             self.locks |= is(word, "INTO");
         }
-        if token != Token::Open {
+        if !parenthesis {
             return false;
         }
         let Some(name) = last.and_then(Token::word) else {
@@ -291,6 +293,7 @@ mod tests {
             "SELECT \"x\".\"a\" FROM (SELECT 1) AS \"x\" (\"a\") WHERE EXISTS(SELECT 1) AND (\"a\" = 1 OR NOT (\"a\" = 2))",
             "SELECT pg_catalog.count(*) FROM t",
             "SELECT row_number() OVER (PARTITION BY (a) ORDER BY b) FROM t",
+            "SELECT \"a\"[1], ARRAY[1] FROM t WHERE b = ANY($1::text[])",
         ] {
             assert!(only_reads(sql), "{sql}");
         }
