@@ -30,10 +30,10 @@ impl Author<'_> {
     }
 }
 
-/// Who wrote a text.
+/// Tells who wrote the text of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writer {
-    /// Whatever it is.
+    /// The user of wharf: it may be any SQL.
     Caller,
     /// A query builder: one statement of a known kind, whose functions are the caller's.
     Builder,

@@ -12,7 +12,7 @@ use sea_orm::{DbErr, RuntimeErr};
 pub use connect::{ConnectError, ConnectErrorKind};
 pub(crate) use debug::debug_is_message;
 pub use pool::{CutOff, PoolTimeout, SingleConnection};
-pub(crate) use server::text;
+pub(crate) use server::{server_error, text};
 
 use crate::config::ConfigError;
 
@@ -325,17 +325,17 @@ impl Error {
         self.database_error()?.table()
     }
 
-    /// The column that the error is about, as the server names it.
+    /// Returns the column that the error is about, as the server names it.
     pub fn column(&self) -> Option<&str> {
         self.server_error()?.column()
     }
 
-    /// What the server suggests to do: its HINT.
+    /// Returns the server's HINT: a suggestion what to do.
     pub fn hint(&self) -> Option<&str> {
         self.server_error()?.hint()
     }
 
-    /// What the server adds to its message: its DETAIL. It may quote values of the row.
+    /// Returns the server's DETAIL, which may quote values of the row.
     pub fn detail(&self) -> Option<&str> {
         self.server_error()?.detail()
     }

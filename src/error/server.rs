@@ -1,4 +1,4 @@
-//! What the server said, as text.
+//! The server's error, and how it reads.
 
 use sea_orm::DbErr;
 use sqlx::postgres::PgDatabaseError;
@@ -6,12 +6,12 @@ use sqlx::postgres::PgDatabaseError;
 use super::driver_error;
 
 /// The server's error, if it is one.
-pub(super) fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+pub(crate) fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     error.as_database_error()?.try_downcast_ref()
 }
 
 /// As the driver has it, with the server's hint.
-pub(crate) fn driver_text(error: &sqlx::Error) -> String {
+pub(super) fn driver_text(error: &sqlx::Error) -> String {
     with_hint(error.to_string(), Some(error))
 }
 

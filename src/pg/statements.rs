@@ -44,7 +44,7 @@ impl Pg {
         let statement = author.write();
         match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.ask::<F>(statement, author).await,
-            Way::Alone(session) => Box::pin(self.ask_alone::<F>(session, author)).await,
+            Way::Alone(session) => Box::pin(self.ask_alone::<F>(session, statement, author)).await,
         }
     }
 
@@ -53,16 +53,16 @@ impl Pg {
     async fn ask_alone<F: Fetch>(
         &self,
         mut session: Session,
+        statement: Statement,
         author: Author<'_>,
     ) -> Result<F::Answer, DbErr> {
-        let mut result = session.ask::<F>(author).await;
+        let may_write = author.writer() == Writer::Caller || !Facts::of(&statement.sql).only_reads;
+        let mut result = session.send::<F>(statement, author).await;
         if result.is_err() && session.is_stale().await {
             session.roll_back_quietly().await;
             session = SessionBuilder::new(self.clone(), Purpose::Statement).await?;
             result = session.ask::<F>(author).await;
         }
-        let may_write =
-            author.writer() == Writer::Caller || !Facts::of(&author.write().sql).only_reads;
         session.finish_with(result, may_write).await
     }
 

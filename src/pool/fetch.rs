@@ -1,4 +1,4 @@
-//! What of the answer to a statement is wanted: one path for all of them.
+//! The part of a statement's answer that the caller wants: the effect, the first row, all rows.
 
 use futures_util::TryStreamExt as _;
 use sea_orm::{DbErr, RuntimeErr};

@@ -8,15 +8,13 @@ use std::{
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, Statement, metric::Info};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
-    AssertSqlSafe, Executor, PgConnection, Postgres,
-    postgres::{PgDatabaseError, PgQueryResult},
-    query::Query,
+    AssertSqlSafe, Executor, PgConnection, Postgres, postgres::PgQueryResult, query::Query,
 };
 
 use super::{Check, Fetch, Open, Pool, checkout::Cut, slot::Claim};
 use crate::{
     author::Author,
-    error::Error,
+    error::{Error, server_error},
     monitor::{Context, Ended, Ledger, Running},
     sql::Leaves,
 };
@@ -362,10 +360,6 @@ impl State {
         self.stale |= stale;
         self.broken |= gives_up(error);
     }
-}
-
-fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
-    error.as_database_error()?.try_downcast_ref()
 }
 
 /// Whether a prepared statement is of no use any more: the server does not know it, or it gives

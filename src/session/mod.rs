@@ -99,7 +99,7 @@ struct Shared {
     /// Its connection was closed, because a statement that was abandoned did not end.
     given_up: AtomicBool,
     savepoints: std::sync::Mutex<Savepoints>,
-    /// What to do once it is committed, by the session that asked.
+    /// The hooks to call after the COMMIT, each with the session that registered it.
     hooks: std::sync::Mutex<Vec<(Id, Hook)>>,
 }
 
@@ -189,8 +189,8 @@ impl Session {
             return self.end_nested(commit).await;
         }
         let shared = Arc::clone(&self.shared);
-        // What dropped sessions left undone is not to be kept with the rest: undone and taken under one
-        // lock, so that nothing comes in between.
+        // Dropped nested sessions are rolled back first, under the same lock under which the connection is
+        // taken, so that no other statement comes in between.
         let taken = match commit {
             true => shared.lock_all().await.map(|mut place| place.take()),
             false => Ok(shared.lent.lock().await.take()),
@@ -453,7 +453,7 @@ impl Shared {
                 drop(lent);
                 let hooks = std::mem::take(&mut *self.hooks());
                 for (_, hook) in hooks {
-                    // What is committed is committed, and the next hook has no part in it.
+                    // A panic changes neither the outcome of the COMMIT nor the other hooks.
                     if std::panic::catch_unwind(AssertUnwindSafe(hook)).is_err() {
                         tracing::error!(database = %self.database, "an after_commit hook panicked");
                     }

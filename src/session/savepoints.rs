@@ -39,11 +39,11 @@ enum State {
     Open,
     /// RELEASE was sent; its answer is not known.
     Releasing,
-    /// What it did is its parent's. It stays until those above it have ended.
+    /// Its changes belong to its parent. The savepoint stays until those above it have ended.
     Committed,
 }
 
-/// What the sessions that are to be rolled back need.
+/// The next step for the sessions that are to be rolled back.
 pub(super) enum Undo {
     Nothing,
     /// To be sent; then [`Savepoints::undone`] is to be told.

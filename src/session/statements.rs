@@ -18,7 +18,15 @@ use crate::{
 
 impl Session {
     pub(crate) async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
-        let statement = author.write();
+        self.send::<F>(author.write(), author).await
+    }
+
+    /// The same, where its author has written it already.
+    pub(crate) async fn send<F: Fetch>(
+        &self,
+        statement: Statement,
+        author: Author<'_>,
+    ) -> Result<F::Answer, DbErr> {
         self.to_its_end(async {
             let mut lent = self.lent(&statement.sql, author.writer()).await?;
             lent.ask::<F>(statement, author).await
@@ -84,28 +92,22 @@ impl Session {
         Ok(kept.boxed())
     }
 
-    /// Ends a session of one statement, and gives what that gave: commits if it went well and may have
-    /// written something, else rolls back; where it went well, mostly without waiting for the answer.
+    /// Ends a session of one statement, and gives what that gave: commits if it went well, else rolls back,
+    /// as where nothing may be written. A view may write in a SELECT, so that is committed, too; but where
+    /// its COMMIT is lost, its rows are not.
     pub(crate) async fn finish_with<T>(
         self,
         result: Result<T, DbErr>,
         may_write: bool,
     ) -> Result<T, DbErr> {
-        let ended = match &result {
-            Ok(_) if may_write && !self.is_read_only() => self.commit().await,
-            Ok(_) if self.rolls_back_when_dropped().await => {
-                drop(self);
-                Ok(())
-            }
-            _ => self.rollback().await,
+        let commits = result.is_ok() && !self.is_read_only();
+        let ended = match self.end(commits).await {
+            Err(Error::CommitUnknown { .. }) if !may_write => Ok(()),
+            ended => ended,
         };
         let value = result?;
         ended?;
         Ok(value)
-    }
-
-    async fn rolls_back_when_dropped(&self) -> bool {
-        self.shared.lent.lock().await.as_ref().is_some_and(Lent::rolls_back_when_dropped)
     }
 
     /// Whether a statement failed because it was prepared for something else than there is now.

@@ -175,6 +175,7 @@ mod tests {
             "PREPARE TRANSACTION 'x'",
             "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END; COMMIT",
             "CREATE TEMP TABLE t (atomic bool); COMMIT",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1 AS case; END; COMMIT",
             "CREATE FUNCTION f(begin atomic) RETURNS int LANGUAGE sql AS 'SELECT 1'; END",
         ] {
             assert!(Control::of(sql).keyword.is_some(), "{sql}");

@@ -2,7 +2,7 @@
 
 use super::{Token, Tokens, is};
 
-/// A statement of a text: where it begins and ends, in bytes, without its semicolon.
+/// Gives where each statement of a text begins and ends, in bytes, without its semicolon.
 pub(crate) struct Statements<'a> {
     tokens: Tokens<'a>,
 }
@@ -19,11 +19,14 @@ impl Iterator for Statements<'_> {
     fn next(&mut self) -> Option<(usize, usize)> {
         let mut span: Option<(usize, usize)> = None;
         let mut head = Head::default();
-        let (mut parentheses, mut depth) = (0usize, 0usize);
-        let mut after_begin = false;
+        let mut parentheses = 0usize;
+        let (mut in_body, mut after_begin) = (false, false);
+        // In a body, before the first word of a statement: only there END is the body's, and not a CASE's or
+        // a column's name.
+        let mut is_first = false;
         while let Some(token) = self.tokens.next() {
             let (start, end) = self.tokens.span();
-            if token == Token::End && depth == 0 {
+            if token == Token::End && !in_body {
                 match span {
                     Some(span) => return Some(span),
                     None => continue,
@@ -40,15 +43,13 @@ impl Iterator for Statements<'_> {
                 _ => "",
             };
             head.take(word);
-            // Not a parameter that is called `begin`, of a type that is called `atomic`.
-            if head.creates_function() && parentheses == 0 {
-                match depth {
-                    0 if after_begin && is(word, "ATOMIC") => depth = 1,
-                    0 => {}
-                    _ if is(word, "CASE") => depth += 1,
-                    _ if is(word, "END") => depth -= 1,
-                    _ => {}
-                }
+            if in_body {
+                in_body = !(is_first && is(word, "END"));
+                is_first = token == Token::End;
+            } else if head.creates_function() && parentheses == 0 && after_begin {
+                // In parentheses it is a parameter that is called `begin`, of a type that is called `atomic`.
+                in_body = is(word, "ATOMIC");
+                is_first = in_body;
             }
             after_begin = is(word, "BEGIN");
         }
@@ -98,6 +99,11 @@ mod tests {
         let body = "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; \
                     SELECT CASE WHEN true THEN (SELECT 1) END; END";
         assert_eq!(all(&format!("{body}; SELECT 2;;")), [body, "SELECT 2"]);
+        for label in ["AS case", "AS end", "case", "AS \"end\""] {
+            let body =
+                format!("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1 {label}; END");
+            assert_eq!(all(&format!("{body}; COMMIT")), [&*body, "COMMIT"]);
+        }
         for one in [
             "CREATE TEMP TABLE t (begin int, atomic bool)",
             "CREATE FUNCTION f(begin atomic) RETURNS int LANGUAGE sql AS 'SELECT 1'",

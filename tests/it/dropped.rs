@@ -1,17 +1,12 @@
 //! A future that is dropped, wherever it waits, leaves nothing behind.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait};
 use wharf::{Error, Pg};
 
-use crate::support::{TestDatabase, number};
+use crate::support::{TestDatabase, dropped_after, number};
 
 /// How long the server may go on with a statement that nobody waits for: a second, and what a busy
 /// machine may add.
@@ -19,20 +14,6 @@ const WITHIN: Duration = Duration::from_millis(1000 + 1500);
 
 fn statement(sql: &str) -> Statement {
     Statement::from_string(sea_orm::DbBackend::Postgres, sql)
-}
-
-/// Runs `work` until it has waited `times` times, and drops it there.
-async fn dropped_after<T>(times: u32, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    let mut waited = 0;
-    poll_fn(|context| {
-        if waited == times {
-            return Poll::Ready(None);
-        }
-        waited += 1;
-        work.as_mut().poll(context).map(Some)
-    })
-    .await
 }
 
 /// Drops what `work` makes at every place where it waits, again and again, thirty times or more; how

@@ -1,11 +1,6 @@
 //! Nested sessions: within each other, side by side, dropped half-way.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, Mutex},
-    task::Poll,
-};
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::{join, join_all};
 use sea_orm::{
@@ -14,7 +9,7 @@ use sea_orm::{
 };
 use wharf::{Error, Pg, Session};
 
-use crate::support::{Log, TestDatabase, number};
+use crate::support::{Log, TestDatabase, dropped_after, number};
 
 async fn table() -> (TestDatabase, Pg) {
     let database = TestDatabase::new().await;
@@ -282,20 +277,6 @@ async fn a_rollback_that_would_lose_anothers_rows_names_that_one() {
     add(&session, 3).await.unwrap();
     session.commit().await.unwrap();
     assert_eq!(entries(&pg).await, [3]);
-}
-
-/// Runs `work` until it has waited `times` times, and drops it there.
-async fn dropped_after<T>(times: u32, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    let mut waited = 0;
-    poll_fn(|context| {
-        if waited == times {
-            return Poll::Ready(None);
-        }
-        waited += 1;
-        work.as_mut().poll(context).map(Some)
-    })
-    .await
 }
 
 #[tokio::test]

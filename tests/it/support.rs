@@ -137,6 +137,20 @@ pub async fn cut_at_commit(pg: &Pg, table: &str) {
     .unwrap();
 }
 
+/// Runs `work` until it has waited `times` times, and drops it there.
+pub async fn dropped_after<T>(times: u32, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    let mut waited = 0;
+    std::future::poll_fn(|context| {
+        if waited == times {
+            return std::task::Poll::Ready(None);
+        }
+        waited += 1;
+        work.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
 /// Waits until `done`, and says what for if that takes too long.
 pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let started = std::time::Instant::now();

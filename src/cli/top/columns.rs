@@ -78,7 +78,7 @@ pub(super) fn fitting(
     sorted: Option<usize>,
     width: usize,
 ) -> Vec<(usize, usize)> {
-    // What most people look for.
+    // The last column tells most, so it may have two fifths of the screen.
     let most = width * 2 / 5;
     let wanted = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.cells.get(at));

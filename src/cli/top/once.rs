@@ -58,6 +58,12 @@ fn print(names: &[String], sample: &Sample) -> Result<(), Failure> {
             Ok(rows) => {
                 out::line(format_args!("\n{}", view.name()))?;
                 table(view.columns(), &rows)?;
+                if rows.len() > ROWS {
+                    out::note(format_args!(
+                        "{} rows more; use --json to see them",
+                        rows.len() - ROWS
+                    ));
+                }
             }
             Err(reason) => out::note(reason),
         }

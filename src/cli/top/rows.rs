@@ -28,7 +28,7 @@ const VERY_LONG: Duration = Duration::from_secs(60);
 
 pub(super) struct Cell {
     pub(super) text: String,
-    /// What a column of figures is sorted by.
+    /// The number by which a column of figures is sorted.
     figure: Option<f64>,
 }
 

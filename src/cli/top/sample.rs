@@ -10,7 +10,7 @@ use crate::{Pg, Session};
 /// The most rows of each list in a sample.
 pub(super) const MOST: usize = 200;
 
-/// What a server did at one moment.
+/// The state of a server at one moment.
 #[derive(Clone)]
 pub(super) struct Sample {
     pub(super) at: Instant,

@@ -165,7 +165,7 @@ fn footer(state: &State, width: u16) -> Paragraph<'_> {
     Paragraph::new(vec![message, fit(keys, width)])
 }
 
-/// What the figures of the view count.
+/// Says from which moment on the view's figures count.
 fn remark(state: &State) -> String {
     if state.rows().is_ok_and(|rows| rows.len() >= MOST) {
         return format!("only the first {MOST} rows are shown");
