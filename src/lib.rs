@@ -92,6 +92,7 @@ mod sql;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod traits;
+mod view;
 
 pub use error::{ConnectError, ConnectErrorKind, CutOff, Error, PoolTimeout, SingleConnection};
 pub use manager::Manager;

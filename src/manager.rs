@@ -5,7 +5,7 @@ use std::{
     fmt,
     path::Path,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,11 +17,11 @@ use sea_orm::DatabaseConnection;
 use tokio::time::timeout;
 
 use crate::{
-    config::{Address, Config, DatabaseConfig, PgServerConfig},
+    config::{Address, Config, DatabaseConfig, PgServerConfig, Role},
     endpoint,
     error::Error,
-    pg::{Healthy, Locate, Pg, PgStats},
-    pool::SeaOrm,
+    pg::{Healthy, Pg, PgStats},
+    pool::{ConnectTo, Locate, SeaOrm, login_of},
 };
 #[cfg(feature = "pgserver")]
 use crate::{
@@ -151,22 +151,76 @@ impl Manager {
     /// here, unless the login's rights do not allow it.
     ///
     /// On the embedded engine, which serves one connection, it keeps that until it is
-    /// [closed](DatabaseConnection::close_by_ref). For an entry that says `pgserver: true` the call
-    /// blocks while the server's address is looked up, a few milliseconds.
+    /// [closed](DatabaseConnection::close_by_ref).
+    ///
+    /// The call blocks its thread where the first one has to look something up: the server's address for an entry
+    /// that says `pgserver: true` (a few milliseconds), the login for one with a `password_file` or a
+    /// [login source](crate::config::DatabaseConfig::set_login_source). Where that takes longer, or needs the
+    /// runtime of this thread, use [`open_connection`](Manager::open_connection).
     ///
     /// # Errors
-    /// [`Error::UnknownDatabase`], [`Error::SingleConnection`], or why the server of the file was
-    /// not found.
+    /// [`Error::UnknownDatabase`], [`Error::SingleConnection`], [`Error::Connect`] if the login was not to be had,
+    /// or why the server of the file was not found. [`Error::Internal`] after `pool_timeout`, and outside of a
+    /// Tokio runtime.
     pub fn connection(&self, name: &str) -> Result<DatabaseConnection, Error> {
         let pg = self.db(name)?;
-        let mut open = self.inner.sea_orm.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.opened(name) {
+            Some(open) => Ok(open),
+            None => self.open_own(name, now(found(&pg), || self.too_slow(name))?),
+        }
+    }
+
+    /// The same as [`connection`](Manager::connection), without blocking the thread. Dropping the future opens
+    /// nothing.
+    ///
+    /// ```no_run
+    /// # async fn doc(manager: wharf::Manager) -> Result<(), wharf::Error> {
+    /// let connection: sea_orm::DatabaseConnection = manager.open_connection("shop").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connection`](Manager::connection).
+    pub async fn open_connection(&self, name: &str) -> Result<DatabaseConnection, Error> {
+        let pg = self.db(name)?;
+        match self.opened(name) {
+            Some(open) => Ok(open),
+            None => self.open_own(name, found(&pg).await?),
+        }
+    }
+
+    fn sea_orm(&self) -> MutexGuard<'_, HashMap<String, SeaOrm>> {
+        self.inner.sea_orm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self, name: &str) -> Option<DatabaseConnection> {
+        self.sea_orm().get(name).filter(|own| !own.is_closed()).map(SeaOrm::connection)
+    }
+
+    fn open_own(
+        &self,
+        name: &str,
+        (to, login): (ConnectTo, Role),
+    ) -> Result<DatabaseConnection, Error> {
+        let mut open = self.sea_orm();
+        // Somebody else's, meanwhile.
         if let Some(own) = open.get(name).filter(|own| !own.is_closed()) {
             return Ok(own.connection());
         }
-        let own = now(async { SeaOrm::new(&pg.connect_to(pg.is_read_only()).await?).await })?;
+        let own = SeaOrm::new(&to, &login)?;
         let connection = own.connection();
         open.insert(name.to_owned(), own);
         Ok(connection)
+    }
+
+    fn too_slow(&self, name: &str) -> (Duration, Error) {
+        let limit =
+            self.inner.config.databases.get(name).map_or(Duration::MAX, |it| it.pool_timeout);
+        let reason = format!(
+            "the login or the server's address was not found within pool_timeout ({limit:?}); where finding it \
+             needs this thread's runtime, use `open_connection(\"{name}\").await`"
+        );
+        (limit, Error::Internal { database: name.to_owned(), reason })
     }
 
     /// Asks every database for its version, all at once, each within its own `pool_timeout`: what
@@ -210,33 +264,45 @@ impl Manager {
     }
 
     async fn close_sea_orm(&self) {
-        let open: Vec<_> = {
-            let mut open = self.inner.sea_orm.lock().unwrap_or_else(PoisonError::into_inner);
-            open.drain().map(|(_, own)| own).collect()
-        };
+        let open: Vec<_> = self.sea_orm().drain().map(|(_, own)| own).collect();
         join_all(open.iter().map(SeaOrm::close)).await;
     }
 }
 
+/// Where a database is now, and the login to it.
+async fn found(pg: &Pg) -> Result<(ConnectTo, Role), Error> {
+    let to = pg.connect_to(pg.is_read_only()).await?;
+    let login = login_of(&to).await?;
+    Ok((to, login))
+}
+
 /// Gives the outcome of a short look-up to a caller who cannot wait for it: SeaORM's users make
 /// their connections in places that are not async.
-fn now<T: Send>(look_up: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
+fn now<T: Send>(
+    look_up: impl Future<Output = Result<T, Error>> + Send,
+    too_slow: impl FnOnce() -> (Duration, Error),
+) -> Result<T, Error> {
     let mut look_up = pin!(look_up);
     if let Some(outcome) = look_up.as_mut().now_or_never() {
         return outcome;
     }
+    let (limit, too_slow) = too_slow();
     let failed = |reason: String| Error::Internal { database: "*".to_owned(), reason };
     let elsewhere = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| failed(error.to_string()))?.block_on(look_up)
+        let runtime = runtime.map_err(|error| failed(error.to_string()))?;
+        let outcome = runtime.block_on(async { timeout(limit, look_up).await });
+        // What it spawned may block for longer than anybody waits.
+        runtime.shutdown_background();
+        outcome.unwrap_or(Err(too_slow))
     };
     std::thread::scope(|scope| scope.spawn(elsewhere).join())
         .unwrap_or_else(|_| Err(failed("looking up the server panicked".to_owned())))
 }
 
 /// How the address of an entry is found when its first connection is opened.
-fn locate(name: String, entry: DatabaseConfig, server: Option<Server>) -> Box<Locate> {
-    Box::new(move || {
+fn locate(name: String, entry: DatabaseConfig, server: Option<Server>) -> Arc<Locate> {
+    Arc::new(move || {
         let (name, entry, server) = (name.clone(), entry.clone(), server.clone());
         Box::pin(async move {
             if let Address::Host { .. } = entry.address {

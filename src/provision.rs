@@ -125,7 +125,7 @@ pub(crate) async fn schema_and_extensions(
     db: &sea_orm::DatabaseConnection,
     entry: &DatabaseConfig,
     shared: Option<&str>,
-    scope: Option<&crate::schema::Scope>,
+    scope: Option<&crate::view::Scope>,
 ) -> Result<(), Error> {
     let first = match scope {
         Some(scope) => Some(scope.name().to_owned()),

@@ -30,6 +30,11 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
+    /// Whether the server may be at another address.
+    pub(crate) fn is_unreached(self) -> bool {
+        matches!(self, ConnectErrorKind::Unreachable | ConnectErrorKind::Timeout)
+    }
+
     /// As metrics are labelled.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -17,9 +17,8 @@ use crate::{
     error::Error,
     pg::Pg,
     pool::{ConnectTo, SeaOrm},
-    provision,
-    schema::Scope,
-    sql,
+    provision, sql,
+    view::Scope,
 };
 
 /// How often a migration is tried that did not get its locks.
@@ -133,7 +132,7 @@ impl<M: MigratorTrait> Run<M> {
         let to = ConnectTo { config: Arc::new(config), ..to };
         provision::database_of(pg, &to).await?;
         let sea_orm = match quiet {
-            Quiet::Yes => SeaOrm::new(&to).await?,
+            Quiet::Yes => SeaOrm::connect_to(&to).await?,
             Quiet::No => SeaOrm::that_logs(&to).await?,
         };
         let scope = pg.scope().cloned();

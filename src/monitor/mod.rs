@@ -65,6 +65,7 @@ pub use fingerprint::Fingerprint;
 pub(crate) use ledger::Ledger;
 pub use meter::{DURATION_BUCKETS, ROWS_BUCKETS, describe_metrics};
 pub use observer::Observer;
+use plan::Explainable;
 pub use plan::Plan;
 pub(crate) use plan::{Explainer, ToExplain};
 pub(crate) use pool_meter::{PoolMeter, Sample};
@@ -223,11 +224,11 @@ impl Monitor {
         };
         // A handle of its own, which is asked for anew.
         let (mut recordings, epoch) = (Recordings::default(), 1);
-        let statement = || Some(info.statement.clone());
-        self.tell(&entry, &mut recordings, epoch, &event, Instant::now(), statement);
+        let explainable = Explainable { write: &|| Some(info.statement.clone()), view: None };
+        self.tell(&entry, &mut recordings, epoch, &event, Instant::now(), explainable);
     }
 
-    /// A statement has ended. `statement` writes it with its values, where somebody wants them.
+    /// A statement has ended.
     fn tell(
         &self,
         entry: &Arc<Entry>,
@@ -235,7 +236,7 @@ impl Monitor {
         epoch: u64,
         event: &StatementEvent<'_>,
         now: Instant,
-        statement: impl Fn() -> Option<sea_orm::Statement>,
+        explainable: Explainable<'_>,
     ) {
         entry.meter().statement(event, recordings, epoch);
         let threshold = self.config.slow_statement_threshold;
@@ -244,11 +245,11 @@ impl Monitor {
             self.table().insert_again(entry);
         }
         if slow {
-            let values = self.config.log_bind_values.then(&statement).flatten();
+            let values = self.config.log_bind_values.then(explainable.write).flatten();
             entry.meter().slow();
             self.slow.tell(event, values.and_then(|statement| statement.values), now);
             if self.config.explain && event.digest.operation() == "SELECT" {
-                self.explainer.explain(entry, event.elapsed, statement);
+                self.explainer.explain(entry, event.elapsed, explainable);
             }
         }
         if let Some(observer) = self.observer() {

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{Fingerprint, table::Entry};
-use crate::sql::{Token, Tokens};
+use crate::{
+    sql::{Token, Tokens},
+    view::View,
+};
 
 /// In this time so many plans are asked for, of one kind of statement one.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -28,6 +31,8 @@ pub struct Plan {
 /// A statement that is to be explained.
 pub(crate) struct ToExplain {
     pub(crate) statement: sea_orm::Statement,
+    /// From where it saw the database, if not as everybody.
+    pub(crate) view: Option<Arc<View>>,
     entry: Arc<Entry>,
     elapsed: Duration,
 }
@@ -76,6 +81,14 @@ fn without(text: &str, hidden: impl Fn(&str) -> bool) -> String {
     shown
 }
 
+/// What it takes to explain a statement that has ended.
+#[derive(Clone, Copy)]
+pub(super) struct Explainable<'a> {
+    /// Writes it with its values.
+    pub(super) write: &'a dyn Fn() -> Option<sea_orm::Statement>,
+    pub(super) view: Option<&'a Arc<View>>,
+}
+
 /// Has slow statements explained, a few a minute at most.
 pub(crate) struct Explainer {
     explain: Box<dyn Fn(ToExplain) + Send + Sync>,
@@ -98,7 +111,7 @@ impl Explainer {
         &self,
         entry: &Arc<Entry>,
         elapsed: Duration,
-        statement: impl Fn() -> Option<sea_orm::Statement>,
+        explainable: Explainable<'_>,
     ) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if window.began.is_none_or(|began| began.elapsed() >= WINDOW) {
@@ -107,11 +120,12 @@ impl Explainer {
         let fingerprint = entry.digest().fingerprint();
         if window.asked.len() < MOST
             && !window.asked.contains(&fingerprint)
-            && let Some(statement) = statement()
+            && let Some(statement) = (explainable.write)()
         {
             window.asked.push(fingerprint);
             drop(window);
-            (self.explain)(ToExplain { statement, entry: Arc::clone(entry), elapsed });
+            let view = explainable.view.cloned();
+            (self.explain)(ToExplain { statement, view, entry: Arc::clone(entry), elapsed });
         }
     }
 }

@@ -13,8 +13,8 @@ use sqlx::postgres::{PgQueryResult, PgRow};
 
 #[cfg(feature = "tracing-spans")]
 use super::span::Span;
-use super::{Monitor, Outcome, StatementEvent, ledger::Kind, subject::OTHER};
-use crate::{author::Author, error::Error};
+use super::{Monitor, Outcome, StatementEvent, ledger::Kind, plan::Explainable, subject::OTHER};
+use crate::{author::Author, error::Error, view::View};
 
 /// What is around a statement.
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub(crate) opened_at: Option<&'static Location<'static>>,
     /// Who can write it once more; nobody wrote what wharf sends by itself.
     pub(crate) author: Option<Author<'a>>,
+    /// From where it sees the database, if not as everybody.
+    pub(crate) view: Option<&'a Arc<View>>,
 }
 
 /// A statement under way. Dropped before it was ended, it is told as dropped.
@@ -173,7 +175,7 @@ impl<'a> Running<'a> {
             Some(Rows::Affected(rows)) => (Some(rows), false),
             Some(Rows::Returned(rows)) => (Some(rows), true),
         };
-        let Context { wait, in_transaction, read_only, opened_at, author, .. } = self.context;
+        let Context { wait, in_transaction, read_only, opened_at, author, view, .. } = self.context;
         let Kind { entry, recordings } = &mut *self.kind;
         let event = StatementEvent {
             database: &self.monitor.database,
@@ -190,7 +192,8 @@ impl<'a> Running<'a> {
         };
         #[cfg(feature = "tracing-spans")]
         self.span.end(&event);
-        self.monitor.tell(entry, recordings, self.epoch, &event, now, || author.map(Author::write));
+        let explainable = Explainable { write: &|| author.map(Author::write), view };
+        self.monitor.tell(entry, recordings, self.epoch, &event, now, explainable);
         now
     }
 }

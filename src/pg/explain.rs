@@ -34,7 +34,8 @@ pub(super) fn explainer(database: &Weak<Database>, config: &MonitorConfig) -> Ex
 }
 
 async fn explain(database: Arc<Database>, asked: ToExplain, with_values: bool) {
-    let pg = Pg { database, read_only: true, metric: None, scope: None };
+    let view = asked.view.clone().unwrap_or_default();
+    let pg = Pg { database, read_only: true, metric: None, view };
     // A database that has no connection to spare has something better to do.
     if pg.stats().reader.waiting > 0 || pg.stats().writer.waiting > 0 {
         return;

@@ -25,9 +25,9 @@ use crate::{
     config::{self, DatabaseConfig, MonitorConfig},
     error::Error,
     monitor::Monitor,
-    pool::{ConnectTo, Lent, MetricCallback, Pool, Purpose},
-    schema::Scope,
+    pool::{ConnectTo, Lent, Locate, MetricCallback, Pool, Purpose},
     session::{Session, SessionBuilder},
+    view::{Scope, View},
 };
 
 /// A database of the file: a pool of connections that is a SeaORM connection.
@@ -85,13 +85,13 @@ pub struct Pg {
     database: Arc<Database>,
     read_only: bool,
     metric: Option<MetricCallback>,
-    scope: Option<Scope>,
+    view: Arc<View>,
 }
 
 /// What the clones and views of one database share.
 struct Database {
     name: Arc<str>,
-    locate: Box<Locate>,
+    locate: Arc<Locate>,
     monitor: Arc<Monitor>,
     writer: OnceLock<Arc<Pool>>,
     reader: OnceLock<Arc<Pool>>,
@@ -101,11 +101,6 @@ struct Database {
     /// Its size, where [`Pg::resize`] gave it another than the file does.
     size: Mutex<Option<(usize, usize)>>,
 }
-
-/// Where the database is, asked when its first connection is opened: the server of the file may
-/// be started, and its port be chosen, after the file was read.
-pub(crate) type Locate =
-    dyn Fn() -> BoxFuture<'static, Result<DatabaseConfig, Error>> + Send + Sync;
 
 impl Pg {
     /// Opens the database `name` of the file at `path`.
@@ -138,14 +133,14 @@ impl Pg {
     pub fn from_config(name: &str, config: DatabaseConfig) -> Pg {
         let (read_only, monitor) = (config.readonly, config.monitor.clone());
         let locate = move || -> BoxFuture<'static, _> { Box::pin(ready(Ok(config.clone()))) };
-        Pg::located(name, read_only, monitor, Box::new(locate))
+        Pg::located(name, read_only, monitor, Arc::new(locate))
     }
 
     pub(crate) fn located(
         name: &str,
         read_only: bool,
         monitor: MonitorConfig,
-        locate: Box<Locate>,
+        locate: Arc<Locate>,
     ) -> Pg {
         let name: Arc<str> = name.into();
         let database = Arc::new_cyclic(|database| Database {
@@ -162,7 +157,7 @@ impl Pg {
             closing: Notify::new(),
             size: Mutex::default(),
         });
-        Pg { database, read_only, metric: None, scope: None }
+        Pg { database, read_only, metric: None, view: Arc::default() }
     }
 
     /// Its key in the file.
@@ -329,11 +324,19 @@ impl Pg {
     }
 
     pub(crate) fn scope(&self) -> Option<&Scope> {
-        self.scope.as_ref()
+        self.view.scope()
     }
 
     pub(crate) fn in_scope(&self, scope: Option<Scope>) -> Pg {
-        Pg { scope, ..self.clone() }
+        self.clone().seen_by(self.view.in_scope(scope))
+    }
+
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    pub(crate) fn seen_by(self, view: View) -> Pg {
+        Pg { view: Arc::new(view), ..self }
     }
 
     pub(crate) fn shared_name(&self) -> Arc<str> {
@@ -387,8 +390,7 @@ impl Pg {
 
     pub(crate) async fn connect_to(&self, read_only: bool) -> Result<ConnectTo, Error> {
         let Database { name, locate, monitor, .. } = &*self.database;
-        let config = Arc::new(locate().await?);
-        ConnectTo::new(Arc::clone(name), config, read_only, Arc::clone(monitor))
+        ConnectTo::located(Arc::clone(name), locate, read_only, Arc::clone(monitor)).await
     }
 
     /// A connection from the pool for reading, or from the one for writing.

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     pool::{self, Fetch, Lent, Purpose},
     session::{Session, SessionBuilder},
-    sql::{self, Facts},
+    sql::Facts,
     traits::implement_sea_orm,
 };
 
@@ -24,19 +24,19 @@ enum Way {
 impl Pg {
     async fn way(&self, sql: &str, writer: Writer, purpose: Purpose) -> Result<Way, Error> {
         // What the caller wrote could talk a read-only connection out of being that, for itself or
-        // for the next; in a sealed transaction that is rolled back it cannot. And a schema's view
-        // is a setting of one transaction.
+        // for the next; in a sealed transaction that is rolled back it cannot. And a view's schema and
+        // settings hold for one transaction.
         let sealed = self.is_read_only()
             && match writer {
                 Writer::Caller => true,
                 Writer::Builder => !Facts::of(sql).only_reads,
                 Writer::Wharf => false,
             };
-        if sealed || self.scope().is_some() {
+        if sealed || !self.view().is_empty() {
             return Ok(Way::Alone(SessionBuilder::new(self.clone(), purpose).await?));
         }
         let mut lent = self.lend(self.is_read_only(), purpose).await?;
-        lent.note(sql::leaves(sql, writer));
+        lent.note(sql, writer);
         Ok(Way::Direct(lent))
     }
 
@@ -138,7 +138,7 @@ impl Pg {
         rows: &mut dyn pool::TextRows,
     ) -> Result<u64, DbErr> {
         let mut lent = self.lend(self.is_read_only(), Purpose::Statement).await?;
-        lent.note(sql::leaves(sql, Writer::Caller));
+        lent.note(sql, Writer::Caller);
         lent.text_rows(sql, rows).await
     }
 }

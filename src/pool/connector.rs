@@ -3,27 +3,34 @@
 use std::{
     panic::Location,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+use futures_util::FutureExt;
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use super::{ConnectTo, checkout::Cut, options};
 use crate::{
     config::Role,
     error::ConnectError,
     monitor::{Ledger, PoolMeter},
+    sql::Texts,
 };
 
 /// A connection on which the server answered within this time is lent as it is: it is far likelier to be
 /// alive than a round trip is to be free.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
+/// How often the buffers of a connection in use are looked at. The driver never shrinks them by itself.
+const SHRINK_EVERY: Duration = Duration::from_secs(1);
+
 pub(super) struct Connector {
+    /// Where the pool connected to first. Its address is [`Connector::current`]'s.
     pub(super) to: ConnectTo,
+    current: Mutex<Arc<ConnectTo>>,
     pub(super) meter: PoolMeter,
     /// The server does not take what not every server takes.
     plain: AtomicBool,
@@ -38,20 +45,51 @@ pub(crate) struct Open {
     pub(super) last_used: Instant,
     /// When the server last answered on it.
     pub(super) heard_at: Instant,
-    /// Since when it is lent, and from where in the caller's code, if it is.
+    /// Since when a caller uses it, and from where in the code, if one does.
     pub(super) lent_at: Option<Instant>,
     pub(super) opened_at: Option<&'static Location<'static>>,
-    pub(super) ledger: Box<Ledger>,
+    pub(super) memory: Box<Memory>,
     /// It has no prepared statement that is older.
     pub(super) prepares_since: Instant,
     close_at: Option<Instant>,
+}
+
+/// What a connection remembers. On the heap, because the rest is moved with every statement.
+pub(super) struct Memory {
+    pub(super) ledger: Ledger,
+    pub(super) texts: Texts,
+    shrunk_at: Instant,
 }
 
 impl Connector {
     /// An embedded engine looks after no clients.
     pub(super) fn new(to: ConnectTo, embedded: bool) -> Connector {
         let meter = PoolMeter::new(Arc::clone(&to.monitor), to.pool_name());
-        Connector { to, meter, plain: AtomicBool::new(embedded) }
+        let current = Mutex::new(Arc::new(to.clone()));
+        Connector { to, current, meter, plain: AtomicBool::new(embedded) }
+    }
+
+    /// Where it connects to now: the file's server may have come back on another port.
+    pub(super) fn current(&self) -> Arc<ConnectTo> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks the address up anew, after it could not be reached.
+    pub(super) async fn locate_again(&self) {
+        match self.to.locate_again().await {
+            Ok(Some(moved)) => {
+                let now = self.current();
+                if (&moved.host, moved.port) != (&now.host, now.port) {
+                    let (host, port) = (&moved.host, moved.port);
+                    tracing::info!(database = %self.to.name, %host, port, "the server has another address now");
+                }
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(moved);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(database = %self.to.name, %error, "could not look the address up")
+            }
+        }
     }
 
     pub(super) fn trusted_for(&self) -> Option<Duration> {
@@ -59,29 +97,27 @@ impl Connector {
     }
 
     pub(super) async fn open(&self) -> Result<Open, ConnectError> {
-        let opened = self.within_limit(async |login| self.connect(login).await).await;
+        let opened = self.within_limit(async |to, login| self.connect(to, login).await).await;
         opened.map(|driver| self.opened(driver))
     }
 
     /// What `connect` makes with the login of now, if it does within `connect_timeout`.
     pub(super) async fn within_limit<T>(
         &self,
-        connect: impl AsyncFnOnce(&Role) -> Result<T, sqlx::Error>,
+        connect: impl AsyncFnOnce(&ConnectTo, &Role) -> Result<T, sqlx::Error>,
     ) -> Result<T, ConnectError> {
-        let started = Instant::now();
-        let opened = tokio::time::timeout(self.to.config.connect_timeout, async {
-            let login = self
-                .to
+        let (started, to) = (Instant::now(), self.current());
+        let opened = tokio::time::timeout(to.config.connect_timeout, async {
+            let login = to
                 .login()
                 .await
-                .map_err(|error| ConnectError::no_login(&self.to, started.elapsed(), error))?;
-            let connected = connect(&login).await;
-            connected
-                .map_err(|error| ConnectError::new(&self.to, &login.user, started.elapsed(), error))
+                .map_err(|error| ConnectError::no_login(&to, started.elapsed(), error))?;
+            let connected = connect(&to, &login).await;
+            connected.map_err(|error| ConnectError::new(&to, &login.user, started.elapsed(), error))
         });
         let opened = match opened.await {
             Ok(opened) => opened,
-            Err(_) => Err(ConnectError::timeout(&self.to, started.elapsed())),
+            Err(_) => Err(ConnectError::timeout(&to, started.elapsed())),
         };
         match &opened {
             Ok(_) => self.meter.connected(started.elapsed()),
@@ -92,21 +128,25 @@ impl Connector {
 
     /// A server that does not know how to look after its clients, or a PgBouncer that passes no
     /// startup options on, is connected to without that, from the first refusal on.
-    pub(super) async fn connect(&self, login: &Role) -> Result<PgConnection, sqlx::Error> {
-        match self.options(login).connect().await {
+    pub(super) async fn connect(
+        &self,
+        to: &ConnectTo,
+        login: &Role,
+    ) -> Result<PgConnection, sqlx::Error> {
+        match self.options(to, login).connect().await {
             Err(sqlx::Error::Database(error))
                 if !self.plain.load(Ordering::Relaxed) && options::refused(&*error) =>
             {
                 self.plain.store(true, Ordering::Relaxed);
-                self.options(login).connect().await
+                self.options(to, login).connect().await
             }
             result => result,
         }
     }
 
     /// Those that a connection is opened with now.
-    pub(super) fn options(&self, login: &Role) -> PgConnectOptions {
-        let plain = self.to.driver_options(login);
+    pub(super) fn options(&self, to: &ConnectTo, login: &Role) -> PgConnectOptions {
+        let plain = to.driver_options(login);
         match self.plain.load(Ordering::Relaxed) {
             true => plain,
             false => options::looked_after(plain),
@@ -127,7 +167,11 @@ impl Connector {
             heard_at: now,
             lent_at: None,
             opened_at: None,
-            ledger: Box::default(),
+            memory: Box::new(Memory {
+                ledger: Ledger::default(),
+                texts: Texts::default(),
+                shrunk_at: now,
+            }),
             prepares_since: now,
             // `never` is a time beyond what the clock can hold.
             close_at: now.checked_add(life - jitter),
@@ -139,5 +183,24 @@ impl Open {
     /// Whether it has lived as long as it may.
     pub(super) fn is_past(&self, now: Instant) -> bool {
         self.close_at.is_some_and(|at| now >= at)
+    }
+
+    /// Gives back the memory that a large answer took, once a second at most.
+    pub(super) fn shrink(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.memory.shrunk_at) >= SHRINK_EVERY {
+            self.memory.shrunk_at = now;
+            self.driver.shrink_buffers();
+        }
+    }
+
+    /// Whether an answer may have grown its buffers since they were shrunk.
+    pub(super) fn may_have_grown(&self) -> bool {
+        self.last_used > self.memory.shrunk_at
+    }
+
+    /// Closes it as the protocol asks, so that the server does not count a lost client. It waits for nothing:
+    /// where the message does not fit into the socket, closing that has to do.
+    pub(super) fn close(self) {
+        let _ = self.driver.close().now_or_never();
     }
 }

@@ -16,6 +16,7 @@ use sqlx::{
 use super::{
     Fetch,
     lent::{InFlight, Lent, Wait, runtime},
+    state::Work,
     stream,
 };
 use crate::{
@@ -56,9 +57,8 @@ impl Lent {
             running.waits_for_others();
         }
         // The driver cannot find back from the middle of a COPY.
-        state.copies = true;
+        state.work = Work::Copy;
         let (result, refused) = feed(driver, sql, wait, &mut running, source).await;
-        state.copies = false;
         let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(result);
         match (landed, refused) {
             (_, Some(error)) => Err(Stopped::Source(error)),
@@ -165,13 +165,13 @@ where
     let given = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&given);
     let some = try_stream! {
-        let flight = lent.statement(&sql, None)?;
-        let InFlight { driver, state, heard_at, wait, mut running, watch } = flight;
+        let InFlight { driver, state, heard_at, wait, mut running, watch } =
+            lent.statement(&sql, None)?;
         if let Some(running) = &mut running {
             running.streams(Arc::clone(&counted));
         }
         // What the server still has to say, however much it is, would have to be read first.
-        state.copies = true;
+        state.work = Work::Copy;
         let mut in_step = true;
         let end = match wait.until(driver.copy_out_raw(&sql)).await {
             Err(error) => {
@@ -187,8 +187,10 @@ where
                 }
             },
         };
-        state.copies = !in_step;
         let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(end);
+        if !in_step && !lent.is_broken() {
+            lent.state.work = Work::OutOfStep;
+        }
         landed.map_err(failed)?;
     };
     stream::one_by_one(some, given, |piece| piece)

@@ -2,19 +2,20 @@
 //! there should be, and says who holds one for too long.
 
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use super::Pool;
+use super::{Pool, connector::Open};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Pool {
     /// One background task a pool, gone when the pool is or has no connection.
     pub(super) fn keep_house(self: &Arc<Pool>) {
-        if !self.housekeeping.swap(true, Ordering::AcqRel) {
-            tokio::spawn(Housekeeper { pool: Arc::downgrade(self) }.work());
+        let is_kept = std::mem::replace(&mut self.queue().has_housekeeper, true);
+        if !is_kept {
+            tokio::spawn(Housekeeper { pool: Arc::downgrade(self), ended: false }.work());
         }
     }
 
@@ -22,13 +23,17 @@ impl Pool {
     fn look_after(self: &Arc<Pool>) -> bool {
         let now = Instant::now();
         let threshold = self.connector.to.config.leak_detection_threshold;
-        let (needless, overdue, open) = {
+        let (needless, overdue, goes_on) = {
             let mut queue = self.queue();
             let overdue = threshold.map(|threshold| queue.overdue(threshold, now));
-            (queue.take_needless(now), overdue.unwrap_or_default(), queue.open())
+            let needless = queue.take_needless(now);
+            queue.shrink_idle(now);
+            // Under the lock under which a connection gets its seat, so that none is without a housekeeper.
+            queue.has_housekeeper = queue.open() > 0;
+            (needless, overdue.unwrap_or_default(), queue.has_housekeeper)
         };
         if !needless.is_empty() {
-            drop(needless);
+            needless.into_iter().for_each(Open::close);
             self.changed.notify_waiters();
         }
         self.open_more();
@@ -41,20 +46,22 @@ impl Pool {
                 "{holder}, longer than leak_detection_threshold; commit, roll back or drop it sooner",
             );
         }
-        open > 0
+        goes_on
     }
 }
 
 struct Housekeeper {
     pool: Weak<Pool>,
+    ended: bool,
 }
 
 impl Housekeeper {
-    async fn work(self) {
+    async fn work(mut self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let Some(pool) = self.pool.upgrade() else { return };
             if !pool.look_after() {
+                self.ended = true;
                 return;
             }
         }
@@ -62,10 +69,10 @@ impl Housekeeper {
 }
 
 impl Drop for Housekeeper {
-    /// Also where the runtime ends before the pool does: the next connection has another come.
+    /// The runtime ends before the pool does: the next connection that is opened has another come.
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.housekeeping.store(false, Ordering::Release);
+        if let (false, Some(pool)) = (self.ended, self.pool.upgrade()) {
+            pool.queue().has_housekeeper = false;
         }
     }
 }

@@ -11,12 +11,17 @@ use sqlx::{
     AssertSqlSafe, Executor, PgConnection, Postgres, postgres::PgQueryResult, query::Query,
 };
 
-use super::{Check, Fetch, Open, Pool, checkout::Cut, slot::Claim};
+use super::{
+    Check, Fetch, Open, Pool,
+    checkout::Cut,
+    slot::Claim,
+    state::{Failures, State, Transaction, Work},
+};
 use crate::{
-    author::Author,
+    author::{Author, Writer},
     error::{Error, server_error},
     monitor::{Context, Ended, Ledger, Running},
-    sql::Leaves,
+    view::View,
 };
 
 /// The protocol counts binds in 16 bits.
@@ -31,42 +36,26 @@ pub(crate) struct Lent {
     /// How long it was waited for, and when it came; the first statement tells, which begins then.
     waited: Option<(Duration, Instant)>,
     metric: Option<MetricCallback>,
+    view: Option<Arc<View>>,
     pub(super) claim: Option<Claim>,
 }
 
 /// SeaORM's own way to be told of a statement.
 pub(crate) type MetricCallback = Arc<dyn Fn(&Info<'_>) + Send + Sync>;
 
-/// What the connection is in, as far as the next borrower would meet it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct State {
-    /// A statement was sent and its end not seen.
-    pub(super) in_flight: bool,
-    /// It is one whose rows are read as they come.
-    pub(super) streams: bool,
-    /// It is, or came to be lost in, a COPY, out of which the driver does not find by itself.
-    pub(super) copies: bool,
-    pub(super) in_transaction: bool,
-    /// What raw statements have left on it.
-    pub(super) leaves: Leaves,
-    /// The server has forgotten its prepared statements, or what they were prepared for has changed.
-    pub(super) stale: bool,
-    /// That has been put right once, and once is enough.
-    pub(super) healed: bool,
-    /// A statement has failed in the transaction.
-    pub(super) failed: bool,
-    /// The last statement has failed.
-    pub(super) last_failed: bool,
-    /// One has failed because of what others did at the same time (40001, 40P01, a stale plan).
-    failed_by_chance: bool,
-    /// The driver or the server has given it up.
-    pub(super) broken: bool,
-}
-
 impl Lent {
     pub(super) fn new(pool: Arc<Pool>, open: Open, check: Check) -> Lent {
         let state = State::default();
-        Lent { pool, open: Some(open), check, state, waited: None, metric: None, claim: None }
+        Lent {
+            pool,
+            open: Some(open),
+            check,
+            state,
+            waited: None,
+            metric: None,
+            view: None,
+            claim: None,
+        }
     }
 
     pub(super) fn with_claim(mut self, claim: Option<Claim>) -> Lent {
@@ -76,7 +65,8 @@ impl Lent {
 
     pub(super) fn waited(&mut self, waited: Duration, now: Instant) {
         if let Some(open) = &mut self.open {
-            self.pool.meter().lent(&mut open.ledger, waited, now);
+            self.pool.meter().lent(&mut open.memory.ledger, waited, now);
+            open.lent_at = Some(now);
         }
         self.waited = Some((waited, now));
     }
@@ -108,16 +98,29 @@ impl Lent {
         self
     }
 
-    /// The connection is in a transaction from here on, until told otherwise.
-    ///
-    /// To be said before BEGIN is sent: if that is dropped half-way, nobody knows.
-    pub(crate) fn set_in_transaction(&mut self, in_transaction: bool) {
-        self.state.in_transaction = in_transaction;
+    /// Its statements run in this view from here on: whoever explains one has to look from there, too.
+    pub(crate) fn sees(&mut self, view: &Arc<View>) {
+        self.view = (!view.is_empty()).then(|| Arc::clone(view));
+    }
+
+    /// Sends BEGIN, with what else opens the transaction.
+    pub(crate) async fn begin(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        // Before it is sent: if that is dropped half-way, nobody knows.
+        self.state.transaction = Transaction::Open;
+        self.control(sql).await
+    }
+
+    /// Sends COMMIT or ROLLBACK. The connection is put right before its next use if that fails.
+    pub(crate) async fn end(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        self.state.transaction = Transaction::Ending;
+        self.control(sql).await?;
+        self.state.transaction = Transaction::None;
+        Ok(())
     }
 
     /// Whether a statement has failed on it since it was lent.
     pub(crate) fn has_failed(&self) -> bool {
-        self.state.failed
+        self.state.failures > Failures::None
     }
 
     /// Whether the last statement on it failed, and so did nothing.
@@ -127,32 +130,32 @@ impl Lent {
 
     /// Whether a prepared statement on it has failed because it was made for something else.
     pub(crate) fn is_stale(&self) -> bool {
-        self.state.stale
+        self.state.plans.are_stale()
     }
 
     /// Whether a statement has failed on it in a way that another attempt may get past.
     pub(crate) fn failed_by_chance(&self) -> bool {
-        self.state.failed_by_chance
+        self.state.failures == Failures::ByChance
     }
 
     /// Whether the driver or the server has given it up.
     pub(crate) fn is_broken(&self) -> bool {
-        self.state.broken
+        self.state.work == Work::Broken
     }
 
     /// Whether the future of a statement on it was dropped, and the statement's end not seen yet.
     pub(crate) fn is_in_flight(&self) -> bool {
-        self.state.in_flight
+        self.state.work.is_in_flight()
     }
 
     /// Whether driver and server do not agree any more on where they are.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.state.copies && !self.state.in_flight
+    pub(crate) fn is_out_of_step(&self) -> bool {
+        self.state.work == Work::OutOfStep
     }
 
     /// Whether what is in flight is a stream.
     pub(crate) fn streams(&self) -> bool {
-        self.state.streams
+        self.state.work == Work::Stream
     }
 
     /// Runs a prepared statement for what `F` wants of its answer. Its author writes it once more where it
@@ -216,7 +219,7 @@ impl Lent {
 
     /// Something is about to be sent that is nobody's statement.
     pub(super) fn in_flight(&mut self) -> Result<InFlight<'_>, DbErr> {
-        self.flight(|_, _| Ok(None))
+        self.flight(|_, _, _| Ok(None))
     }
 
     /// A statement is about to be sent. An empty one is a ping.
@@ -235,38 +238,48 @@ impl Lent {
         let context = Context {
             started,
             wait,
-            in_transaction: self.state.in_transaction,
+            in_transaction: self.state.transaction != Transaction::None,
             read_only: self.pool.connector.to.read_only,
             opened_at: self.open.as_ref().and_then(|open| open.opened_at),
             author,
+            view: None,
         };
-        self.flight(|pool, ledger| Ok(Some(pool.meter().monitor().start(ledger, sql, context)?)))
+        self.flight(|pool, ledger, view| {
+            let context = Context { view, ..context };
+            Ok(Some(pool.meter().monitor().start(ledger, sql, context)?))
+        })
     }
 
     fn flight<'a>(
         &'a mut self,
-        start: impl FnOnce(&'a Pool, &'a mut Ledger) -> Result<Option<Running<'a>>, Error>,
+        start: impl FnOnce(
+            &'a Pool,
+            &'a mut Ledger,
+            Option<&'a Arc<View>>,
+        ) -> Result<Option<Running<'a>>, Error>,
     ) -> Result<InFlight<'a>, DbErr> {
-        let Lent { pool, open, state, .. } = self;
+        let Lent { pool, open, state, view, .. } = self;
         let Some(open) = open else {
             return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed));
         };
         let pool: &Pool = pool;
         if open.cut.is_cut() {
-            state.broken = true;
+            state.work = Work::Broken;
             let wait = Wait { pool, cut: &open.cut };
             return Err(DbErr::Conn(runtime(wait.was_cut())));
         }
-        let Open { driver, cut, ledger, heard_at, .. } = open;
-        let running = start(pool, ledger)?;
-        state.in_flight = true;
+        let Open { driver, cut, memory, heard_at, .. } = open;
+        let running = start(pool, &mut memory.ledger, view.as_ref())?;
+        state.work = Work::Statement;
         Ok(InFlight { driver, state, heard_at, wait: Wait { pool, cut }, running, watch: None })
     }
 
-    /// A statement is about to run that leaves this behind, in a transaction that commits too: it has to be
-    /// gone before the next borrower comes.
-    pub(crate) fn note(&mut self, leaves: Leaves) {
-        self.state.leaves = self.state.leaves.max(leaves);
+    /// A statement is about to run, in a transaction that commits too. What it leaves on the connection is gone
+    /// before the next borrower comes.
+    pub(crate) fn note(&mut self, sql: &str, writer: Writer) {
+        if let (Some(open), Writer::Caller | Writer::Builder) = (&mut self.open, writer) {
+            self.state.leaves = self.state.leaves.max(open.memory.texts.leaves(sql));
+        }
     }
 }
 
@@ -334,8 +347,7 @@ impl InFlight<'_> {
         if result.as_ref().err().is_none_or(|error| matches!(error, sqlx::Error::Database(_))) {
             *self.heard_at = ended_at;
         }
-        self.state.in_flight = false;
-        self.state.streams = false;
+        self.state.work = Work::Idle;
         self.state.last_failed = result.is_err();
         if let Err(error) = &result {
             self.state.note(error);
@@ -348,23 +360,9 @@ impl InFlight<'_> {
     }
 }
 
-impl State {
-    pub(super) fn note(&mut self, error: &sqlx::Error) {
-        let stale = is_stale(error);
-        let code = error.as_database_error().and_then(|error| error.code());
-        let by_chance = stale || matches!(code.as_deref(), Some("40001" | "40P01"));
-        self.failed = true;
-        self.failed_by_chance |= by_chance;
-        // A transaction is open and has failed, whoever left it: the repair rolls it back.
-        self.in_transaction |= code.as_deref() == Some("25P02");
-        self.stale |= stale;
-        self.broken |= gives_up(error);
-    }
-}
-
 /// Whether a prepared statement is of no use any more: the server does not know it, or it gives
 /// other columns than it did.
-fn is_stale(error: &sqlx::Error) -> bool {
+pub(super) fn is_stale(error: &sqlx::Error) -> bool {
     server_error(error).is_some_and(|error| match error.code() {
         "26000" => true,
         // The message is in the server's language; the place in its source is not.

@@ -14,13 +14,14 @@ mod queue;
 mod repair;
 mod sea_orm;
 mod slot;
+mod state;
 mod stats;
 mod stream;
 #[cfg(feature = "cli")]
 mod text;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -38,9 +39,10 @@ pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
-pub(crate) use options::ConnectTo;
+pub(crate) use options::{ConnectTo, Locate};
 use queue::{Answer, Check, Limits, Place, Queue};
-pub(crate) use sea_orm::SeaOrm;
+use repair::Readiness;
+pub(crate) use sea_orm::{SeaOrm, login_of};
 use slot::Slot;
 pub use stats::PoolStats;
 pub(crate) use stream::rows;
@@ -62,7 +64,6 @@ pub(crate) struct Pool {
     slot: Option<Arc<Slot>>,
     /// A connection was opened or closed, or could not be opened.
     changed: Notify,
-    housekeeping: AtomicBool,
 }
 
 impl Pool {
@@ -78,7 +79,6 @@ impl Pool {
             connector,
             slot,
             changed: Notify::new(),
-            housekeeping: AtomicBool::new(false),
         })
     }
 
@@ -149,12 +149,19 @@ impl Pool {
                 Turn::Wait(ticket) => ticket.wait(started, deadline).await?,
             };
             // One that cannot be used is closed here.
-            if let Some(mut lent) = lent
-                && lent.make_ready(deadline).await
-            {
-                let now = Instant::now();
-                lent.waited(now.saturating_duration_since(started), now);
-                return Ok(lent);
+            if let Some(mut lent) = lent {
+                match lent.make_ready(deadline).await {
+                    Readiness::Ready => {
+                        let now = Instant::now();
+                        lent.waited(now.saturating_duration_since(started), now);
+                        return Ok(lent);
+                    }
+                    Readiness::Silent if deadline.is_some_and(|at| Instant::now() >= at) => {
+                        let to = self.connector.current();
+                        return Err(Error::Connect(ConnectError::timeout(&to, started.elapsed())));
+                    }
+                    Readiness::Silent | Readiness::Lost => {}
+                }
             }
             turn = self.next(purpose, Instant::now())?;
         }
@@ -162,23 +169,28 @@ impl Pool {
 
     /// The connection to lend first, or a place in the line.
     fn next(self: &Arc<Pool>, purpose: Purpose, now: Instant) -> Result<Turn, Error> {
-        // Closed when the lock is no longer held.
         let mut past = Vec::new();
-        let ticket = {
+        let turn = {
             let mut queue = self.queue();
             if queue.closed {
                 return Err(Error::Closed { database: self.name() });
             }
-            let idle = queue.take_idle(purpose, now, &mut past);
-            if let Some((open, check)) = idle {
-                drop(queue);
-                return Ok(Turn::Now(Lent::new(Arc::clone(self), open, check)));
+            match queue.take_idle(purpose, now, &mut past) {
+                Some((open, check)) => {
+                    drop(queue);
+                    Turn::Now(Lent::new(Arc::clone(self), open, check))
+                }
+                None => {
+                    let (number, answer) = queue.wait(purpose, Handle::current());
+                    Turn::Wait(Ticket { pool: Arc::clone(self), number, answer })
+                }
             }
-            let (number, answer) = queue.wait(purpose, Handle::current());
-            Ticket { pool: Arc::clone(self), number, answer }
         };
-        self.open_more();
-        Ok(Turn::Wait(ticket))
+        past.into_iter().for_each(Open::close);
+        if matches!(turn, Turn::Wait(_)) {
+            self.open_more();
+        }
+        Ok(turn)
     }
 
     /// Why somebody who waited as long as `pool_timeout` got no connection.
@@ -193,7 +205,7 @@ impl Pool {
                 return Error::Connect(ConnectError { elapsed: waited, ..failing.error.clone() });
             }
             if queue.opening > 0 {
-                return Error::Connect(ConnectError::timeout(&self.connector.to, waited));
+                return Error::Connect(ConnectError::timeout(&self.connector.current(), waited));
             }
         }
         let mut longest = queue.holders(Instant::now());
@@ -204,6 +216,7 @@ impl Pool {
     /// A connection that is clean has come back.
     fn take_back(self: &Arc<Pool>, mut open: Open, now: Instant) {
         open.last_used = now;
+        open.shrink(now);
         self.given_back(&mut open, now);
         let place = self.queue().place(open, now);
         self.settle(place);
@@ -230,16 +243,16 @@ impl Pool {
 
     fn given_back(&self, open: &mut Open, now: Instant) {
         if let Some(lent_at) = open.lent_at.take() {
-            self.meter().given_back(&mut open.ledger, lent_at, now);
+            self.meter().given_back(&mut open.memory.ledger, lent_at, now);
         }
-        open.ledger.repeats.end("one session", open.opened_at.take());
+        open.memory.ledger.repeats.end("one session", open.opened_at.take());
     }
 
     /// Closes a connection.
     fn discard(self: &Arc<Pool>, mut open: Open) {
         self.given_back(&mut open, Instant::now());
         self.queue().remove(&open);
-        drop(open);
+        open.close();
         self.open_more();
         self.changed.notify_waiters();
     }
@@ -282,7 +295,7 @@ impl Pool {
             queue.limits = Limits { floor: floor.min(keep), keep, most };
             queue.take_excess()
         };
-        drop(excess);
+        excess.into_iter().for_each(Open::close);
         self.open_more();
         self.changed.notify_waiters();
     }
@@ -294,7 +307,7 @@ impl Pool {
             queue.epoch += 1;
             queue.take_idle_if(|_| true)
         };
-        drop(idle);
+        idle.into_iter().for_each(Open::close);
         self.changed.notify_waiters();
     }
 

@@ -83,7 +83,8 @@ impl Pool {
             };
             let next_attempt = now + pause(attempts, LONGEST_PAUSE);
             queue.failing = Some(Failing { error: error.clone(), attempts, since, next_attempt });
-            let all = !may_pass(error.kind, queue.reached);
+            // Connections that are in use will come back to whoever waits.
+            let all = queue.open() == 0 && !may_pass(error.kind, queue.reached);
             let told = queue.take_told(all);
             let below_floor = queue.reached && queue.open() + queue.opening <= queue.limits.floor;
             let needed = !queue.closed && (queue.anybody_waits() || below_floor);
@@ -136,6 +137,10 @@ impl Opening {
             tokio::time::sleep(pause).await;
             let Some(pool) = self.pool.upgrade() else { return };
             let opened = pool.connector.open().await;
+            let unreached = opened.as_ref().is_err_and(|error| error.kind.is_unreached());
+            if unreached {
+                pool.connector.locate_again().await;
+            }
             if !pool.opened(opened, self.epoch) {
                 self.ended = true;
                 return;
@@ -161,12 +166,13 @@ impl Drop for Opening {
             return;
         }
         let Some(pool) = self.pool.upgrade() else { return };
-        let waiter = {
+        let waiting = {
             let mut queue = pool.queue();
             queue.opening -= 1;
-            queue.next_waiter()
+            queue.everybody()
         };
-        if let Some(waiter) = waiter {
+        // All, because the first of them may end with the same runtime.
+        for (_, waiter) in waiting {
             let _ = waiter.tell.send(Answer::Again);
         }
     }

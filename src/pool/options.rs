@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::{
     ConnectOptions,
@@ -46,7 +47,13 @@ pub(crate) struct ConnectTo {
     pub(crate) port: u16,
     pub(crate) read_only: bool,
     pub(crate) monitor: Arc<Monitor>,
+    pub(crate) locate: Option<Arc<Locate>>,
 }
+
+/// Where the database is, asked when its first connection is opened: the server of the file may be started, and
+/// its port be chosen, after the file was read.
+pub(crate) type Locate =
+    dyn Fn() -> BoxFuture<'static, Result<DatabaseConfig, Error>> + Send + Sync;
 
 impl ConnectTo {
     pub(crate) fn new(
@@ -59,13 +66,32 @@ impl ConnectTo {
             Address::Host { host, port } => {
                 let (host, port) = (host.clone(), *port);
                 monitor.connects_to(&config, &host, port);
-                Ok(ConnectTo { name, config, host, port, read_only, monitor })
+                Ok(ConnectTo { name, config, host, port, read_only, monitor, locate: None })
             }
             Address::PgServer | Address::PgServerReplica => Err(Error::Internal {
                 database: name.to_string(),
                 reason: "the server's address was not resolved".to_owned(),
             }),
         }
+    }
+
+    /// Where `locate` says that the database is now.
+    pub(crate) async fn located(
+        name: Arc<str>,
+        locate: &Arc<Locate>,
+        read_only: bool,
+        monitor: Arc<Monitor>,
+    ) -> Result<ConnectTo, Error> {
+        let to = ConnectTo::new(name, Arc::new(locate().await?), read_only, monitor)?;
+        Ok(ConnectTo { locate: Some(Arc::clone(locate)), ..to })
+    }
+
+    /// The same database, wherever it is now; none where its address is fixed.
+    pub(super) async fn locate_again(&self) -> Result<Option<ConnectTo>, Error> {
+        let Some(locate) = &self.locate else { return Ok(None) };
+        let monitor = Arc::clone(&self.monitor);
+        let name = Arc::clone(&self.name);
+        ConnectTo::located(name, locate, self.read_only, monitor).await.map(Some)
     }
 
     /// What the pool goes by in metrics: its entry; the one that an entry which writes reads with has

@@ -51,6 +51,8 @@ pub(super) struct Queue {
     /// Raised to have what is being opened thrown away when it comes.
     pub(super) epoch: u64,
     pub(super) closed: bool,
+    /// A task looks after the pool.
+    pub(super) has_housekeeper: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -120,6 +122,7 @@ impl Queue {
             stale: None,
             epoch: 0,
             closed: false,
+            has_housekeeper: false,
         }
     }
 
@@ -157,7 +160,7 @@ impl Queue {
     }
 
     fn enter(&mut self, open: &mut Open, purpose: Purpose, now: Instant) {
-        (open.lent_at, open.opened_at) = (Some(now), purpose.opened_at());
+        open.opened_at = purpose.opened_at();
         if let Some(seat) = self.seats.get_mut(open.seat) {
             seat.checkout = Some(Checkout::new(purpose, now));
         }
@@ -281,6 +284,11 @@ impl Queue {
             overflow -= usize::from(closes && overflow > 0);
             closes
         })
+    }
+
+    /// Gives back the memory that large answers took on those that idle.
+    pub(super) fn shrink_idle(&mut self, now: Instant) {
+        self.idle.iter_mut().filter(|open| open.may_have_grown()).for_each(|open| open.shrink(now));
     }
 
     /// Takes out idle ones until there are no more than there may be.

@@ -10,12 +10,16 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use super::{
     Check, Lent, Open, Purpose,
-    lent::{State, Wait, gives_up},
+    lent::{Wait, gives_up},
+    state::{Failures, Plans, State, Transaction, Work},
 };
 use crate::{monitor::Context, sql::Leaves};
 
 /// Longest time for the ping of a connection that has idled; one that takes longer is replaced.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection on which a ping is not answered for as long is taken for lost, with those that have idled longer.
+const CONVINCING_SILENCE: Duration = Duration::from_millis(500);
 
 /// How long the end of a statement whose future was dropped is waited for. Most end within
 /// milliseconds, and a connection costs the server more than that; one that does not is closed,
@@ -29,6 +33,15 @@ const REPAIR_TIMEOUT: Duration = Duration::from_secs(2);
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
                      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
+/// What was found out of a connection before its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Ready,
+    Lost,
+    /// It has not answered within the time that there was.
+    Silent,
+}
+
 impl Lent {
     /// Whether the connection can be used as it is.
     pub(super) fn is_ready(&self) -> bool {
@@ -36,10 +49,10 @@ impl Lent {
         !ping && !forget_statements
     }
 
-    /// Sees to what has to be seen to before the connection is used; whether it can be, then.
-    pub(super) async fn make_ready(&mut self, deadline: Option<Instant>) -> bool {
+    /// Sees to what has to be seen to before the connection is used.
+    pub(super) async fn make_ready(&mut self, deadline: Option<Instant>) -> Readiness {
         if self.is_ready() {
-            return true;
+            return Readiness::Ready;
         }
         let Check { forget_statements, .. } = std::mem::take(&mut self.check);
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
@@ -52,12 +65,16 @@ impl Lent {
             }
         });
         match checked.await {
-            Ok(checked) => checked.is_ok(),
+            Ok(Ok(())) => Readiness::Ready,
+            Ok(Err(_)) => Readiness::Lost,
             Err(_) => {
-                // The others have idled for longer and are not worth as long a wait each.
-                self.state.broken = true;
-                self.pool.evict();
-                false
+                // Where the caller had little time, that says nothing of the connections.
+                if limit >= CONVINCING_SILENCE {
+                    // The others have idled for longer and are not worth as long a wait each.
+                    self.state.work = Work::Broken;
+                    self.pool.evict();
+                }
+                Readiness::Silent
             }
         }
     }
@@ -73,7 +90,9 @@ impl Lent {
         let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
         let forgotten = flight.wait.until(forget(flight.driver)).await;
         flight.land(forgotten)?;
-        self.state.stale = false;
+        if self.state.plans.are_stale() {
+            self.state.plans = Plans::Renewed;
+        }
         if let Some(open) = &mut self.open {
             open.prepares_since = Instant::now();
         }
@@ -83,17 +102,16 @@ impl Lent {
     /// Whether the statement that has just failed may be sent again: it did nothing, because it was
     /// prepared for something else than there is now, and the next one is prepared anew.
     pub(super) async fn heals(&mut self) -> bool {
-        if !self.state.stale || self.state.healed || self.state.broken {
+        if self.state.plans != Plans::Stale || self.state.work == Work::Broken {
             return false;
         }
         Box::pin(self.heal()).await
     }
 
     async fn heal(&mut self) -> bool {
-        self.state.healed = true;
         self.pool.queue().distrust_statements();
         // In a transaction the server takes nothing more before a ROLLBACK.
-        if self.state.in_transaction || self.forget_statements().await.is_err() {
+        if self.state.transaction != Transaction::None || self.forget_statements().await.is_err() {
             return false;
         }
         tracing::debug!(database = %self.pool.name(), "preparing a stale statement again");
@@ -105,7 +123,7 @@ impl Lent {
     /// An error of that statement is nobody's here: only that the transaction has failed is known
     /// from then on ([`last_failed`](Lent::last_failed)).
     pub(crate) async fn drain(&mut self, limit: Option<Duration>) -> Result<(), sqlx::Error> {
-        if self.state.copies {
+        if self.state.work == Work::Copy {
             return Err(sqlx::Error::PoolTimedOut);
         }
         let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
@@ -124,11 +142,11 @@ impl Lent {
     /// Whether dropping it ends its transaction then and there, without a task: nothing is in it but
     /// an open transaction, whose last statement's answer was read to its end.
     pub(crate) fn rolls_back_when_dropped(&self) -> bool {
-        let State { in_flight, copies, in_transaction, leaves, stale, failed, broken, .. } =
-            self.state;
-        let only = !(in_flight || copies || stale || failed || broken) && leaves == Leaves::Nothing;
+        let State { work, transaction, failures, leaves, plans, .. } = self.state;
+        let is_open = work == Work::Idle && transaction == Transaction::Open;
+        let only = failures == Failures::None && leaves == Leaves::Nothing && !plans.are_stale();
         // The embedded engine's goes to another pool, which closes it.
-        in_transaction && only && self.claim.is_none()
+        is_open && only && self.claim.is_none()
     }
 
     /// Ends the transaction without waiting for the answer. Whether that could be sent.
@@ -142,9 +160,11 @@ impl Lent {
             read_only: self.pool.connector.to.read_only,
             opened_at: open.opened_at,
             author: None,
+            view: None,
         };
-        let Open { driver, ledger, .. } = open;
-        let running = monitor.is_enabled().then(|| monitor.start(ledger, ROLLBACK, context));
+        let Open { driver, memory, .. } = open;
+        let running =
+            monitor.is_enabled().then(|| monitor.start(&mut memory.ledger, ROLLBACK, context));
         let sent = send_rollback(driver, ROLLBACK);
         if let (true, Some(Ok(running))) = (sent, running) {
             running.end(&Ok(()));
@@ -157,7 +177,7 @@ impl Lent {
         let before = self.state;
         // A runtime that shuts down drops the task unrun: then the connection is to be closed, not
         // to be repaired in a task of its own once more.
-        self.state.broken = true;
+        self.state.work = Work::Broken;
         if let Some(claim) = &self.claim {
             claim.ends_by_itself();
         }
@@ -174,11 +194,11 @@ impl Lent {
     }
 
     async fn repair(&mut self, before: State) -> Result<(), sqlx::Error> {
-        if before.in_flight {
+        if before.work.is_in_flight() {
             self.drain(Some(DRAIN_TIMEOUT)).await?;
         }
         let mut sql = Vec::new();
-        if before.in_transaction {
+        if self.has_transaction(before).await? {
             sql.push("ROLLBACK");
         }
         if before.leaves == Leaves::Settings {
@@ -187,11 +207,31 @@ impl Lent {
         if !sql.is_empty() {
             self.control(&sql.join("; ")).await?;
         }
-        if before.stale || self.state.stale {
+        if before.plans.are_stale() || self.state.plans.are_stale() {
             self.forget_statements().await?;
         }
         self.state = State::default();
         Ok(())
+    }
+
+    /// Whether the server has a transaction open. A ROLLBACK where it has none would be a warning in its log.
+    async fn has_transaction(&mut self, before: State) -> Result<bool, sqlx::Error> {
+        let answered = match before.transaction {
+            Transaction::None => return Ok(false),
+            Transaction::Open => return Ok(true),
+            // Its answer, which nobody waited for, was read just now.
+            Transaction::Ending if before.work.is_in_flight() && !self.state.last_failed => {
+                return Ok(false);
+            }
+            Transaction::Ending => self.control("SELECT 1").await,
+        };
+        match answered {
+            Ok(()) => Ok(false),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("25P02") => {
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -226,14 +266,21 @@ async fn end(
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut open) = self.take() else { return };
-        let State { in_flight, copies, in_transaction, leaves, stale, broken, .. } = self.state;
-        if broken {
+        let State { work, transaction, leaves, plans, .. } = self.state;
+        if work == Work::Broken {
             self.pool.distrust_idle();
         }
-        if broken || copies || leaves == Leaves::More || open.cut.is_cut() {
+        if matches!(work, Work::Broken | Work::OutOfStep | Work::Copy)
+            || leaves == Leaves::More
+            || open.cut.is_cut()
+        {
             return self.pool.discard(open);
         }
-        if !(in_flight || in_transaction || stale || leaves == Leaves::Settings) {
+        let is_clean = work == Work::Idle
+            && transaction == Transaction::None
+            && leaves == Leaves::Nothing
+            && !plans.are_stale();
+        if is_clean {
             // A single statement's has nothing else to do after it.
             let heard = open.lent_at.is_some_and(|lent_at| open.heard_at >= lent_at);
             let now = if heard { open.heard_at } else { Instant::now() };

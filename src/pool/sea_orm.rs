@@ -10,6 +10,7 @@ use sqlx::{
 
 use super::{ConnectTo, slot};
 use crate::{
+    config::Role,
     error::{ConnectError, Error},
     monitor::Monitor,
 };
@@ -20,9 +21,15 @@ pub(crate) struct SeaOrm {
 }
 
 impl SeaOrm {
-    /// Connects to nothing yet. The login is the one of now.
-    pub(crate) async fn new(to: &ConnectTo) -> Result<SeaOrm, Error> {
-        SeaOrm::with(to, |options| options).await
+    /// Connects to nothing yet, with the login of now.
+    #[cfg(any(feature = "migrate", feature = "cli"))]
+    pub(crate) async fn connect_to(to: &ConnectTo) -> Result<SeaOrm, Error> {
+        SeaOrm::new(to, &login_of(to).await?)
+    }
+
+    /// Connects to nothing yet. On the runtime of the caller, on which the driver's pool looks after itself.
+    pub(crate) fn new(to: &ConnectTo, login: &Role) -> Result<SeaOrm, Error> {
+        SeaOrm::with(to, to.driver_options(login))
     }
 
     /// The same, and the driver tells `tracing` of each statement: as errors, the one level that no
@@ -35,18 +42,19 @@ impl SeaOrm {
         let loud = |options: PgConnectOptions| {
             options.log_statements(Always).log_slow_statements(Always, Duration::MAX)
         };
-        SeaOrm::with(to, loud).await
+        let login = login_of(to).await?;
+        SeaOrm::with(to, loud(to.driver_options(&login)))
     }
 
-    async fn with(
-        to: &ConnectTo,
-        more: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
-    ) -> Result<SeaOrm, Error> {
+    fn with(to: &ConnectTo, options: PgConnectOptions) -> Result<SeaOrm, Error> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::Internal {
+                database: to.name.to_string(),
+                reason: "the driver's own pool needs a Tokio runtime; call this inside of one"
+                    .to_owned(),
+            });
+        }
         let config = &to.config;
-        let login = to
-            .login()
-            .await
-            .map_err(|error| Error::Connect(ConnectError::no_login(to, Duration::ZERO, error)))?;
         let slot = slot::of(&to.host, to.port);
         let most = if slot.is_some() { 1 } else { config.pool_size };
         let pool = PgPoolOptions::new()
@@ -54,7 +62,7 @@ impl SeaOrm {
             .acquire_timeout(config.pool_timeout)
             .max_lifetime((config.pool_recycle != Duration::MAX).then_some(config.pool_recycle))
             .test_before_acquire(config.pool_pre_ping)
-            .connect_lazy_with(more(to.driver_options(&login)));
+            .connect_lazy_with(options);
         if let Some(slot) = slot {
             slot.give_to_sea_orm(&to.name, &pool)?;
         }
@@ -77,4 +85,10 @@ impl SeaOrm {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// The login of now.
+pub(crate) async fn login_of(to: &ConnectTo) -> Result<Role, Error> {
+    let login = to.login().await;
+    login.map_err(|error| Error::Connect(ConnectError::no_login(to, Duration::ZERO, error)))
 }

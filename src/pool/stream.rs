@@ -18,7 +18,10 @@ use futures_util::{
 use sea_orm::{DbErr, QueryResult, Statement};
 use sqlx::Executor;
 
-use super::lent::{InFlight, Lent, Wait, runtime};
+use super::{
+    lent::{InFlight, Lent, Wait, runtime},
+    state::Work,
+};
 use crate::{author::Author, monitor::Running};
 
 /// The rows of a statement as they arrive, from a connection that is held until the stream ends
@@ -37,7 +40,7 @@ where
         loop {
             let (InFlight { driver, state, heard_at, wait, mut running, watch }, query) =
                 lent.send(statement.clone(), Author::Caller(&statement))?;
-            state.streams = true;
+            state.work = Work::Stream;
             if let Some(running) = &mut running {
                 running.streams(Arc::clone(&counted));
             }

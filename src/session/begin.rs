@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     pg::Pg,
     pool::{self, Lent, Purpose},
-    sql::quote_literal,
+    view::set_config,
 };
 
 /// A session that is yet to begin. Await it for a [`Session`], or [`run`](Self::run) a closure
@@ -165,17 +165,22 @@ impl SessionBuilder {
         }
     }
 
-    /// With the error, whether the connection is lost.
+    /// With the error, whether another connection may do.
     async fn begin_on(
         &self,
         mut lent: Lent,
         sql: &str,
         read_only: bool,
     ) -> Result<Session, (Error, bool)> {
-        lent.set_in_transaction(true);
-        match lent.control(sql).await {
+        lent.sees(self.pg.view());
+        match lent.begin(sql).await {
             Ok(()) => Ok(Session::new(self.pg.shared_name(), read_only, lent)),
-            Err(error) => Err((Error::from(DbErr::Exec(pool::runtime(error))), lent.is_broken())),
+            Err(error) => {
+                let error = Error::from(DbErr::Exec(pool::runtime(error)));
+                // One that did not answer in time is not tried once more: the caller has waited for it.
+                let again = lent.is_broken() && !matches!(error, Error::NoAnswer { .. });
+                Err((error, again))
+            }
         }
     }
 
@@ -195,21 +200,19 @@ impl SessionBuilder {
         if self.deferrable {
             sql.push_str(" DEFERRABLE");
         }
-        // set_config takes a list as one text, which SET does not; true: for this transaction.
-        let set = |name: &str, value: &str| {
-            format!("set_config({}, {}, true)", quote_literal(name), quote_literal(value))
-        };
-        let scope = match self.pg.scope() {
+        let view = self.pg.view();
+        // The caller's own have the last word.
+        let settings = view.settings().iter().chain(&self.settings);
+        let mut settings: Vec<String> =
+            settings.map(|(name, value)| set_config(name, value, true)).collect();
+        match view.scope() {
             // Of all ways the one that costs the server least, where it asks for no answer anyway.
-            Some(scope) if self.settings.is_empty() && !read_only => {
+            Some(scope) if settings.is_empty() && !read_only => {
                 let _ = write!(sql, "; SET LOCAL search_path = {}", scope.quoted_path(shared));
-                None
             }
-            scope => scope.map(|scope| set("search_path", &scope.path(shared))),
-        };
-        let settings = self.settings.iter().map(|(name, value)| set(name, value));
-        // The caller's own has the last word.
-        let settings: Vec<String> = scope.into_iter().chain(settings).collect();
+            Some(scope) => settings.insert(0, set_config("search_path", &scope.path(shared), true)),
+            None => {}
+        }
         if !settings.is_empty() {
             let _ = write!(sql, "; SELECT {}", settings.join(", "));
         } else if read_only {

@@ -5,20 +5,12 @@ mod cursor;
 mod held;
 mod retry;
 mod savepoints;
+mod shared;
 mod statements;
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, Location},
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, panic::Location, sync::Arc};
 
 use ::sea_orm::{DbErr, TransactionError};
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 pub use begin::SessionBuilder;
 pub use cursor::Cursor;
@@ -26,18 +18,15 @@ pub use retry::Retry;
 
 use self::{
     held::Held,
-    savepoints::{Id, OUTERMOST, Savepoints, Undo},
+    savepoints::{Id, OUTERMOST},
+    shared::{Life, Shared, failed, roll_back},
 };
 use crate::{
     author::Writer,
     error::Error,
-    pool::{self, Lent},
-    sql::{self, Control, Facts},
+    pool::Lent,
+    sql::{Control, Facts},
 };
-
-/// How long a statement whose future was dropped may go on before its session is given up, which
-/// has the server cancel it.
-const ABANDONED_MAY_TAKE: Duration = Duration::from_millis(250);
 
 /// A transaction on one connection: what is done through it is kept together or not at all.
 ///
@@ -90,32 +79,9 @@ pub struct Session {
     open: bool,
 }
 
-struct Shared {
-    database: Arc<str>,
-    read_only: bool,
-    lent: Mutex<Option<Lent>>,
-    /// The outermost session is gone: nothing may run any more.
-    ended: AtomicBool,
-    /// Its connection was closed, because a statement that was abandoned did not end.
-    given_up: AtomicBool,
-    savepoints: std::sync::Mutex<Savepoints>,
-    /// The hooks to call after the COMMIT, each with the session that registered it.
-    hooks: std::sync::Mutex<Vec<(Id, Hook)>>,
-}
-
-type Hook = Box<dyn FnOnce() + Send>;
-
 impl Session {
     fn new(database: Arc<str>, read_only: bool, lent: Lent) -> Session {
-        let shared = Shared {
-            database,
-            read_only,
-            lent: Mutex::new(Some(lent)),
-            ended: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
-            savepoints: std::sync::Mutex::default(),
-            hooks: std::sync::Mutex::default(),
-        };
+        let shared = Shared::new(database, read_only, lent);
         Session { shared: Arc::new(shared), id: OUTERMOST, open: true }
     }
 
@@ -196,7 +162,7 @@ impl Session {
             false => Ok(shared.lent.lock().await.take()),
         };
         self.open = false;
-        shared.ended.store(true, Ordering::Release);
+        shared.set_life(Life::Ended);
         let lent = match taken {
             Ok(lent) => lent,
             Err(refused) => {
@@ -217,7 +183,7 @@ impl Session {
             }
             Some(lent) => roll_back(lent).await,
             // The server has, with the connection.
-            None if !commit && shared.given_up.load(Ordering::Acquire) => Ok(()),
+            None if !commit && shared.life() == Life::GivenUp => Ok(()),
             None => Err(shared.has_ended()),
         }
     }
@@ -291,7 +257,7 @@ impl Session {
         savepoints
             .raw(self.id, control.savepoints)
             .map_err(|reason| self.shared.refused(reason))?;
-        lent.note(sql::leaves(sql, writer));
+        lent.note(sql, writer);
         let is_noted = !savepoints.is_empty() && !Facts::of(sql).only_reads;
         Ok(Held::new(lent, is_noted.then_some((&*self.shared, self.id))))
     }
@@ -341,165 +307,6 @@ impl Session {
     }
 }
 
-impl Shared {
-    fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<(u32, Hook)>> {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn savepoints(&self) -> std::sync::MutexGuard<'_, Savepoints> {
-        self.savepoints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A nested session is to be rolled back, with those inside it.
-    fn roll_back_nested(&self, id: Id) {
-        self.forget_hooks(id);
-        self.savepoints().roll_back(id);
-    }
-
-    /// A nested session is committed: what it did, and its hooks, are its parent's.
-    fn keep_nested(&self, id: Id) {
-        let parent = self.savepoints().committed(id);
-        self.hooks().iter_mut().filter(|(by, _)| *by == id).for_each(|(by, _)| *by = parent);
-    }
-
-    /// The hooks of a session that is rolled back, and of the sessions inside it, are not called.
-    fn forget_hooks(&self, id: Id) {
-        let within = self.savepoints().within(id);
-        self.hooks().retain(|(by, _)| !within.contains(by));
-    }
-
-    fn refused(&self, reason: String) -> Error {
-        Error::NestedSessions { database: self.database.to_string(), reason }
-    }
-
-    fn has_ended(&self) -> Error {
-        let database = self.database.to_string();
-        match self.given_up.load(Ordering::Acquire) {
-            true => Error::StatementAbandoned { database, after: ABANDONED_MAY_TAKE },
-            false => Error::SessionEnded { database },
-        }
-    }
-
-    /// The connection, with what dropped sessions left undone done.
-    async fn lock(&self) -> Result<MappedMutexGuard<'_, Lent>, Error> {
-        let place = self.lock_all().await?;
-        MutexGuard::try_map(place, Option::as_mut).map_err(|_| self.has_ended())
-    }
-
-    /// The place of the connection, which is in it.
-    async fn lock_all(&self) -> Result<MutexGuard<'_, Option<Lent>>, Error> {
-        let mut place = self.lent.lock().await;
-        if place.as_ref().is_some_and(Lent::is_lost) {
-            self.ended.store(true, Ordering::Release);
-        }
-        // A dead connection is not asked again: each time would cost a wait. It stays here, for `retry` to
-        // know why the session failed.
-        if place.as_ref().is_some_and(Lent::is_broken) {
-            return Err(self.has_ended());
-        }
-        if self.ended.load(Ordering::Acquire) {
-            drop(place.take());
-        }
-        if let Some(lent) = place.as_mut().filter(|lent| lent.is_in_flight()) {
-            // Its future was dropped. What is left of a stream is on its way, however much it is.
-            let limit = (!lent.streams()).then_some(ABANDONED_MAY_TAKE);
-            if let Err(sqlx::Error::PoolTimedOut) = Box::pin(lent.drain(limit)).await {
-                self.given_up.store(true, Ordering::Release);
-                place.take().into_iter().for_each(Lent::close);
-            } else {
-                let has_failed = lent.last_failed();
-                let releasing = self.savepoints().releasing();
-                match releasing {
-                    Some(id) if has_failed => self.savepoints().not_released(id),
-                    Some(id) => self.keep_nested(id),
-                    None => {}
-                }
-            }
-        }
-        match place.as_mut() {
-            Some(lent) => self.undo(lent).await?,
-            None => return Err(self.has_ended()),
-        }
-        Ok(place)
-    }
-
-    /// Rolls back the nested sessions that are to be. It stays to be done until it is answered: this future
-    /// may be dropped, and rolling back to a savepoint twice does no harm.
-    async fn undo(&self, lent: &mut Lent) -> Result<(), Error> {
-        let undo = self.savepoints().undo();
-        match undo {
-            Undo::Nothing => Ok(()),
-            Undo::Refused(reason) => Err(self.refused(reason)),
-            Undo::Sql(sql) => {
-                lent.control(&sql).await.map_err(failed)?;
-                self.savepoints().undone();
-                Ok(())
-            }
-        }
-    }
-
-    async fn commit(&self, mut lent: Lent) -> Result<(), Error> {
-        // The server answers COMMIT of a failed transaction with ROLLBACK and calls it a success,
-        // and the driver passes that on. So where a statement has failed, the transaction is
-        // asked whether it still lives; where none has, nothing is asked.
-        if lent.has_failed() && lent.control("SELECT 1").await.is_err() {
-            roll_back(lent).await?;
-            return Err(Error::RolledBack { database: self.database.to_string() });
-        }
-        match lent.control("COMMIT").await {
-            Ok(()) => {
-                lent.set_in_transaction(false);
-                // Given back first: a hook may want a connection.
-                drop(lent);
-                let hooks = std::mem::take(&mut *self.hooks());
-                for (_, hook) in hooks {
-                    // A panic changes neither the outcome of the COMMIT nor the other hooks.
-                    if std::panic::catch_unwind(AssertUnwindSafe(hook)).is_err() {
-                        tracing::error!(database = %self.database, "an after_commit hook panicked");
-                    }
-                }
-                Ok(())
-            }
-            // Mostly that has ended the transaction; one that was canceled before it ran has not. So the
-            // pool rolls back before it lends the connection again.
-            Err(error) => Err(self.not_committed(error, lent.is_broken())),
-        }
-    }
-
-    fn not_committed(&self, error: sqlx::Error, is_lost: bool) -> Error {
-        let database = self.database.to_string();
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
-        match &*code {
-            // Ended by the server while the session was idle, so before the COMMIT came.
-            "25P03" => failed(error),
-            // A server that does not know it itself, such as a distributed one.
-            "40003" | "08007" => Error::CommitUnknown { database, source: Arc::new(error) },
-            _ if matches!(error, sqlx::Error::PoolClosed) => Error::Closed { database },
-            _ if is_lost => Error::CommitUnknown { database, source: Arc::new(error) },
-            _ => failed(error),
-        }
-    }
-}
-
-async fn roll_back(mut lent: Lent) -> Result<(), Error> {
-    // The server rolls back by itself where the connection is gone.
-    if lent.is_lost() || lent.is_broken() {
-        return Ok(());
-    }
-    if lent.is_in_flight() && Box::pin(lent.drain(Some(ABANDONED_MAY_TAKE))).await.is_err() {
-        // Rolls back as well.
-        lent.close();
-        return Ok(());
-    }
-    lent.control("ROLLBACK").await.map_err(failed)?;
-    lent.set_in_transaction(false);
-    Ok(())
-}
-
-fn failed(error: sqlx::Error) -> Error {
-    Error::Db(DbErr::Exec(pool::runtime(error)))
-}
-
 /// A statement of a session that has not come to its end yet.
 struct Abandoned<'a> {
     shared: Option<&'a Arc<Shared>>,
@@ -528,7 +335,7 @@ impl Drop for Session {
         }
         match self.id {
             OUTERMOST => {
-                self.shared.ended.store(true, Ordering::Release);
+                self.shared.set_life(Life::Ended);
                 // Where a nested session's statement holds the lock, the next to lock, or the
                 // last to let go, ends the transaction.
                 if let Ok(mut place) = self.shared.lent.try_lock() {

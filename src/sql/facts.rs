@@ -1,7 +1,10 @@
 //! What the words of a text tell of it: whether it only reads, and what it leaves on its connection.
 
+use std::{collections::HashMap, hash::BuildHasher};
+
+use foldhash::fast::RandomState;
+
 use super::{Token, Tokens, is, starts};
-use crate::author::Writer;
 
 /// What a statement leaves on its connection that the next borrower would meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,134 +28,157 @@ pub(crate) struct Facts {
     pub(crate) leaves: Leaves,
 }
 
-/// What a text leaves behind, by who wrote it.
-///
-/// What a query builder made is one statement of a kind that leaves nothing, but for the functions in it. So
-/// it is scanned only where it has the name of one that does: finding that costs a tenth of a scan.
-pub(crate) fn leaves(sql: &str, writer: Writer) -> Leaves {
-    match writer {
-        Writer::Wharf => Leaves::Nothing,
-        Writer::Builder if !may_leave(sql.as_bytes()) => Leaves::Nothing,
-        Writer::Builder | Writer::Caller => Facts::of(sql).leaves,
-    }
-}
-
-fn may_leave(sql: &[u8]) -> bool {
-    let begins = |at: usize, name: &str| {
-        sql.get(at..at + name.len()).is_some_and(|it| it.eq_ignore_ascii_case(name.as_bytes()))
-    };
-    sql.iter().enumerate().any(|(at, byte)| match byte | 0x20 {
-        b'p' => begins(at, "pg_"),
-        b's' => begins(at, "set_config"),
-        // U&"…", which is not read here.
-        b'&' => begins(at, "&\""),
-        _ => false,
-    })
-}
-
 impl Facts {
+    /// A list of what leaves something would never be complete, so this is one of what leaves nothing: plain
+    /// statements, and the functions in [`KNOWN`]. What a trigger does is not seen.
     pub(crate) fn of(sql: &str) -> Facts {
-        const SETTINGS: [&str; 6] = ["SET", "RESET", "LISTEN", "DECLARE", "DO", "CALL"];
-        const MORE: [&str; 6] = ["BEGIN", "START", "PREPARE", "DEALLOCATE", "DISCARD", "LOAD"];
         let any = |of: &[&str], word: &str| of.iter().any(|one| is(word, one));
         let mut leaves = Leaves::Nothing;
         let mut tokens = Tokens::new(sql);
-        let (mut first, mut creates, mut into) = (true, false, false);
-        let (mut selects, mut calls_unknown) = (None, false);
+        let (mut first, mut selects, mut defines) = (true, None, false);
         let mut calls = Calls::default();
         while let Some(token) = tokens.next() {
             // `[` opens as well, and calls nothing.
             let parenthesis = sql.as_bytes().get(tokens.span().0) == Some(&b'(');
-            calls_unknown |= calls.take(token, parenthesis);
+            calls.take(token, parenthesis && !defines);
             let Some(word) = token.word() else {
+                defines &= token != Token::End;
                 if token != Token::End {
                     selects.get_or_insert(false);
                 }
-                first = matches!(token, Token::End);
-                into = false;
+                first = first && token != Token::End && parenthesis || token == Token::End;
                 continue;
             };
+            if !first {
+                // Its columns are no calls, but those of a query in it are.
+                defines &= !is(word, "SELECT");
+                calls.makes_table |= defines && any(&["TEMP", "TEMPORARY", "pg_temp"], word);
+                continue;
+            }
+            first = false;
+            defines = any(&DEFINING, word);
             // All of several statements would have to be SELECTs.
-            if first {
-                selects = Some(selects.unwrap_or(true) && is(word, "SELECT"));
-                first = false;
-                creates = is(word, "CREATE");
-                // SET LOCAL and its kin end with the transaction that they stand in.
-                let ends =
-                    is(word, "SET")
-                        && tokens.clone().next().and_then(Token::word).is_some_and(|what| {
-                            any(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], what)
-                        });
-                if any(&MORE, word) {
-                    leaves = Leaves::More;
-                } else if any(&SETTINGS, word) && !ends {
-                    leaves = leaves.max(Leaves::Settings);
-                }
-            } else if is(word, "set_config")
-                || is(word, "pg_temp")
-                || ["pg_advisory_", "pg_try_"].iter().any(|prefix| starts(word, prefix))
-                || ((creates || into) && any(&["TEMP", "TEMPORARY"], word))
-            {
+            selects = Some(selects.unwrap_or(true) && is(word, "SELECT"));
+            let of_transaction = || {
+                let what = tokens.clone().next().and_then(Token::word);
+                is(word, "SET")
+                    && what.is_some_and(|it| any(&["LOCAL", "TRANSACTION", "CONSTRAINTS"], it))
+            };
+            if any(&MORE, word) {
+                leaves = Leaves::More;
+            } else if !defines && !any(&PLAIN, word) && !of_transaction() {
                 leaves = leaves.max(Leaves::Settings);
             }
-            into = is(word, "INTO");
         }
-        if calls.escapes {
+        if calls.unknown || calls.escapes || calls.makes_table || calls.sets {
             leaves = leaves.max(Leaves::Settings);
         }
-        let only_reads =
-            selects == Some(true) && !calls_unknown && !calls.locks && leaves == Leaves::Nothing;
+        let only_reads = selects == Some(true) && leaves == Leaves::Nothing && !calls.locks;
         Facts { only_reads, leaves }
+    }
+}
+
+/// Statements that leave nothing by themselves.
+const PLAIN: [&str; 21] = [
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "MERGE",
+    "WITH",
+    "VALUES",
+    "TABLE",
+    "SHOW",
+    "NOTIFY",
+    "LOCK",
+    "TRUNCATE",
+    "SAVEPOINT",
+    "RELEASE",
+    "ROLLBACK",
+    "COMMIT",
+    "END",
+    "FETCH",
+    "MOVE",
+    "VACUUM",
+    "ANALYZE",
+];
+/// Statements that leave nothing but a temporary table.
+const DEFINING: [&str; 8] =
+    ["CREATE", "ALTER", "DROP", "COPY", "COMMENT", "GRANT", "REVOKE", "REINDEX"];
+const MORE: [&str; 6] = ["BEGIN", "START", "PREPARE", "DEALLOCATE", "DISCARD", "LOAD"];
+
+/// What the texts that a connection has met leave on it, by their hash: each is scanned once.
+#[derive(Default)]
+pub(crate) struct Texts {
+    leaves: HashMap<u64, Leaves, RandomState>,
+}
+
+impl Texts {
+    /// How many it remembers; with more it forgets them all and begins anew.
+    const MOST: usize = 256;
+
+    pub(crate) fn leaves(&mut self, sql: &str) -> Leaves {
+        let hash = self.leaves.hasher().hash_one(sql);
+        if let Some(leaves) = self.leaves.get(&hash) {
+            return *leaves;
+        }
+        if self.leaves.len() >= Self::MOST {
+            self.leaves.clear();
+        }
+        let leaves = Facts::of(sql).leaves;
+        self.leaves.insert(hash, leaves);
+        leaves
     }
 }
 
 /// Looks for calls of functions that are not known to change nothing.
 #[derive(Default)]
 struct Calls<'a> {
-    /// The last three tokens, the last one first.
-    last: [Option<Token<'a>>; 3],
-    /// FOR UPDATE and its kin, or a table that is made.
+    /// The last four tokens, the last one first.
+    last: [Option<Token<'a>>; 4],
+    /// A function is called that is not known to change nothing.
+    unknown: bool,
+    /// FOR UPDATE and its kin.
     locks: bool,
-    /// A function is named by U&"…", and may be any.
+    /// A temporary table may be made, by CREATE or by SELECT … INTO.
+    makes_table: bool,
+    /// A view is named that sets what is written to it.
+    sets: bool,
+    /// A name is written as U&"…", and may be any.
     escapes: bool,
 }
 
 impl<'a> Calls<'a> {
-    /// Whether a call of an unknown function begins with this token.
-    fn take(&mut self, token: Token<'a>, parenthesis: bool) -> bool {
-        let [last, before, owner] = self.last;
-        self.last = [Some(token), last, before];
-        if let Token::Word(word) = token {
-            let is_for = matches!(last, Some(Token::Word(last)) if is(last, "FOR"));
-            self.locks |= is_for && ["UPDATE", "NO", "SHARE", "KEY"].iter().any(|it| is(word, it));
-            self.locks |= is(word, "INTO");
-        }
-        if !parenthesis {
-            return false;
-        }
-        let Some(name) = last.and_then(Token::word) else {
-            return false;
+    fn take(&mut self, token: Token<'a>, parenthesis: bool) {
+        let [last, before, owner, beyond] = self.last;
+        self.last = [Some(token), last, before, owner];
+        let is_word = |token: Option<Token<'a>>, words: &[&str]| {
+            token.and_then(Token::word).is_some_and(|it| words.iter().any(|word| is(it, word)))
         };
-        match before {
-            // Of a schema: anybody's function, whatever its name.
-            Some(Token::Other(b'.')) => {
-                let of_server = owner.and_then(Token::word).is_some_and(|it| is(it, "pg_catalog"));
-                !(of_server && is_known(name))
-            }
-            // An alias with names for its columns: AS "t" ("a").
-            Some(Token::Word(before)) if is(before, "AS") => false,
-            // By escapes, which are not read here.
-            Some(Token::Other(b'&')) => {
-                self.escapes = true;
-                true
-            }
-            _ => !is_known(name),
+        if let Some(word) = token.word() {
+            self.locks |=
+                is_word(last, &["FOR"]) && is_word(Some(token), &["UPDATE", "NO", "SHARE", "KEY"]);
+            self.makes_table |= is(word, "INTO") && !is_word(last, &["INSERT", "MERGE"]);
+            self.sets |= is(word, "pg_settings");
+            self.escapes |= last == Some(Token::Other(b'&')) && is_word(before, &["U"]);
         }
+        let (true, Some(name)) = (parenthesis, last.and_then(Token::word)) else {
+            return;
+        };
+        self.unknown |= match before {
+            // The columns of INSERT INTO shop.item (…), which is no call.
+            Some(Token::Other(b'.')) if is_word(beyond, &["INTO"]) => false,
+            // Of a schema: anybody's function, whatever its name.
+            Some(Token::Other(b'.')) => !(is_word(owner, &["pg_catalog"]) && is_known(name)),
+            // Names for columns: INTO item (…), AS "t" ("a"), WITH t (a).
+            Some(before) if is_word(Some(before), &["INTO", "AS", "WITH", "RECURSIVE"]) => false,
+            _ => !is_known(name),
+        };
     }
 }
 
 fn is_known(name: &str) -> bool {
-    KNOWN.iter().any(|known| is(name, known))
+    starts(name, "st_") || KNOWN.iter().any(|known| is(name, known))
 }
 
 /// What may stand before a parenthesis in a SELECT that only reads: keywords, types with a length, and
@@ -163,7 +189,8 @@ const KNOWN: &[&str] = &[
     "in", "and", "or", "not", "from", "where", "on", "as", "exists", "any", "all", "some", "values", "select",
     "join", "lateral", "over", "filter", "group", "by", "having", "limit", "offset", "case", "when", "then",
     "else", "between", "like", "ilike", "is", "union", "intersect", "except", "distinct", "order", "array", "row",
-    "using", "within", "with", "rollup", "cube", "sets", "cast", "extract", "interval", "nulls", "materialized",
+    "using", "within", "with", "conflict", "set", "returning", "insert", "first", "overlaps", "only", "vacuum",
+    "analyze", "bernoulli", "system", "rollup", "cube", "sets", "cast", "extract", "interval", "nulls", "materialized",
     // Types.
     "varchar", "char", "character", "varying", "numeric", "decimal", "bit", "varbit", "timestamp", "timestamptz",
     "time", "timetz", "float", "vector", "halfvec", "sparsevec", "geometry", "geography",
@@ -197,16 +224,17 @@ const KNOWN: &[&str] = &[
     // Full text.
     "to_tsvector", "to_tsquery", "plainto_tsquery", "phraseto_tsquery", "websearch_to_tsquery", "ts_rank",
     "ts_rank_cd", "ts_headline", "setweight",
-    // pgvector and PostGIS.
+    // pgvector; PostGIS' own begin with st_.
     "l2_distance", "cosine_distance", "inner_product", "l1_distance", "vector_dims", "vector_norm",
-    "l2_normalize", "subvector", "binary_quantize", "st_distance", "st_dwithin", "st_contains", "st_within",
-    "st_intersects", "st_makepoint", "st_setsrid", "st_transform", "st_area", "st_length", "st_astext",
-    "st_asgeojson", "st_asewkb", "st_asbinary", "st_geomfromtext", "st_geomfromewkb", "st_geogfromtext", "st_x",
-    "st_y", "st_srid", "st_buffer", "st_centroid", "st_envelope", "st_makeenvelope", "st_point", "st_covers",
-    "st_force2d",
+    "l2_normalize", "subvector", "binary_quantize",
     // Sizes and names, as monitors ask for them.
     "current_setting", "current_schema", "version", "pg_database_size", "pg_table_size", "pg_total_relation_size",
-    "pg_is_in_recovery", "pg_backend_pid",
+    "pg_relation_size", "pg_indexes_size", "pg_size_pretty", "pg_is_in_recovery", "pg_backend_pid", "pg_sleep",
+    "pg_blocking_pids", "pg_get_expr", "pg_get_indexdef", "pg_get_constraintdef", "pg_get_viewdef",
+    "pg_get_functiondef", "pg_get_userbyid", "format_type", "obj_description", "col_description", "to_regclass",
+    "has_table_privilege", "has_schema_privilege", "has_database_privilege", "txid_current",
+    "pg_current_xact_id", "pg_current_wal_lsn", "pg_last_wal_replay_lsn", "pg_last_wal_receive_lsn",
+    "pg_wal_lsn_diff", "inet_server_port", "pg_postmaster_start_time",
 ];
 
 #[cfg(test)]
@@ -230,12 +258,24 @@ mod tests {
             "SELECT \"set_config\"('a.b', 'c', false)",
             "CREATE TEMP TABLE t (id int)",
             "CREATE TABLE pg_temp.t (id int)",
+            "CREATE TABLE t AS SELECT writes()",
+            "COPY (SELECT writes()) TO '/dev/null'",
             "SELECT 1 AS a INTO TEMPORARY t",
             "SELECT 1; LISTEN x",
             "SELECT pg_advisory_lock(1)",
             "DO $$ BEGIN END $$",
             "CALL p()",
             "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "UPDATE pg_settings SET setting = '1s' WHERE name = 'statement_timeout'",
+            "UPDATE U&\"pg\\005fsettings\" SET setting = '1s'",
+            "SELECT 1 AS a INTO LOCAL TEMP t",
+            "WITH x AS (SELECT 1) SELECT * INTO pg_temp.t FROM x",
+            "SELECT nextval('s')",
+            "SELECT app.writes()",
+            "INSERT INTO t SELECT writes()",
+            "INSERT INTO t (a) VALUES (writes($1))",
+            "(SELECT set_config('a', 'b', false))",
+            "IMPORT FOREIGN SCHEMA x FROM SERVER s INTO y",
         ] {
             assert_eq!(leaves_behind(sql), Leaves::Settings, "{sql}");
         }
@@ -249,8 +289,18 @@ mod tests {
             "SET LOCAL statement_timeout = '1s'",
             "SET TRANSACTION READ ONLY",
             "UPDATE t SET a = 1",
-            "CREATE TABLE temperature (id int)",
             "SELECT \"temp\" FROM weather",
+            "INSERT INTO \"shop\".\"item\" (\"a\") VALUES ($1) ON CONFLICT (\"a\") DO UPDATE SET \"a\" = 1 RETURNING (a)",
+            "INSERT INTO item (a) SELECT a FROM b",
+            "WITH RECURSIVE x (a) AS (SELECT 1), y AS MATERIALIZED (DELETE FROM z) SELECT * FROM x",
+            "MERGE INTO t USING u ON (t.id = u.id) WHEN NOT MATCHED THEN INSERT (id) VALUES (u.id)",
+            "DELETE FROM t WHERE id IN (1, 2)",
+            "(SELECT 1)",
+            "TRUNCATE t",
+            "CREATE TABLE public.numbers (n int, m numeric(3, 1))",
+            "CREATE TABLE temperature (id int)",
+            "CREATE TABLE t AS SELECT count(*) FROM u",
+            "COPY t TO '/dev/null'",
             "INSERT INTO weather (temp) VALUES (1)",
             "SELECT 'set_config'",
         ] {
@@ -268,21 +318,6 @@ mod tests {
             "",
         ] {
             assert!(!only_reads(sql), "{sql}");
-        }
-    }
-
-    #[test]
-    fn what_a_builder_made_is_scanned_where_a_function_may_leave_something() {
-        for (sql, expected) in [
-            ("SELECT \"t\".\"id\" FROM \"t\" WHERE \"t\".\"page\" = $1", Leaves::Nothing),
-            ("SELECT SET_CONFIG($1, $2, $3)", Leaves::Settings),
-            ("SELECT pg_advisory_lock($1)", Leaves::Settings),
-            ("SELECT pg_size_pretty($1)", Leaves::Nothing),
-            ("SELECT set_config", Leaves::Settings),
-            ("SELECT 'p", Leaves::Nothing),
-        ] {
-            assert_eq!(leaves(sql, Writer::Builder), expected, "{sql}");
-            assert_eq!(leaves(sql, Writer::Wharf), Leaves::Nothing);
         }
     }
 

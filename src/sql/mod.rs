@@ -4,7 +4,7 @@ mod facts;
 mod statements;
 mod tokens;
 
-pub(crate) use facts::{Facts, Leaves, leaves};
+pub(crate) use facts::{Facts, Leaves, Texts};
 pub(crate) use statements::statements;
 pub(crate) use tokens::{Token, Tokens};
 

@@ -134,7 +134,7 @@ async fn an_error_shows_its_place_its_detail_and_its_hint() {
     assert_eq!(line.find("nonesuch"), caret.find('^'), "{failed:#?}");
     project.run(&["run", "SELECT lenght('a')"]).failed(1, &["HINT: No function matches"]);
     let json = project.run(&["run", sql, "--json"]).failed(1, &[]);
-    let error: serde_json::Value = serde_json::from_str(&json.err).unwrap();
+    let error = json.json_error();
     assert_eq!((&error["sqlstate"], &error["line"]), (&"42703".into(), &2.into()), "{error}");
     assert_eq!(error["position"], 13);
     let raised = "DO $$ BEGIN RAISE NOTICE 'so far'; RAISE EXCEPTION 'no' USING DETAIL = 'why', HINT = 'how'; \
@@ -294,7 +294,7 @@ async fn a_failure_at_commit_and_in_the_middle_of_rows_is_json_too() {
         "CREATE TABLE t (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO t VALUES (1), (1);",
     );
     let failed = project.run(&["run", "-f", "x.sql", "--write", "--json"]).failed(1, &[]);
-    let error: serde_json::Value = serde_json::from_str(&failed.err).unwrap();
+    let error = failed.json_error();
     assert_eq!(error["sqlstate"], "23505", "{error}");
     assert!(error["detail"].as_str().unwrap().contains("(n)=(1)"), "{error}");
     let late = "SELECT 1 / (3 - n) AS n FROM generate_series(1, 5) n";

@@ -185,6 +185,11 @@ impl Done {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
+
+    /// What it printed on standard error, which is one object.
+    pub fn json_error(&self) -> serde_json::Value {
+        serde_json::from_str(&self.err).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
 }
 
 #[track_caller]

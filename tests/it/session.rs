@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use wharf::{Error, Pg};
 
-use crate::support::{TestDatabase, cut_at_commit, number};
+use crate::support::{Log, TestDatabase, cut_at_commit, number, until};
 
 async fn counter() -> (TestDatabase, Pg) {
     let database = TestDatabase::new().await;
@@ -224,6 +224,21 @@ async fn a_constraint_that_fails_at_commit_is_the_servers_error() {
     session.execute_unprepared(ADD).await.unwrap();
     let error = Error::from(session.commit().await.unwrap_err());
     assert_eq!(error.sqlstate().as_deref(), Some("23505"), "{error}");
+    assert_eq!(entries(&pg).await, 0);
+}
+
+#[tokio::test]
+async fn a_transaction_that_its_commit_has_ended_is_not_rolled_back_once_more() {
+    let (_database, pg) = counter().await;
+    let (log, _guard) = Log::of_this_thread();
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.execute_unprepared(ADD).await.unwrap();
+    session.commit().await.unwrap_err();
+    until("its connection is put right", async || pg.stats().writer.in_use == 0).await;
+    // The server would warn in its own log, too.
+    assert_eq!(log.times("no transaction in progress"), 0, "{}", log.text());
+    assert_eq!(pg.stats().writer.open, 1);
     assert_eq!(entries(&pg).await, 0);
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn files(
     lib: bool,
 ) -> Result<Vec<(String, String)>, Failure> {
     let to = pg.connect_to(false).await?;
-    let sea_orm = SeaOrm::new(&to).await?;
+    let sea_orm = SeaOrm::connect_to(&to).await?;
     let connection = sea_orm.connection();
     let pool = connection.get_postgres_connection_pool().clone();
     let files = async {

@@ -13,11 +13,11 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 use super::VectorIndex;
 use crate::{
-    author::Author,
+    author::{Author, Writer},
     error::Error,
     pg::Pg,
     pool::{FirstRow, Lent, Purpose},
-    sql::{Facts, quote_ident, quote_literal},
+    sql::{quote_ident, quote_literal},
 };
 
 /// How often progress is asked for.
@@ -101,7 +101,7 @@ impl IndexBuild {
             settings.push_str(&format!("; SET max_parallel_maintenance_workers = {workers}"));
         }
         // So that the next who has the connection does not have these.
-        lent.note(Facts::of(&settings).leaves);
+        lent.note(&settings, Writer::Caller);
         lent.execute_unprepared(&settings).await?;
         drop_leftover(&mut lent, &index).await?;
         let built = match progress {
