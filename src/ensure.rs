@@ -1,6 +1,6 @@
 //! What many processes make at their first use, made once.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, IsolationLevel, Statement};
 
 use crate::{error::Error, pg::Pg, session::Session};
 
@@ -46,7 +46,8 @@ impl Pg {
         F: AsyncFnOnce(&Session) -> Result<T, E>,
         E: From<Error>,
     {
-        let session = self.session();
+        // The lock is waited for before the snapshot that `work` sees is taken, whatever the server's default.
+        let session = self.session().isolation(IsolationLevel::ReadCommitted);
         async move {
             session
                 .run(async |s: &Session| {

@@ -1,6 +1,6 @@
 //! One entry of `databases:`.
 
-use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
@@ -158,6 +158,12 @@ pub struct DatabaseConfig {
     pub lock_timeout: Option<Duration>,
     /// PostgreSQL's `idle_in_transaction_session_timeout`, likewise.
     pub idle_in_transaction_timeout: Option<Duration>,
+    /// Settings of PostgreSQL's that its connections start with, such as `work_mem`: names and values as in
+    /// `postgresql.conf`. Each is checked to be in force when a connection opens. Default none.
+    pub settings: BTreeMap<String, String>,
+    /// Prepared statements that the driver keeps for each connection. 0 prepares every statement anew, unnamed,
+    /// which costs one round trip more each. Default 100.
+    pub statement_cache: u32,
     /// What is noticed of its statements.
     pub monitor: MonitorConfig,
     /// Shown in `pg_stat_activity`. Default: the name of the running program, or

@@ -1,6 +1,6 @@
 //! What holds after the file, the overrides and the defaults, and where each value came from.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -156,6 +156,8 @@ impl Rows<'_> {
             ("statement_timeout", _) => time(database.statement_timeout),
             ("lock_timeout", _) => time(database.lock_timeout),
             ("idle_in_transaction_timeout", _) => time(database.idle_in_transaction_timeout),
+            ("settings", _) => return self.postgres(&path, &database.settings),
+            ("statement_cache", _) => database.statement_cache.to_string(),
             ("monitor", _) => return self.monitor(&path, &database.monitor),
             ("application_name", _) => database.application_name.clone(),
             ("ssl_mode", _) => database.ssl_mode.as_str().to_owned(),
@@ -244,20 +246,21 @@ impl Rows<'_> {
                 let place = if self.given(&old).is_some() { old.to_vec() } else { below("port") };
                 return self.push(&place, port);
             }
-            "postgres_conf" => {
-                for (name, value) in &server.postgres_conf {
-                    let value = if super::pgserver::holds_secret(name) {
-                        MASK.to_owned()
-                    } else {
-                        value.clone()
-                    };
-                    self.push(&[path.as_slice(), std::slice::from_ref(name)].concat(), value);
-                }
-                return;
-            }
+            "postgres_conf" => return self.postgres(&path, &server.postgres_conf),
             _ => return,
         };
         self.push(&path, value);
+    }
+
+    /// Settings of PostgreSQL's.
+    fn postgres(&mut self, path: &[String], settings: &BTreeMap<String, String>) {
+        for (name, value) in settings {
+            let value = match super::pgserver::holds_secret(name) {
+                true => MASK.to_owned(),
+                false => value.clone(),
+            };
+            self.push(&[path, std::slice::from_ref(name)].concat(), value);
+        }
     }
 }
 

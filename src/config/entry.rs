@@ -1,6 +1,6 @@
 //! An entry of `databases:` as the file has it, to a checked [`DatabaseConfig`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -8,7 +8,8 @@ use super::{
     Address, ConfigError, DatabaseConfig, MonitorConfig, Origin, PgServerConfig, Role, fields,
     form, monitor,
     read::{
-        self, Count, FileName, Flag, Millis, Own, Port, Seconds, Secret, Span, Ssl, Text, Type,
+        self, Count, FileName, Flag, Millis, Own, Port, Seconds, Secret, Settings, Span, Ssl, Text,
+        Type,
     },
     source,
     tree::{self, Value},
@@ -18,6 +19,27 @@ use super::{
 const MAX_CONNECTIONS: u32 = 10_000;
 /// PostgreSQL keeps its timeouts as a signed 32-bit number of milliseconds.
 const MAX_MILLIS: u128 = i32::MAX as u128;
+
+/// Settings that have a key of their own, or that wharf or its driver relies on.
+const ELSEWHERE: [(&str, &str); 14] = [
+    ("search_path", "has a key of its own; use `schema`"),
+    ("statement_timeout", "has a key of its own; use `statement_timeout` of the entry"),
+    ("lock_timeout", "has a key of its own; use `lock_timeout` of the entry"),
+    (
+        "idle_in_transaction_session_timeout",
+        "has a key of its own; use `idle_in_transaction_timeout` of the entry",
+    ),
+    ("default_transaction_read_only", "has a key of its own; use `readonly`"),
+    ("transaction_read_only", "has a key of its own; use `readonly`"),
+    ("application_name", "has a key of its own; use `application_name` of the entry"),
+    ("role", "changes whose rights hold; log in as that `user`, or use `read_role`"),
+    ("session_authorization", "changes whose rights hold; log in as that `user`"),
+    ("client_encoding", "must stay UTF8, which the driver reads; remove it"),
+    ("datestyle", "must stay ISO, which the driver reads; remove it"),
+    ("intervalstyle", "must stay postgres, which the driver reads; remove it"),
+    ("bytea_output", "must stay hex, which the driver reads; remove it"),
+    ("standard_conforming_strings", "must stay on, so that texts are quoted safely; remove it"),
+];
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,6 +72,8 @@ struct Entry {
     statement_timeout: Option<Millis>,
     lock_timeout: Option<Millis>,
     idle_in_transaction_timeout: Option<Millis>,
+    settings: Option<Settings>,
+    statement_cache: Option<Count>,
     #[serde(rename = "monitor")]
     _monitor: IgnoredAny,
     application_name: Option<Text>,
@@ -224,6 +248,8 @@ impl Checked<'_> {
             lock_timeout: self.timeout("lock_timeout", entry.lock_timeout)?,
             idle_in_transaction_timeout: self
                 .timeout("idle_in_transaction_timeout", entry.idle_in_transaction_timeout)?,
+            settings: self.settings(entry.settings)?,
+            statement_cache: entry.statement_cache.map_or(100, |count| count.0),
             monitor,
             application_name: entry.application_name.map_or_else(source::program, |name| name.0),
             ssl_mode: entry.ssl_mode.map(|mode| mode.0).unwrap_or_default(),
@@ -322,6 +348,18 @@ impl Checked<'_> {
             }
             Some(Span::Of(duration)) => Ok(Some(duration)),
         }
+    }
+
+    fn settings(&self, given: Option<Settings>) -> Result<BTreeMap<String, String>, ConfigError> {
+        let path = [self.path, &["settings".to_owned()]].concat();
+        let settings = read::settings(self.tree, &path, given)?;
+        for name in settings.keys() {
+            let own = |known: &&(&str, &str)| known.0.eq_ignore_ascii_case(name);
+            if let Some((_, reason)) = ELSEWHERE.iter().find(own) {
+                return Err(self.invalid(&format!("settings.{name}"), *reason));
+            }
+        }
+        Ok(settings)
     }
 
     fn one_password(

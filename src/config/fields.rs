@@ -71,6 +71,8 @@ pub(super) const DATABASE: &[Field] = &[
     field("statement_timeout", Shape::Millis),
     field("lock_timeout", Shape::Millis),
     field("idle_in_transaction_timeout", Shape::Millis),
+    field("settings", Shape::Settings),
+    field("statement_cache", Shape::Count),
     field("monitor", Shape::Section(MONITOR)),
     field("application_name", Shape::Text),
     field("ssl_mode", Shape::SslMode),

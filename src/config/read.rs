@@ -199,6 +199,33 @@ impl<'de> Deserialize<'de> for Setting {
     }
 }
 
+/// The settings at `path`, checked: they end up in startup parameters, in a file of PostgreSQL's and on command
+/// lines.
+pub(super) fn settings(
+    tree: &Value,
+    path: &[String],
+    settings: Option<Settings>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut checked = BTreeMap::new();
+    for (name, value) in settings.map(|settings| settings.0).unwrap_or_default() {
+        let invalid = |key: &str, reason: &str| {
+            let path: Vec<&str> = path.iter().map(String::as_str).chain([key]).collect();
+            let (at, path) = (tree::origin_at(tree, &path), path.join("."));
+            Err(ConfigError::Invalid { at, path, reason: reason.to_owned() })
+        };
+        let is_named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        if name.is_empty() || !name.chars().all(is_named) {
+            let reason = "is not the name of a PostgreSQL setting: letters, digits, `_` and `.`";
+            return invalid(&tree::shown(&name), reason);
+        }
+        if value.0.contains(['\n', '\r']) {
+            return invalid(&name, "contains a line break; write it on one line");
+        }
+        checked.insert(name, value.0);
+    }
+    Ok(checked)
+}
+
 /// A length of time, or the `-1` by which SQLAlchemy says never.
 #[derive(Clone, Copy)]
 pub(super) enum Span {

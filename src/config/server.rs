@@ -1,7 +1,5 @@
 //! The section `pgserver:` as the file has it, to a checked [`PgServerConfig`].
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use super::{
@@ -79,7 +77,11 @@ pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
         port: section.port.map(|port| port.0).filter(|port| *port != 0),
         user: filled(tree, "user", section.user)?.unwrap_or_else(|| "postgres".to_owned()),
         pass: section.pass.map(|secret| secret.0),
-        postgres_conf: settings(tree, section.postgres_conf)?,
+        postgres_conf: read::settings(
+            tree,
+            &["pgserver".to_owned(), "postgres_conf".to_owned()],
+            section.postgres_conf,
+        )?,
         replica: replica(tree, section.replica.unwrap_or_default(), section.port_r)?,
         runtime: section.runtime.map(|runtime| runtime.0).unwrap_or_default(),
     };
@@ -128,31 +130,6 @@ fn replica(
     }
     let port = replica.port.or(old).map(|port| port.0).filter(|port| *port != 0);
     Ok(ReplicaConfig { enabled: replica.enabled.is_some_and(|flag| flag.0), port })
-}
-
-// They end up in a file of PostgreSQL's and on command lines.
-fn settings(
-    tree: &Value,
-    settings: Option<Settings>,
-) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut checked = BTreeMap::new();
-    for (name, value) in settings.map(|settings| settings.0).unwrap_or_default() {
-        if name.is_empty()
-            || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
-        {
-            let reason = "is not the name of a PostgreSQL setting: letters, digits, `_` and `.`";
-            return Err(invalid(tree, &["postgres_conf", &tree::shown(&name)], reason));
-        }
-        if value.0.contains(['\n', '\r']) {
-            return Err(invalid(
-                tree,
-                &["postgres_conf", &name],
-                "contains a line break; write it on one line",
-            ));
-        }
-        checked.insert(name, value.0);
-    }
-    Ok(checked)
 }
 
 fn filled(tree: &Value, key: &str, text: Option<Text>) -> Result<Option<String>, ConfigError> {

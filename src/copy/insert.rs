@@ -178,7 +178,8 @@ impl List {
     fn sql(&self, number: usize) -> String {
         match self.as_text {
             true => format!("unnest(${number})::{}", self.column.declared),
-            false => format!("unnest(${number})"),
+            // With its type, because the driver keeps a statement by its text: a column's type may change.
+            false => format!("unnest(${number} /* type {} */)", self.array),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A connection that could not be opened.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::pool::ConnectTo;
+use crate::pool::{ConnectTo, IgnoredSettings};
 
 /// Why a connection could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,37 @@ pub enum ConnectErrorKind {
     /// The login could not be had: `password_file` was not to be read, or
     /// [`set_login_source`](crate::config::DatabaseConfig::set_login_source) gave an error.
     Credentials,
+    /// The connection opened without settings of the entry: a pooler dropped them. `source` names them.
+    SettingsIgnored,
     /// The server refused for another reason, which `source` names.
     Refused,
 }
 
 impl ConnectErrorKind {
+    pub(crate) fn of(error: &sqlx::Error) -> ConnectErrorKind {
+        use ConnectErrorKind as Kind;
+        match error {
+            // A certificate that is not valid, or an alert of the server's.
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Kind::Tls,
+            sqlx::Error::Io(_) => Kind::Unreachable,
+            // The connection was closed in place of an answer, as proxies do whose server is gone; the driver
+            // reads that as an answer of zero.
+            sqlx::Error::Protocol(said) if said.contains("SSLRequest: 0x00") => Kind::Unreachable,
+            sqlx::Error::Tls(_) => Kind::Tls,
+            sqlx::Error::Configuration(error) if error.is::<IgnoredSettings>() => {
+                Kind::SettingsIgnored
+            }
+            sqlx::Error::Database(error) => match error.code().as_deref() {
+                Some("28000" | "28P01") => Kind::Authentication,
+                Some("3D000") => Kind::NoSuchDatabase,
+                Some("53300") => Kind::TooManyConnections,
+                Some("57P01" | "57P02" | "57P03") => Kind::NotReady,
+                _ => Kind::Refused,
+            },
+            _ => Kind::Refused,
+        }
+    }
+
     /// Whether the server may be at another address.
     pub(crate) fn is_unreached(self) -> bool {
         matches!(self, ConnectErrorKind::Unreachable | ConnectErrorKind::Timeout)
@@ -46,6 +72,7 @@ impl ConnectErrorKind {
             ConnectErrorKind::NotReady => "not_ready",
             ConnectErrorKind::Tls => "tls",
             ConnectErrorKind::Credentials => "credentials",
+            ConnectErrorKind::SettingsIgnored => "settings_ignored",
             ConnectErrorKind::Refused => "refused",
         }
     }
@@ -65,6 +92,8 @@ pub struct ConnectError {
     pub elapsed: Duration,
     /// What the driver said.
     pub source: Option<Arc<sqlx::Error>>,
+    /// The authorities against which the server's certificate was checked.
+    pub(crate) root_cert: Option<PathBuf>,
 }
 
 impl ConnectError {
@@ -74,26 +103,16 @@ impl ConnectError {
         elapsed: Duration,
         error: sqlx::Error,
     ) -> ConnectError {
-        use ConnectErrorKind as Kind;
-        let kind = match &error {
-            sqlx::Error::Io(_) => Kind::Unreachable,
-            sqlx::Error::Tls(_) => Kind::Tls,
-            sqlx::Error::Database(error) => match error.code().as_deref() {
-                Some("28000" | "28P01") => Kind::Authentication,
-                Some("3D000") => Kind::NoSuchDatabase,
-                Some("53300") => Kind::TooManyConnections,
-                Some("57P01" | "57P02" | "57P03") => Kind::NotReady,
-                _ => Kind::Refused,
-            },
-            _ => Kind::Refused,
-        };
+        let kind = ConnectErrorKind::of(&error);
+        let root_cert = to.config.ssl_root_cert.clone().filter(|_| kind == ConnectErrorKind::Tls);
         let (database, target) = (to.name.to_string(), to.target(Some(user)));
-        ConnectError { database, target, kind, elapsed, source: Some(Arc::new(error)) }
+        ConnectError { database, target, kind, elapsed, source: Some(Arc::new(error)), root_cert }
     }
 
     pub(crate) fn timeout(to: &ConnectTo, elapsed: Duration) -> ConnectError {
         let (database, target) = (to.name.to_string(), to.target(None));
-        ConnectError { database, target, kind: ConnectErrorKind::Timeout, elapsed, source: None }
+        let kind = ConnectErrorKind::Timeout;
+        ConnectError { database, target, kind, elapsed, source: None, root_cert: None }
     }
 
     pub(crate) fn no_login(
@@ -142,6 +161,10 @@ impl fmt::Display for ConnectError {
                 "was not contacted: no credentials available",
                 "check password_file, or the function given to set_login_source",
             ),
+            Kind::SettingsIgnored => (
+                "ignored settings of the entry",
+                "connect to PostgreSQL itself, or configure the pooler to pass startup `options` on",
+            ),
             Kind::Refused => ("refused the connection", "see the server's log"),
         };
         write!(f, "database `{database}`: {target} {what} (after {elapsed:.0?}")?;
@@ -152,6 +175,9 @@ impl fmt::Display for ConnectError {
                 sqlx::Error::Configuration(error) => write!(f, "; {error}")?,
                 error => write!(f, "; {error}")?,
             }
+        }
+        if let Some(file) = &self.root_cert {
+            write!(f, "; ssl_root_cert is {}", file.display())?;
         }
         write!(f, "); {remedy}")
     }

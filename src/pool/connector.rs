@@ -10,12 +10,15 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 
 use super::{ConnectTo, checkout::Cut, options};
 use crate::{
-    config::Role,
-    error::ConnectError,
+    config::{Role, SslMode},
+    error::{ConnectError, ConnectErrorKind},
     monitor::{Ledger, PoolMeter},
     sql::Texts,
 };
@@ -98,7 +101,7 @@ impl Connector {
 
     pub(super) async fn open(&self) -> Result<Open, ConnectError> {
         let opened = self.within_limit(async |to, login| self.connect(to, login).await).await;
-        opened.map(|driver| self.opened(driver))
+        opened.map(|(driver, _)| self.opened(driver))
     }
 
     /// What `connect` makes with the login of now, if it does within `connect_timeout`.
@@ -126,31 +129,68 @@ impl Connector {
         opened
     }
 
-    /// A server that does not know how to look after its clients, or a PgBouncer that passes no
-    /// startup options on, is connected to without that, from the first refusal on.
+    /// A connection whose settings are in force.
     pub(super) async fn connect(
         &self,
         to: &ConnectTo,
         login: &Role,
-    ) -> Result<PgConnection, sqlx::Error> {
-        match self.options(to, login).connect().await {
-            Err(sqlx::Error::Database(error))
-                if !self.plain.load(Ordering::Relaxed) && options::refused(&*error) =>
-            {
-                self.plain.store(true, Ordering::Relaxed);
-                self.options(to, login).connect().await
+    ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+        let (mut driver, options) = self.connect_as_libpq(to, login).await?;
+        to.settle(&mut driver).await?;
+        Ok((driver, options))
+    }
+
+    /// With the other of TLS and no TLS, where the mode allows both and the first cannot be had: the driver does
+    /// not do that by itself.
+    async fn connect_as_libpq(
+        &self,
+        to: &ConnectTo,
+        login: &Role,
+    ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+        let mode = to.config.ssl_mode;
+        let mut first = to.driver_options(login);
+        // As in libpq, a certificate is checked in every mode where the authorities are named.
+        let encrypted = match to.config.ssl_root_cert {
+            Some(_) => PgSslMode::VerifyCa,
+            None => PgSslMode::Require,
+        };
+        if mode == SslMode::Prefer && to.config.ssl_root_cert.is_some() {
+            first = first.ssl_mode(encrypted);
+        }
+        let error = match self.connect_with(first.clone()).await {
+            Err(error) => error,
+            connected => return connected,
+        };
+        let is_rejected =
+            error.as_database_error().and_then(|error| error.code()).as_deref() == Some("28000");
+        let has_failed = ConnectErrorKind::of(&error) == ConnectErrorKind::Tls;
+        match mode {
+            SslMode::Prefer if is_rejected || has_failed => {
+                let plain = self.connect_with(first.ssl_mode(PgSslMode::Disable)).await;
+                // Why TLS failed is what there is to mend, where nothing else is allowed either.
+                plain.map_err(|second| if has_failed { error } else { second })
             }
-            result => result,
+            SslMode::Allow if is_rejected => self.connect_with(first.ssl_mode(encrypted)).await,
+            _ => Err(error),
         }
     }
 
-    /// Those that a connection is opened with now.
-    pub(super) fn options(&self, to: &ConnectTo, login: &Role) -> PgConnectOptions {
-        let plain = to.driver_options(login);
-        match self.plain.load(Ordering::Relaxed) {
-            true => plain,
-            false => options::looked_after(plain),
+    /// A server that does not know how to look after its clients, or a PgBouncer that passes no
+    /// startup options on, is connected to without that, from the first refusal on.
+    async fn connect_with(
+        &self,
+        options: PgConnectOptions,
+    ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+        if !self.plain.load(Ordering::Relaxed) {
+            let looked_after = options::looked_after(options.clone());
+            match looked_after.connect().await {
+                Err(sqlx::Error::Database(error)) if options::refused(&*error) => {
+                    self.plain.store(true, Ordering::Relaxed);
+                }
+                connected => return connected.map(|driver| (driver, looked_after)),
+            }
         }
+        options.connect().await.map(|driver| (driver, options))
     }
 
     fn opened(&self, driver: PgConnection) -> Open {

@@ -15,7 +15,7 @@ use sqlx::{
 
 use super::{
     Fetch,
-    lent::{InFlight, Lent, Wait, runtime},
+    lent::{InFlight, Lent, Wait, answer, runtime},
     state::Work,
     stream,
 };
@@ -85,7 +85,7 @@ impl Lent {
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => {}
-                landed => return landed.map_err(|error| F::failed(runtime(error))),
+                landed => return answer::<F>(landed),
             }
         }
     }
@@ -97,7 +97,8 @@ impl Lent {
     ) -> Result<(InFlight<'_>, Query<'static, Postgres, PgArguments>), DbErr> {
         let arguments =
             binds.bind().map_err(|error| DbErr::Exec(runtime(sqlx::Error::Encode(error))))?;
-        let query = sqlx::query_with(AssertSqlSafe(sql.to_owned()), arguments);
+        let query = sqlx::query_with(AssertSqlSafe(sql.to_owned()), arguments)
+            .persistent(self.keeps_statements());
         Ok((self.statement(sql, None)?, query))
     }
 }

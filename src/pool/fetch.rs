@@ -17,6 +17,9 @@ pub(crate) trait Fetch {
     /// A failure as SeaORM has it.
     fn failed(error: RuntimeErr) -> DbErr;
 
+    /// The rows of an answer.
+    fn rows(answer: &Self::Answer) -> &[PgRow];
+
     fn drive<A>(
         driver: &mut PgConnection,
         wait: Wait<'_>,
@@ -42,6 +45,10 @@ impl Fetch for Effect {
         DbErr::Exec(error)
     }
 
+    fn rows(_: &PgQueryResult) -> &[PgRow] {
+        &[]
+    }
+
     async fn drive<A>(
         driver: &mut PgConnection,
         wait: Wait<'_>,
@@ -61,6 +68,10 @@ impl Fetch for FirstRow {
         DbErr::Query(error)
     }
 
+    fn rows(first: &Option<PgRow>) -> &[PgRow] {
+        first.as_slice()
+    }
+
     async fn drive<A>(
         driver: &mut PgConnection,
         wait: Wait<'_>,
@@ -78,6 +89,10 @@ impl Fetch for AllRows {
 
     fn failed(error: RuntimeErr) -> DbErr {
         DbErr::Query(error)
+    }
+
+    fn rows(all: &Vec<PgRow>) -> &[PgRow] {
+        all
     }
 
     /// `socket_timeout` is about silence: it begins anew with each row.

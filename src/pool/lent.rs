@@ -1,11 +1,16 @@
 //! A connection while somebody has it, and the one path that every statement takes.
 
 use std::{
+    fmt::Write as _,
+    hash::{BuildHasher, Hash, Hasher},
+    mem::discriminant,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, Statement, metric::Info};
+use foldhash::fast::FixedState;
+
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, Statement, Value, metric::Info};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, Executor, PgConnection, Postgres, postgres::PgQueryResult, query::Query,
@@ -14,6 +19,7 @@ use sqlx::{
 use super::{
     Check, Fetch, Open, Pool,
     checkout::Cut,
+    dates,
     slot::Claim,
     state::{Failures, State, Transaction, Work},
 };
@@ -170,7 +176,7 @@ impl Lent {
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
                 Err(_) if self.heals().await => statement = author.write(),
-                landed => return landed.map_err(|error| F::failed(runtime(error))),
+                landed => return answer::<F>(landed),
             }
         }
     }
@@ -210,11 +216,28 @@ impl Lent {
             statement: statement.clone(),
             started: Instant::now(),
         });
+        let is_kept = self.keeps_statements();
+        let retyped = statement.values.as_ref().filter(|_| is_kept).and_then(|values| {
+            let types = types_of(&values.0);
+            let texts = &mut self.open.as_mut()?.memory.texts;
+            texts.has_other_types(&statement.sql, types).then_some(types)
+        });
         let mut flight = self.statement(&statement.sql, Some(author))?;
         flight.watch = watch;
+        let mut statement = statement;
+        // The driver keeps a statement by its text alone, and the server one for each list of types.
+        if let Some(types) = retyped {
+            // Writing to a String cannot fail.
+            let _ = write!(statement.sql, " /* types {types:x} */");
+        }
         let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
         let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
-        Ok((flight, query))
+        Ok((flight, query.persistent(is_kept)))
+    }
+
+    /// Whether the driver keeps what it prepares.
+    pub(super) fn keeps_statements(&self) -> bool {
+        self.pool.connector.to.config.statement_cache > 0
     }
 
     /// Something is about to be sent that is nobody's statement.
@@ -381,6 +404,25 @@ pub(crate) fn gives_up(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
         _ => false,
     }
+}
+
+/// A hash of the types of binds. NULL has its column's type.
+fn types_of(values: &[Value]) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    for value in values {
+        discriminant(value).hash(&mut hasher);
+        if let Value::Array(of, _) = value {
+            discriminant(of).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// What the caller gets, which no reading of it makes panic.
+pub(super) fn answer<F: Fetch>(landed: Result<F::Answer, sqlx::Error>) -> Result<F::Answer, DbErr> {
+    let answer = landed.map_err(|error| F::failed(runtime(error)))?;
+    dates::check(F::rows(&answer))?;
+    Ok(answer)
 }
 
 /// The shape in which SeaORM's users expect the driver's errors.

@@ -43,7 +43,7 @@ impl ListensTo {
         // The driver's pool would knock at a server that refuses until its time is up, and then not
         // say why it got no connection. So somebody else knocks first.
         let knocked = self.connector.within_limit(async |to, login| {
-            let knocking = self.connector.connect(to, login).await?;
+            let (knocking, options) = self.connector.connect(to, login).await?;
             // It has served its purpose, however it ends.
             let _ = knocking.close().await;
             let pool = PgPoolOptions::new()
@@ -51,7 +51,7 @@ impl ListensTo {
                 .max_lifetime(None)
                 .idle_timeout(None)
                 .acquire_timeout(self.connector.to.config.connect_timeout)
-                .connect_lazy_with(self.connector.options(to, login));
+                .connect_lazy_with(options);
             let mut driver = PgListener::connect_with(&pool).await?;
             driver.eager_reconnect(false);
             driver.ignore_pool_close_event(true);

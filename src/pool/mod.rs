@@ -4,6 +4,7 @@ mod checkout;
 mod connector;
 #[cfg(feature = "copy")]
 mod copy;
+mod dates;
 mod fetch;
 mod housekeeper;
 mod lent;
@@ -39,7 +40,7 @@ pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
-pub(crate) use options::{ConnectTo, Locate};
+pub(crate) use options::{ConnectTo, IgnoredSettings, Locate};
 use queue::{Answer, Check, Limits, Place, Queue};
 use repair::Readiness;
 pub(crate) use sea_orm::{SeaOrm, login_of};

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::{
-    ConnectOptions,
+    AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row,
     postgres::{PgConnectOptions, PgSslMode},
 };
 
@@ -13,6 +13,7 @@ use crate::{
     config::{Address, DatabaseConfig, Role, SslMode},
     error::Error,
     monitor::Monitor,
+    sql::quote_literal,
 };
 
 /// How the server looks after a client: whether it still is there while a statement runs, so that
@@ -149,10 +150,14 @@ impl ConnectTo {
                 SslMode::Disable => PgSslMode::Disable,
                 SslMode::Allow => PgSslMode::Allow,
                 SslMode::Prefer => PgSslMode::Prefer,
+                // As in libpq, whoever names the authorities has them checked.
+                SslMode::Require if config.ssl_root_cert.is_some() => PgSslMode::VerifyCa,
                 SslMode::Require => PgSslMode::Require,
                 SslMode::VerifyCa => PgSslMode::VerifyCa,
                 SslMode::VerifyFull => PgSslMode::VerifyFull,
             })
+            // None would leave statements behind at the server (sqlx#4328): those are sent unnamed.
+            .statement_cache_capacity(config.statement_cache.max(1) as usize)
             .disable_statement_logging();
         if let Some(password) = password {
             options = options.password(password.expose_secret());
@@ -174,7 +179,7 @@ impl ConnectTo {
         options.options(settings)
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    fn settings(&self) -> Vec<(&str, String)> {
         let config = &*self.config;
         let millis = |limit: &Duration| limit.as_millis().to_string();
         let mut settings = Vec::new();
@@ -190,9 +195,67 @@ impl ConnectTo {
             "idle_in_transaction_session_timeout",
             config.idle_in_transaction_timeout.as_ref().map(millis),
         );
+        for (name, value) in &config.settings {
+            if !is_time_zone(name) {
+                set(name, Some(value.clone()));
+            }
+        }
         // Last, so that nothing before it (PGOPTIONS included) has the last word.
         set("default_transaction_read_only", self.read_only.then(|| "on".to_owned()));
         settings
+    }
+
+    /// What a RESET does not return to, because the driver starts each connection with a time zone of its own
+    /// (UTC): the message that sets it.
+    pub(crate) fn time_zone(&self) -> Option<String> {
+        let zone = self.config.settings.iter().find(|(name, _)| is_time_zone(name))?;
+        Some(format!("SET TimeZone = {}", quote_literal(zone.1)))
+    }
+
+    /// Sets what startup parameters cannot, and asks whether those that were sent are in force: a pooler may have
+    /// dropped them in silence. Nothing where none were sent; else one round trip, two where PostgreSQL writes a
+    /// value otherwise than the file (`64MB` and `65536kB`).
+    pub(super) async fn settle(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if let Some(set) = self.time_zone() {
+            driver.execute(sqlx::raw_sql(AssertSqlSafe(set))).await?;
+        }
+        let sent = self.settings();
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let values =
+            sent.iter().map(|(name, _)| format!("current_setting({}, true)", quote_literal(name)));
+        let sql = format!("SELECT {}", values.collect::<Vec<_>>().join(", "));
+        let row = driver.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+        let mut differing = Vec::new();
+        for (at, (name, value)) in sent.iter().enumerate() {
+            let found: Option<String> = row.try_get(at)?;
+            if !found.as_ref().is_some_and(|found| is_same(found, value)) {
+                differing.push((*name, value, found));
+            }
+        }
+        if differing.is_empty() {
+            return Ok(());
+        }
+        // Where the value came with this connection, PostgreSQL only writes it otherwise.
+        let names = differing.iter().map(|(name, ..)| quote_literal(&name.to_ascii_lowercase()));
+        let sql = format!(
+            "SELECT lower(name) FROM pg_settings WHERE source = 'client' AND lower(name) IN ({})",
+            names.collect::<Vec<_>>().join(", ")
+        );
+        let rows = driver.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+        let taken: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        differing.retain(|(name, ..)| !taken.iter().any(|taken| taken.eq_ignore_ascii_case(name)));
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let listed = differing.iter().map(|(name, value, found)| match found {
+            Some(found) => format!("{name} is `{found}` in place of `{value}`"),
+            None => format!("{name} is not set in place of `{value}`"),
+        });
+        Err(sqlx::Error::Configuration(Box::new(IgnoredSettings(
+            listed.collect::<Vec<_>>().join(", "),
+        ))))
     }
 
     /// Where this goes, for people: never with a password.
@@ -203,6 +266,43 @@ impl ConnectTo {
         format!("{user}@{server}:{port}/{}", self.config.database)
     }
 }
+
+fn is_time_zone(name: &str) -> bool {
+    name.eq_ignore_ascii_case("timezone")
+}
+
+/// Whether the server's value is the one that was sent: the same text, or the same time in another unit.
+fn is_same(found: &str, sent: &str) -> bool {
+    found.eq_ignore_ascii_case(sent)
+        || sent.parse().is_ok_and(|sent: u64| milliseconds(found) == Some(sent))
+}
+
+/// A time as PostgreSQL shows it: `0`, `250ms`, `30s`, `5min`, `1h`, `2d`.
+fn milliseconds(shown: &str) -> Option<u64> {
+    let (number, unit) =
+        shown.split_at(shown.find(|c: char| !c.is_ascii_digit()).unwrap_or(shown.len()));
+    let factor = match unit {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Settings of the entry that the server does not have.
+#[derive(Debug)]
+pub(crate) struct IgnoredSettings(String);
+
+impl std::fmt::Display for IgnoredSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for IgnoredSettings {}
 
 #[cfg(test)]
 mod tests {
@@ -220,6 +320,23 @@ mod tests {
         let options = |to: ConnectTo| to.driver_options(&to.configured());
         assert_eq!(options(to(false)).get_options(), None);
         assert!(options(to(true)).get_options().is_some());
+    }
+
+    #[test]
+    fn a_value_is_the_same_in_another_unit() {
+        for (found, sent) in [
+            ("on", "ON"),
+            ("5s", "5000"),
+            ("1min", "60000"),
+            ("250ms", "250"),
+            ("0", "0"),
+            ("2d", "172800000"),
+        ] {
+            assert!(is_same(found, sent), "{found} {sent}");
+        }
+        for (found, sent) in [("off", "on"), ("5s", "5001"), ("4MB", "4"), ("", "0")] {
+            assert!(!is_same(found, sent), "{found} {sent}");
+        }
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Lent {
         }
         if let Some(open) = &mut self.open {
             open.prepares_since = Instant::now();
+            open.memory.texts.forget_types();
         }
         Ok(())
     }
@@ -197,12 +198,14 @@ impl Lent {
         if before.work.is_in_flight() {
             self.drain(Some(DRAIN_TIMEOUT)).await?;
         }
+        let time_zone = self.pool.connector.to.time_zone();
         let mut sql = Vec::new();
         if self.has_transaction(before).await? {
             sql.push("ROLLBACK");
         }
         if before.leaves == Leaves::Settings {
             sql.push(RESET);
+            sql.extend(time_zone.as_deref());
         }
         if !sql.is_empty() {
             self.control(&sql.join("; ")).await?;

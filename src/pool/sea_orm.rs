@@ -62,6 +62,13 @@ impl SeaOrm {
             .acquire_timeout(config.pool_timeout)
             .max_lifetime((config.pool_recycle != Duration::MAX).then_some(config.pool_recycle))
             .test_before_acquire(config.pool_pre_ping)
+            .after_connect({
+                let to = Arc::new(to.clone());
+                move |driver, _| {
+                    let to = Arc::clone(&to);
+                    Box::pin(async move { to.settle(driver).await })
+                }
+            })
             .connect_lazy_with(options);
         if let Some(slot) = slot {
             slot.give_to_sea_orm(&to.name, &pool)?;

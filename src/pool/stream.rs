@@ -19,6 +19,7 @@ use sea_orm::{DbErr, QueryResult, Statement};
 use sqlx::Executor;
 
 use super::{
+    dates,
     lent::{InFlight, Lent, Wait, runtime},
     state::Work,
 };
@@ -48,6 +49,7 @@ where
             let end = loop {
                 let (some, end) = some(&mut rows, &mut running, wait).await;
                 any |= !some.is_empty();
+                dates::check(&some)?;
                 yield some;
                 if let Some(end) = end {
                     break end;

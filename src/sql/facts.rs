@@ -107,10 +107,11 @@ const DEFINING: [&str; 8] =
     ["CREATE", "ALTER", "DROP", "COPY", "COMMENT", "GRANT", "REVOKE", "REINDEX"];
 const MORE: [&str; 6] = ["BEGIN", "START", "PREPARE", "DEALLOCATE", "DISCARD", "LOAD"];
 
-/// What the texts that a connection has met leave on it, by their hash: each is scanned once.
+/// What a connection knows of the texts that it has met, by their hash: each is scanned once.
 #[derive(Default)]
 pub(crate) struct Texts {
     leaves: HashMap<u64, Leaves, RandomState>,
+    types: HashMap<u64, u64, RandomState>,
 }
 
 impl Texts {
@@ -128,6 +129,23 @@ impl Texts {
         let leaves = Facts::of(sql).leaves;
         self.leaves.insert(hash, leaves);
         leaves
+    }
+
+    /// Whether the binds of a text have other types than when the driver prepared it. `types` is a hash of them.
+    ///
+    /// The driver may have prepared more texts than are remembered here; for those the first types that are seen
+    /// count.
+    pub(crate) fn has_other_types(&mut self, sql: &str, types: u64) -> bool {
+        let hash = self.types.hasher().hash_one(sql);
+        if self.types.len() >= Self::MOST && !self.types.contains_key(&hash) {
+            self.types.clear();
+        }
+        *self.types.entry(hash).or_insert(types) != types
+    }
+
+    /// The driver has forgotten what it prepared.
+    pub(crate) fn forget_types(&mut self) {
+        self.types.clear();
     }
 }
 
@@ -162,7 +180,7 @@ impl<'a> Calls<'a> {
             self.sets |= is(word, "pg_settings");
             self.escapes |= last == Some(Token::Other(b'&')) && is_word(before, &["U"]);
         }
-        let (true, Some(name)) = (parenthesis, last.and_then(Token::word)) else {
+        let (true, Some(name)) = (parenthesis, last.filter(|last| last.word().is_some())) else {
             return;
         };
         self.unknown |= match before {
@@ -172,26 +190,42 @@ impl<'a> Calls<'a> {
             Some(Token::Other(b'.')) => !(is_word(owner, &["pg_catalog"]) && is_known(name)),
             // Names for columns: INTO item (…), AS "t" ("a"), WITH t (a).
             Some(before) if is_word(Some(before), &["INTO", "AS", "WITH", "RECURSIVE"]) => false,
-            _ => !is_known(name),
+            _ => {
+                !is_known(name)
+                    && !PHRASES
+                        .iter()
+                        .any(|(one, two)| is_word(before, &[one]) && is_word(last, &[two]))
+            }
         };
     }
 }
 
-fn is_known(name: &str) -> bool {
-    starts(name, "st_") || KNOWN.iter().any(|known| is(name, known))
+fn is_known(name: Token<'_>) -> bool {
+    let any = |of: &[&str], name: &str| of.iter().any(|known| is(name, known));
+    match name {
+        Token::Word(name) => starts(name, "st_") || any(KNOWN, name) || any(KEYWORDS, name),
+        Token::Quoted(name) => starts(name, "st_") || any(KNOWN, name),
+        _ => false,
+    }
 }
 
-/// What may stand before a parenthesis in a SELECT that only reads: keywords, types with a length, and
-/// functions of PostgreSQL and its common extensions that change nothing and run no text.
+/// Words of which the second is a keyword only behind the first.
+const PHRASES: [(&str, &str); 4] =
+    [("on", "conflict"), ("then", "insert"), ("grouping", "sets"), ("by", "rollup")];
+
+/// Keywords that may stand before a parenthesis. PostgreSQL reserves most of them, so that a function of such a name
+/// has to be quoted.
 #[rustfmt::skip]
-const KNOWN: &[&str] = &[
-    // Keywords.
+const KEYWORDS: &[&str] = &[
     "in", "and", "or", "not", "from", "where", "on", "as", "exists", "any", "all", "some", "values", "select",
     "join", "lateral", "over", "filter", "group", "by", "having", "limit", "offset", "case", "when", "then",
     "else", "between", "like", "ilike", "is", "union", "intersect", "except", "distinct", "order", "array", "row",
-    "using", "within", "with", "conflict", "set", "returning", "insert", "first", "overlaps", "only", "vacuum",
-    "analyze", "bernoulli", "system", "rollup", "cube", "sets", "cast", "extract", "interval", "nulls", "materialized",
-    // Types.
+    "using", "within", "with", "set", "returning", "only", "cast", "extract", "interval", "materialized",
+];
+
+/// Types with a length, and functions of PostgreSQL and its common extensions that change nothing and run no text.
+#[rustfmt::skip]
+const KNOWN: &[&str] = &[
     "varchar", "char", "character", "varying", "numeric", "decimal", "bit", "varbit", "timestamp", "timestamptz",
     "time", "timetz", "float", "vector", "halfvec", "sparsevec", "geometry", "geography",
     // Aggregates and windows.
@@ -275,6 +309,7 @@ mod tests {
             "INSERT INTO t SELECT writes()",
             "INSERT INTO t (a) VALUES (writes($1))",
             "(SELECT set_config('a', 'b', false))",
+            "SELECT sets('a'), \"in\"('b')",
             "IMPORT FOREIGN SCHEMA x FROM SERVER s INTO y",
         ] {
             assert_eq!(leaves_behind(sql), Leaves::Settings, "{sql}");

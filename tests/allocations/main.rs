@@ -206,3 +206,26 @@ fn a_cursor_takes_the_memory_of_one_batch() {
     }
     runtime.block_on(pg.close()).unwrap();
 }
+
+/// The driver's buffers grow with the largest answer, and never shrink by themselves.
+#[test]
+fn a_large_answer_is_not_kept_in_memory() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = runtime.block_on(TestDatabase::new());
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    runtime.block_on(pg.ping()).unwrap();
+    const LARGE: &str = "SELECT repeat('x', 32 * 1024 * 1024) AS large";
+    let kept = measure(|| {
+        runtime.block_on(async {
+            pg.query_one_raw(select(LARGE)).await.unwrap().unwrap();
+            let since = std::time::Instant::now();
+            // The clock of the pool is what is waited for here: it looks at the buffers once a second.
+            while since.elapsed() < std::time::Duration::from_millis(1200) {
+                pg.query_one_raw(select("SELECT pg_sleep(0.01)")).await.unwrap();
+            }
+        });
+    });
+    assert!(kept.bytes_max > 32 << 20, "the allocator is not counted: {}", kept.bytes_max);
+    assert!(kept.bytes_current < 1 << 20, "{} bytes are kept", kept.bytes_current);
+    runtime.block_on(pg.close()).unwrap();
+}

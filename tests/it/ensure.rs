@@ -116,3 +116,19 @@ async fn what_is_there_is_told_by_schema_and_not_by_what_the_search_path_shows()
     pg.execute_unprepared(build).await.unwrap_err();
     assert!(!index_exists(&pg, "hidden", "broken").await.unwrap());
 }
+
+/// Where sessions have one snapshot, it would be from before the lock was there to be had.
+#[tokio::test]
+async fn a_schema_is_made_once_also_where_sessions_are_repeatable_read() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = \
+         ''repeatable read''', current_database()); END $$",
+    )
+    .await
+    .unwrap();
+    pg.close().await.unwrap();
+    let make = async |pg: &Pg| pg.ensure_schema("once").await.map(|_| ()).map_err(Into::into);
+    assert_eq!(all_at_once(&database, make).await, 0);
+}

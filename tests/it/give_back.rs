@@ -1,9 +1,12 @@
 //! What one borrower leaves on a connection the next one does not meet, and it costs no connection.
 
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{
+    ConnectionTrait, Statement,
+    sea_query::{Func, Query},
+};
 use wharf::Pg;
 
-use crate::support::{TestDatabase, number};
+use crate::support::{TestDatabase, number, until};
 
 fn statement(sql: &str) -> Statement {
     Statement::from_string(sea_orm::DbBackend::Postgres, sql)
@@ -27,7 +30,7 @@ async fn state(pg: &Pg) -> Vec<String> {
     pg.query_one_raw(statement(sql)).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
-const REPAIRED: [&str; 13] = [
+const REPAIRED: [&str; 18] = [
     "SET search_path = elsewhere",
     "SET app.tenant = '7'",
     "SELECT set_config('search_path', 'elsewhere', false)",
@@ -38,7 +41,12 @@ const REPAIRED: [&str; 13] = [
     "CREATE TEMP TABLE elsewhere (id int)",
     "SELECT 1 AS id INTO TEMPORARY elsewhere",
     "CREATE TABLE pg_temp.elsewhere (id int)",
+    "SELECT 1 AS id INTO LOCAL TEMP elsewhere",
     "SELECT pg_advisory_lock(7)",
+    "UPDATE pg_settings SET setting = 'elsewhere' WHERE name = 'search_path'",
+    "UPDATE U&\"pg\\005fsettings\" SET setting = 'elsewhere' WHERE name = 'search_path'",
+    "SELECT sets('elsewhere')",
+    "INSERT INTO kept SELECT sets('elsewhere')",
     "LISTEN elsewhere",
     "DECLARE elsewhere CURSOR WITH HOLD FOR SELECT 1",
 ];
@@ -46,10 +54,69 @@ const REPAIRED: [&str; 13] = [
 const CLOSED: [&str; 4] =
     ["BEGIN", "PREPARE elsewhere AS SELECT 1", "DEALLOCATE ALL", "START TRANSACTION READ ONLY"];
 
+/// One connection, and a function of the user's own that changes a setting.
+async fn with_a_function(database: &TestDatabase) -> Pg {
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    pg.execute_unprepared(
+        "CREATE TABLE kept (path text); CREATE FUNCTION sets(path text) RETURNS text LANGUAGE sql \
+         AS $$ SELECT set_config('search_path', path, false) $$",
+    )
+    .await
+    .unwrap();
+    pg
+}
+
+/// No list of words can say what a function does: one that is not known is cleaned up after, whoever wrote
+/// the statement.
+#[tokio::test]
+async fn what_a_function_changed_that_a_built_statement_calls_is_gone_before_the_next() {
+    let database = TestDatabase::new().await;
+    let pg = with_a_function(&database).await;
+    let before = state(&pg).await;
+    let connection = backend(&pg).await;
+    let mut calls = Query::select();
+    calls.expr(Func::cust("sets").arg("elsewhere"));
+    pg.query_one(&calls).await.unwrap();
+    assert_eq!(state(&pg).await, before);
+    let session = pg.session().await.unwrap();
+    session.query_one(&calls).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(state(&pg).await, before);
+    assert_eq!(backend(&pg).await, connection);
+}
+
+#[tokio::test]
+async fn a_number_of_a_sequence_is_not_the_next_ones_last() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    pg.execute_unprepared("CREATE SEQUENCE n").await.unwrap();
+    assert_eq!(number(&pg, "SELECT nextval('n')").await, 1);
+    let error =
+        wharf::Error::from(pg.query_one_raw(statement("SELECT lastval()")).await.unwrap_err());
+    assert_eq!(error.sqlstate().as_deref(), Some("55000"), "{error}");
+}
+
+/// The server counts a client that closes its socket without a word as lost.
+#[tokio::test]
+async fn a_connection_is_closed_as_the_protocol_asks() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let lost = "SELECT sessions_abandoned FROM pg_stat_database WHERE datname = current_database()";
+    let backends =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'closed at once'";
+    for _ in 0..3 {
+        let closed = database.pg_with(&["application_name: closed at once"]);
+        closed.ping().await.unwrap();
+        closed.close().await.unwrap();
+    }
+    until("the server has seen them go", async || number(&pg, backends).await == 0).await;
+    assert_eq!(number(&pg, lost).await, 0);
+}
+
 #[tokio::test]
 async fn what_a_raw_statement_left_is_gone_before_the_next() {
     let database = TestDatabase::new().await;
-    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let pg = with_a_function(&database).await;
     let before = state(&pg).await;
     for sql in REPAIRED.into_iter().chain(CLOSED) {
         let connection = backend(&pg).await;
@@ -83,7 +150,7 @@ async fn what_a_built_statement_left_is_gone_before_the_next() {
 #[tokio::test]
 async fn what_a_session_left_is_gone_before_the_next_however_it_ended() {
     let database = TestDatabase::new().await;
-    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let pg = with_a_function(&database).await;
     let before = state(&pg).await;
     let connection = backend(&pg).await;
     for sql in REPAIRED {

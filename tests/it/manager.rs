@@ -113,3 +113,35 @@ async fn an_entry_without_its_server_says_what_to_do() {
     assert!(error.to_string().contains("start it with `wharf server up`"), "{error}");
     assert!(manager.connection("shop").is_err());
 }
+
+/// SeaORM's own pool looks after itself on the runtime of whoever asked for it, and the login may need that
+/// runtime.
+#[tokio::test]
+async fn seaorms_own_connection_waits_for_a_login_without_blocking_where_it_is_awaited() {
+    let database = TestDatabase::new().await;
+    let mut config = database.config(&["pool_timeout: 0.2"]);
+    let entry = config.databases.get_mut("it").unwrap();
+    let here = tokio::runtime::Handle::current();
+    entry.set_login_source(move |login| {
+        // Only this test's own thread can run it.
+        let asked = here.spawn(async { tokio::task::yield_now().await });
+        async move {
+            asked.await?;
+            Ok(login)
+        }
+    });
+    let manager = Manager::from_config(config);
+    let error = manager.connection("it").unwrap_err().to_string();
+    assert!(error.contains("open_connection(\"it\").await"), "{error}");
+    let connection = manager.open_connection("it").await.unwrap();
+    assert_eq!(number(&connection, "SELECT 1::bigint").await, 1);
+    assert_eq!(number(&manager.connection("it").unwrap(), "SELECT 1::bigint").await, 1);
+}
+
+#[test]
+fn seaorms_own_connection_needs_a_runtime_and_says_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = runtime.block_on(async { TestDatabase::new().await.config(&[]) });
+    let error = Manager::from_config(config).connection("it").unwrap_err().to_string();
+    assert!(error.contains("runtime"), "{error}");
+}

@@ -321,3 +321,77 @@ async fn a_metric_callback_is_told_what_seaorms_own_tells() {
     assert_eq!(heard.len(), 3);
     assert_eq!(heard, expected);
 }
+
+/// The driver would panic at these.
+#[tokio::test]
+async fn a_date_that_no_rust_type_holds_is_an_error_that_names_it() {
+    let database = TestDatabase::shop().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    customer::ActiveModel {
+        name: Set("Ada".to_owned()),
+        email: Set("ada@example.org".to_owned()),
+        ..Default::default()
+    }
+    .insert(&pg)
+    .await
+    .unwrap();
+    let connection = number(&pg, "SELECT pg_backend_pid()::bigint").await;
+    for (value, named) in [
+        ("infinity", "`infinity`"),
+        ("-infinity", "`-infinity`"),
+        ("290000-01-01", "the year 290000"),
+    ] {
+        let update = format!("UPDATE customer SET created_at = '{value}'");
+        pg.execute_unprepared(&update).await.unwrap();
+        let session = pg.session().await.unwrap();
+        let mut errors = vec![
+            Customer::find().one(&session).await.unwrap_err(),
+            Customer::find().all(&session).await.unwrap_err(),
+        ];
+        session.commit().await.unwrap();
+        errors.push(Customer::find().one(&pg).await.unwrap_err());
+        errors.push(Customer::find().all(&pg.read_only()).await.unwrap_err());
+        let stream = Customer::find().stream(&pg).await.unwrap();
+        errors.push(stream.try_collect::<Vec<_>>().await.unwrap_err());
+        for error in errors {
+            let said = error.to_string();
+            assert!(said.contains("`created_at`") && said.contains(named), "{said}");
+        }
+    }
+    for sql in [
+        "SELECT ARRAY[NULL, 'infinity'::timestamptz] AS at",
+        "SELECT '-infinity'::date AS at",
+        "SELECT ARRAY['-infinity'::date] AS at",
+        "SELECT 'infinity'::timestamp AS at",
+    ] {
+        let statement = Statement::from_string(pg.get_database_backend(), sql);
+        let error = pg.query_one_raw(statement).await.unwrap_err().to_string();
+        assert!(error.contains("`at`") && error.contains("infinity"), "{error}");
+    }
+    // The statements went well: their connection stays.
+    assert_eq!(number(&pg, "SELECT pg_backend_pid()::bigint").await, connection);
+}
+
+/// What the table of docs/connections.md says.
+#[tokio::test]
+async fn values_that_rust_cannot_hold_are_refused_or_rounded_as_documented() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let ask = async |sql: &str| {
+        let statement = Statement::from_string(pg.get_database_backend(), sql);
+        pg.query_one_raw(statement).await.unwrap().unwrap()
+    };
+    for sql in [
+        "'NaN'::numeric",
+        "'Infinity'::numeric",
+        "123456789012345678901234567890.5",
+        "0.12345678901234567890123456789012345",
+    ] {
+        let row = ask(&format!("SELECT {sql}")).await;
+        let error = row.try_get_by_index::<Decimal>(0).unwrap_err().to_string();
+        assert!(error.contains("Decimal"), "{sql}: {error}");
+    }
+    let row = ask("SELECT '24:00:00'::time").await;
+    let midnight = row.try_get_by_index::<sea_orm::prelude::ChronoTime>(0).unwrap();
+    assert_eq!(midnight, sea_orm::prelude::ChronoTime::MIN);
+}

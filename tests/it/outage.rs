@@ -437,3 +437,59 @@ async fn a_commit_that_the_network_broke_is_unknown_and_never_run_again() {
         assert_eq!(found, kept, "{trap:?}");
     }
 }
+
+/// Whoever waits for a connection gets one that comes back, whatever becomes of another that was to be opened.
+#[tokio::test]
+async fn a_failed_connect_fails_nobody_whom_another_connection_serves() {
+    let database = TestDatabase::new().await;
+    // As often as it is asked but once, the login does not come.
+    let mut config = database.config(&["pool_size: 2", "max_overflow: 0"]);
+    let mut entry = config.databases.remove("it").unwrap();
+    let asked = Arc::new(AtomicU32::new(0));
+    let failed = Arc::clone(&asked);
+    entry.set_login_source(move |login| {
+        let fails = failed.fetch_add(1, Ordering::SeqCst) > 0;
+        async move { if fails { Err("the vault hiccups".into()) } else { Ok(login) } }
+    });
+    let pg = Pg::from_config("it", entry);
+    let held = pg.session().await.unwrap();
+    let waiter = tokio::spawn({
+        let pg = pg.clone();
+        async move { one(&pg).await }
+    });
+    until("the second connection was not to be had", async || asked.load(Ordering::SeqCst) > 1)
+        .await;
+    until("and is tried again", async || asked.load(Ordering::SeqCst) > 2).await;
+    held.rollback().await.unwrap();
+    waiter.await.unwrap().unwrap();
+    // Where nothing else can serve them, they are told.
+    let lost = pg.execute_unprepared("SELECT pg_terminate_backend(pg_backend_pid())").await;
+    lost.unwrap_err();
+    let Error::Connect(error) = one(&pg).await.unwrap_err() else { panic!("not a connect error") };
+    assert_eq!(error.kind, ConnectErrorKind::Credentials, "{error}");
+}
+
+/// A ping that had no time to be answered says nothing of the other connections.
+#[tokio::test]
+async fn a_caller_with_little_time_closes_no_connection_but_its_own() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let more = ["pool_size: 3", "max_overflow: 0", "pool_timeout: 0.02"];
+    let pg = proxy.pg(&database, &more);
+    pg.warm_up().await.ok();
+    until("three are open", async || {
+        let all = futures_util::future::join_all((0..3).map(|_| pg.session().into_future())).await;
+        drop(all);
+        pg.stats().writer.open == 3
+    })
+    .await;
+    // The clock of the pool is what is waited for here, not another task.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    proxy.delay(Duration::from_millis(60));
+    let error = one(&pg).await.unwrap_err();
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+    until("its own is seen to", async || pg.stats().writer.in_use == 0).await;
+    assert!(pg.stats().writer.open >= 2, "{:?}", pg.stats());
+    proxy.delay(Duration::ZERO);
+    until("they serve", async || one(&pg).await.is_ok()).await;
+}

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -54,6 +54,10 @@ struct Shared {
     delay: AtomicU32,
     accepted: AtomicU32,
     asked: AtomicU32,
+    /// As a pooler that ignores startup options.
+    drops_options: AtomicBool,
+    /// Every connection is closed as soon as the client says something.
+    closes: AtomicBool,
 }
 
 impl Proxy {
@@ -68,6 +72,8 @@ impl Proxy {
             delay: AtomicU32::new(0),
             accepted: AtomicU32::new(0),
             asked: AtomicU32::new(0),
+            drops_options: AtomicBool::new(false),
+            closes: AtomicBool::new(false),
         });
         let listening = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Proxy { port, shared, listening }
@@ -85,6 +91,17 @@ impl Proxy {
     /// Answers come so much later from here on.
     pub fn delay(&self, delay: Duration) {
         self.shared.delay.store(delay.as_millis().try_into().unwrap(), Ordering::SeqCst);
+    }
+
+    /// Drops the startup options of new connections from here on, as a pooler does that ignores them.
+    pub fn drop_options(&self) {
+        self.shared.drops_options.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes new connections in place of a first answer from here on, as a load balancer does whose server is
+    /// gone.
+    pub fn close_new(&self, closes: bool) {
+        self.shared.closes.store(closes, Ordering::SeqCst);
     }
 
     /// Nobody listens any more. What is connected stays so.
@@ -111,7 +128,11 @@ impl Proxy {
     /// The database, by way of this; `more` are further lines of its entry.
     pub fn pg(&self, database: &TestDatabase, more: &[&str]) -> Pg {
         let (_, port) = &self.shared.server;
-        let entry = database.entry("it", &[&["ssl_mode: disable"], more].concat());
+        let plain: &[&str] = match more.iter().any(|line| line.starts_with("ssl_mode")) {
+            true => &[],
+            false => &["ssl_mode: disable"],
+        };
+        let entry = database.entry("it", &[plain, more].concat());
         let entry = entry.replace(&format!(":{port}/"), &format!(":{}/", self.port));
         Manager::from_config(config(&format!("databases:\n{entry}"))).db("it").unwrap()
     }
@@ -147,13 +168,17 @@ impl Carried {
         let mut head = 0;
         loop {
             let now = *network.borrow_and_update();
+            if head == 0 && !self.questions.is_empty() && shared.closes.load(Ordering::SeqCst) {
+                return Ok(());
+            }
             if now == Network::Resets {
                 return self.reset();
             }
             if now == Network::Whole && self.trap != Some(Trap::SwallowAfter) {
                 while let Some(message) = take_message(&mut self.questions, head) {
                     self.pass_on(&message, head, shared).await?;
-                    head = 1;
+                    // The startup message comes after the server's answer to a request for TLS.
+                    head = usize::from(head == 1 || message[4..] != SSL_REQUEST);
                 }
                 match self.trap {
                     Some(Trap::ResetBefore) => return self.reset(),
@@ -180,6 +205,9 @@ impl Carried {
     }
 
     async fn pass_on(&mut self, message: &[u8], head: usize, shared: &Shared) -> io::Result<()> {
+        if head == 0 && message[4..] != SSL_REQUEST && shared.drops_options.load(Ordering::SeqCst) {
+            return self.server.write_all(&without_options(message)).await;
+        }
         if head == 1 && matches!(message[0], b'S' | b'Q') {
             shared.asked.fetch_add(1, Ordering::SeqCst);
         }
@@ -199,6 +227,21 @@ impl Carried {
         self.client.set_zero_linger()?;
         self.server.set_zero_linger()
     }
+}
+
+const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
+
+/// A startup message without its `options`.
+fn without_options(message: &[u8]) -> Vec<u8> {
+    let texts: Vec<&[u8]> = message[8..].split(|byte| *byte == 0).collect();
+    let mut body = message[4..8].to_vec();
+    let named = |pair: &&[&[u8]]| pair.len() == 2 && !pair[0].is_empty() && pair[0] != b"options";
+    for pair in texts.chunks(2).filter(named) {
+        pair.iter().for_each(|text| body.extend([text, &[0][..]].concat()));
+    }
+    body.push(0);
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&length[..], &body].concat()
 }
 
 /// The first message of `bytes`, if it is all there; its length stands after `head` bytes.

@@ -187,6 +187,26 @@ async fn plans_are_few_and_off_unless_asked_for() {
     assert_eq!(off.stats().reader.open, 0);
 }
 
+/// A plan is one of the tables that the statement read: those of its view.
+#[tokio::test]
+async fn a_statement_of_a_view_is_explained_in_that_view() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["monitor: {slow_statement_threshold: 50ms, explain: true}"]);
+    pg.ensure_schema("tenant").await.unwrap();
+    let view = pg.scoped("tenant").unwrap().with_local("app.tenant", "7");
+    view.execute_unprepared("CREATE TABLE theirs (n int)").await.unwrap();
+    let sql = "SELECT n FROM theirs, pg_sleep(0.1) WHERE n = current_setting('app.tenant')::int";
+    let slow = Statement::from_string(DbBackend::Postgres, sql);
+    view.query_all_raw(slow).await.unwrap();
+    until("it is explained", async || {
+        let top = pg.monitor().top(10);
+        top.statements
+            .iter()
+            .any(|one| one.plan.as_ref().is_some_and(|plan| plan.text.contains("theirs")))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_explained_harms_nobody() {
     let database = TestDatabase::new().await;

@@ -168,3 +168,61 @@ async fn tenants_whose_columns_differ_in_type_are_read_in_turn() {
         assert_eq!(name, ["a", "b"][turn % 2]);
     }
 }
+
+/// The driver keeps a prepared statement by its text alone; binds of another type are another statement.
+#[tokio::test]
+async fn the_same_text_with_binds_of_other_types_is_another_statement() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    let ask = async |value: sea_orm::Value| {
+        let sql = "SELECT ($1 + 1)::bigint";
+        let sql = Statement::from_sql_and_values(sea_orm::DbBackend::Postgres, sql, [value]);
+        pg.query_one_raw(sql).await.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap()
+    };
+    for _ in 0..3 {
+        assert_eq!(ask(1_i32.into()).await, 2);
+        assert_eq!(ask(1_i64.into()).await, 2);
+        assert_eq!(ask(1_i16.into()).await, 2);
+    }
+    // Each is prepared once.
+    let prepared =
+        "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT ($1 + 1)%'";
+    assert_eq!(number(&pg, prepared).await, 3);
+}
+
+mod part {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "part")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i32,
+        pub weight: i32,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[tokio::test]
+async fn many_are_inserted_after_a_column_has_changed_its_type() {
+    use sea_orm::Set;
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    pg.execute_unprepared("CREATE TABLE part (id serial PRIMARY KEY, weight int)").await.unwrap();
+    let insert = async || {
+        let rows =
+            (0..3).map(|weight| part::ActiveModel { weight: Set(weight), ..Default::default() });
+        pg.insert_many::<part::Entity>(rows).exec().await.unwrap()
+    };
+    insert().await;
+    for kind in ["bigint", "smallint", "numeric", "int"] {
+        let alter = format!("ALTER TABLE part ALTER COLUMN weight TYPE {kind}");
+        pg.execute_unprepared(&alter).await.unwrap();
+        assert_eq!(insert().await, 3, "{kind}");
+    }
+    assert_eq!(number(&pg, "SELECT count(*) FROM part").await, 15);
+}

@@ -5,8 +5,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
+use sea_orm::ConnectionTrait as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use wharf::config::Runtime;
+use wharf::Manager;
+use wharf::config::{Config, Runtime};
 use wharf::pgserver::{PgServer, PgServerError, Status};
 
 use crate::support::{Dir, Log, Part, config, connect, run, server, signal};
@@ -275,4 +277,26 @@ async fn without_a_word_data_is_kept_in_the_users_data_folder() {
     let pg = PgServer::new(config(Runtime::Native), []).data_dir(base);
     assert_eq!(pg.running().await.unwrap().unwrap().port.to_string(), port);
     pg.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_follow_the_server_to_another_port() {
+    let dir = Dir::new("moves");
+    let own = server(&dir, config(Runtime::Native));
+    let before = own.start().await.unwrap();
+    let file = "pgserver: {version: 15}\ndatabases: {db: {pgserver: true, database: postgres}}";
+    let file = Config::loader("infra.yaml").text(file).env([]).load().unwrap();
+    let manager = Manager::with_pgserver(file, server(&dir, config(Runtime::Native)));
+    let pg = manager.db("db").unwrap();
+    pg.ping().await.unwrap();
+    own.stop().await.unwrap();
+    // Somebody else has its port now, and closes what comes.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", before.port)).unwrap();
+    std::thread::spawn(move || taken.incoming().for_each(drop));
+    let after = own.start().await.unwrap();
+    assert_ne!(after.port, before.port);
+    // The first may meet the connection that the server has ended.
+    let _ = pg.execute_unprepared("SELECT 1").await;
+    pg.execute_unprepared("SELECT 1").await.unwrap();
+    own.stop().await.unwrap();
 }
