@@ -64,15 +64,17 @@ impl fmt::Debug for LoginSource {
     }
 }
 
-/// How much TLS a connection asks for, as libpq's `sslmode`.
+/// How much TLS a connection asks for, as libpq's `sslmode`. In every mode that uses TLS, the certificate is checked
+/// where `ssl_root_cert` is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SslMode {
     /// Never.
     Disable,
-    /// Only if the server insists.
+    /// Without, or with it where the server insists: a second attempt then.
     Allow,
-    /// If the server can.
+    /// With it, or without where it cannot be had: a second attempt, where the handshake fails or the server
+    /// refuses.
     #[default]
     Prefer,
     /// Or no connection.

@@ -103,6 +103,7 @@ impl ConnectError {
         elapsed: Duration,
         error: sqlx::Error,
     ) -> ConnectError {
+        let error = unreadable(to, &error).unwrap_or(error);
         let kind = ConnectErrorKind::of(&error);
         let root_cert = to.config.ssl_root_cert.clone().filter(|_| kind == ConnectErrorKind::Tls);
         let (database, target) = (to.name.to_string(), to.target(Some(user)));
@@ -127,6 +128,28 @@ impl ConnectError {
             ..ConnectError::timeout(to, elapsed)
         }
     }
+}
+
+/// The file of the entry that could not be read, where that is why there is no connection: the driver says only
+/// that some file was not there.
+fn unreadable(to: &ConnectTo, error: &sqlx::Error) -> Option<sqlx::Error> {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    let sqlx::Error::Io(error) = error else { return None };
+    if !matches!(error.kind(), NotFound | PermissionDenied) {
+        return None;
+    }
+    let config = &to.config;
+    let files = [
+        ("ssl_root_cert", &config.ssl_root_cert),
+        ("ssl_cert", &config.ssl_cert),
+        ("ssl_key", &config.ssl_key),
+    ];
+    files.into_iter().find_map(|(key, file)| {
+        let file = file.as_ref()?;
+        let error = std::fs::File::open(file).err()?;
+        let said = format!("cannot read {key} {}: {error}", file.display());
+        Some(sqlx::Error::Tls(said.into()))
+    })
 }
 
 impl fmt::Display for ConnectError {

@@ -30,9 +30,23 @@ fn with_hint(mut text: String, error: Option<&sqlx::Error>) -> String {
     {
         text.truncate(short.len());
     }
+    let mut text = cut(text);
     if let Some(hint) = error.hint() {
         text.push_str("; hint: ");
-        text.push_str(hint);
+        text.push_str(&cut(hint.to_owned()));
     }
+    text
+}
+
+/// How much of a message is shown: what a function raises may be as long as a table's rows.
+const SHOWN: usize = 8 * 1024;
+
+fn cut(mut text: String) -> String {
+    let length = text.len();
+    if length <= SHOWN {
+        return text;
+    }
+    text.truncate(text.floor_char_boundary(SHOWN));
+    text.push_str(&format!("… ({length} bytes)"));
     text
 }

@@ -60,11 +60,13 @@ use crate::{
 /// connection). A place in the pool, a transaction or a setting never stays behind.
 ///
 /// # What stays on a connection
-/// What a raw statement leaves there (`SET`, `SET ROLE`, `LISTEN`, a temporary table, an advisory
-/// lock, …) is gone with the next statement, since that may have another connection: use a
-/// [session](Pg::session) for what belongs together. It is undone by one message off the caller's
-/// path, or, for a prepared statement or an open transaction, by closing the connection. What a
-/// function leaves that a plain SELECT calls is not seen.
+/// What a statement leaves there (`SET`, `SET ROLE`, `LISTEN`, a temporary table, an advisory lock, …) is gone with
+/// the next statement, since that may have another connection: use a [session](Pg::session) for what belongs
+/// together. It is undone by one message off the caller's path, or, for a prepared statement or an open transaction,
+/// by closing the connection. That message is sent after every statement that is not a plain one (SELECT, INSERT,
+/// UPDATE, DELETE, DDL, …), or that calls a function which is not known to leave nothing, such as one of your own: the
+/// connection is busy for one round trip more. What a trigger leaves is not seen, nor what the numbers of a sequence
+/// tell that an INSERT has drawn (`lastval()`).
 ///
 /// A prepared statement that has gone stale, because a table was altered or the server has forgotten
 /// it, is prepared anew and sent again, which nobody notices but by two round trips. In a session it

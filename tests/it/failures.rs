@@ -215,3 +215,16 @@ async fn a_statements_error_keeps_the_shape_that_seaorm_gives_it() {
         .unwrap_err();
     assert!(Error::from(retryable).is_retryable());
 }
+
+/// A log keeps every line of it.
+#[tokio::test]
+async fn an_error_as_long_as_a_table_is_cut() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let raise = "DO $$ BEGIN RAISE EXCEPTION '%', repeat('ä', 5000000) USING HINT = repeat('h', 5000000); END $$";
+    let error = Error::from(pg.execute_unprepared(raise).await.unwrap_err());
+    let said = error.to_string();
+    assert!(said.len() < 20_000, "{} bytes", said.len());
+    assert!(said.contains("ä… (100") && said.contains("h… (5000000 bytes)"), "{said}");
+    assert_eq!(error.hint().map(str::len), Some(5_000_000));
+}

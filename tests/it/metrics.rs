@@ -253,6 +253,30 @@ async fn pools_are_sampled_and_timed() {
     manager.close().await;
 }
 
+/// What a caller did is a use; what the pool does by itself is none.
+#[tokio::test]
+async fn neither_a_clean_up_nor_a_failed_ping_counts_as_a_use() {
+    let database = TestDatabase::shop().await;
+    let name = format!("uses_of_{}", database.name);
+    let entry = database.entry(&name, &["pool_size: 1", "max_overflow: 0"]);
+    let manager = Manager::from_config(config(&format!("databases:\n{entry}")));
+    let service = Service::serve(&manager).await;
+    let pg = manager.db(&name).unwrap();
+    pg.execute_unprepared("SET work_mem = '5MB'").await.unwrap();
+    until("it was cleaned up after", async || pg.stats().writer.in_use == 0).await;
+    let backend = number(&pg, "SELECT pg_backend_pid()::bigint").await;
+    // The clock of the pool is what is waited for here, not another task: then it is pinged before use.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let other = database.pg().await;
+    number(&other, &format!("SELECT pg_terminate_backend({backend})::int::bigint")).await;
+    pg.ping().await.unwrap();
+    let scraped = service.scrape().await;
+    let here = ("db_client_connection_pool_name", name.as_str());
+    assert_eq!(scraped.count("db_client_connection_wait_time", &[here]), 3.0);
+    assert_eq!(scraped.count("db_client_connection_use_time", &[here]), 3.0);
+    manager.close().await;
+}
+
 #[tokio::test]
 async fn a_server_that_is_down_shows() {
     let database = TestDatabase::new().await;

@@ -172,6 +172,23 @@ async fn the_modes_connect_as_in_libpq() {
     assert!(said.contains("UnknownIssuer") && said.contains("other.crt"), "{said}");
 }
 
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_named() {
+    let server = Tls::start().await;
+    server.set(Some("server"), ANY).await;
+    for mode in [SslMode::Prefer, SslMode::Require, SslMode::VerifyFull] {
+        let Err(Error::Connect(error)) = server.connect(mode, Some("nowhere.crt")).await else {
+            panic!("it connected")
+        };
+        assert_eq!(error.kind, ConnectErrorKind::Tls, "{error}");
+        let said = error.to_string();
+        assert!(
+            said.contains("cannot read ssl_root_cert") && said.contains("nowhere.crt"),
+            "{said}"
+        );
+    }
+}
+
 /// HAProxy, Envoy and tunnels close a connection whose server is gone. That is an outage, to be waited for where
 /// the server has been reached before.
 #[tokio::test]
