@@ -203,7 +203,7 @@ impl Manager {
         (to, login): (ConnectTo, Role),
     ) -> Result<DatabaseConnection, Error> {
         let mut open = self.sea_orm();
-        // Somebody else's, meanwhile.
+        // Another caller may have opened it meanwhile.
         if let Some(own) = open.get(name).filter(|own| !own.is_closed()) {
             return Ok(own.connection());
         }
@@ -292,7 +292,7 @@ fn now<T: Send>(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;
         let outcome = runtime.block_on(async { timeout(limit, look_up).await });
-        // What it spawned may block for longer than anybody waits.
+        // Not waited for: a blocking task of the login source may run on.
         runtime.shutdown_background();
         outcome.unwrap_or(Err(too_slow))
     };

@@ -98,7 +98,7 @@ impl Pg {
             .boxed()
         };
         let dedicated = Pg::located(&name, self.is_read_only(), monitor, Arc::new(locate));
-        Ok(dedicated.seen_by(view.in_scope(None)))
+        Ok(dedicated.with_view(view.in_scope(None)))
     }
 
     /// Returns the same database with a setting of PostgreSQL's for every statement, such as the tenant that
@@ -125,7 +125,7 @@ impl Pg {
     /// A setting that the server does not know, or a value that it does not take, is the error of each statement.
     #[must_use]
     pub fn with_local(&self, name: impl Into<String>, value: impl Into<String>) -> Pg {
-        self.clone().seen_by(self.view().with_setting(name.into(), value.into()))
+        self.clone().with_view(self.view().with_setting(name.into(), value.into()))
     }
 
     /// The schema of a [scoped](Pg::scoped) view.

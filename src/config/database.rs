@@ -1,11 +1,13 @@
 //! One entry of `databases:`.
 
-use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, error::Error, fmt, ops::Deref, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-use super::MonitorConfig;
+use super::{MonitorConfig, pgserver::holds_secret};
 
 /// Where the server of a database listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +164,7 @@ pub struct DatabaseConfig {
     pub idle_in_transaction_timeout: Option<Duration>,
     /// Settings of PostgreSQL's that its connections start with, such as `work_mem`: names and values as in
     /// `postgresql.conf`. Each is checked to be in force when a connection opens. Default none.
-    pub settings: BTreeMap<String, String>,
+    pub settings: Settings,
     /// Prepared statements that the driver keeps for each connection. 0 prepares every statement anew, unnamed,
     /// which costs one round trip more each. Default 100.
     pub statement_cache: u32,
@@ -179,6 +181,26 @@ pub struct DatabaseConfig {
     pub ssl_cert: Option<PathBuf>,
     /// Key of the client certificate, as libpq's `sslkey`.
     pub ssl_key: Option<PathBuf>,
+}
+
+/// Settings of PostgreSQL's by name. `Debug` shows `***` for one whose name says that it holds a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Settings(pub BTreeMap<String, String>);
+
+impl Deref for Settings {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value)| (name, if holds_secret(name) { "***" } else { value });
+        let shown = self.iter().map(|(name, value)| (name.as_str(), value.as_str())).map(shown);
+        f.debug_map().entries(shown).finish()
+    }
 }
 
 impl DatabaseConfig {

@@ -248,7 +248,7 @@ impl Checked<'_> {
             lock_timeout: self.timeout("lock_timeout", entry.lock_timeout)?,
             idle_in_transaction_timeout: self
                 .timeout("idle_in_transaction_timeout", entry.idle_in_transaction_timeout)?,
-            settings: self.settings(entry.settings)?,
+            settings: super::Settings(self.settings(entry.settings)?),
             statement_cache: entry.statement_cache.map_or(100, |count| count.0),
             monitor,
             application_name: entry.application_name.map_or_else(source::program, |name| name.0),
@@ -353,7 +353,12 @@ impl Checked<'_> {
     fn settings(&self, given: Option<Settings>) -> Result<BTreeMap<String, String>, ConfigError> {
         let path = [self.path, &["settings".to_owned()]].concat();
         let settings = read::settings(self.tree, &path, given)?;
-        for name in settings.keys() {
+        for (name, value) in &settings {
+            // The server splits startup options at white space, of which the driver escapes the space alone.
+            if value.contains(|c: char| c.is_ascii_control()) {
+                let reason = "contains a tab or another control character; remove it";
+                return Err(self.invalid(&format!("settings.{name}"), reason));
+            }
             let own = |known: &&(&str, &str)| known.0.eq_ignore_ascii_case(name);
             if let Some((_, reason)) = ELSEWHERE.iter().find(own) {
                 return Err(self.invalid(&format!("settings.{name}"), *reason));

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use secrecy::SecretString;
 
+use super::Settings;
+
 /// What runs the server for development.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -92,11 +94,6 @@ impl PgServerConfig {
 // Some settings of PostgreSQL hold passwords.
 impl fmt::Debug for PgServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: BTreeMap<&str, &str> = self
-            .postgres_conf
-            .iter()
-            .map(|(name, value)| (name.as_str(), if holds_secret(name) { "***" } else { value }))
-            .collect();
         f.debug_struct("PgServerConfig")
             .field("name", &self.name)
             .field("version", &self.version)
@@ -105,7 +102,7 @@ impl fmt::Debug for PgServerConfig {
             .field("port", &self.port)
             .field("user", &self.user)
             .field("pass", &self.pass)
-            .field("postgres_conf", &shown)
+            .field("postgres_conf", &Settings(self.postgres_conf.clone()))
             .field("replica", &self.replica)
             .field("runtime", &self.runtime)
             .finish()

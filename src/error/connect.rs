@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::pool::{ConnectTo, IgnoredSettings};
+use crate::pool::ConnectTo;
 
 /// Why a connection could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,18 @@ impl ConnectErrorKind {
         }
     }
 }
+
+/// The settings of an entry that its server does not have, in words.
+#[derive(Debug)]
+pub(crate) struct IgnoredSettings(pub(crate) String);
+
+impl fmt::Display for IgnoredSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for IgnoredSettings {}
 
 /// A connection that could not be opened.
 #[derive(Clone, Debug)]

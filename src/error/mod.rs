@@ -9,6 +9,7 @@ use std::{panic::Location, sync::Arc, time::Duration};
 
 use sea_orm::{DbErr, RuntimeErr};
 
+pub(crate) use connect::IgnoredSettings;
 pub use connect::{ConnectError, ConnectErrorKind};
 pub(crate) use debug::debug_is_message;
 pub use pool::{CutOff, PoolTimeout, SingleConnection};

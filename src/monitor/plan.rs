@@ -31,7 +31,7 @@ pub struct Plan {
 /// A statement that is to be explained.
 pub(crate) struct ToExplain {
     pub(crate) statement: sea_orm::Statement,
-    /// From where it saw the database, if not as everybody.
+    /// The view in which it ran, if it ran in one.
     pub(crate) view: Option<Arc<View>>,
     entry: Arc<Entry>,
     elapsed: Duration,
@@ -81,7 +81,7 @@ fn without(text: &str, hidden: impl Fn(&str) -> bool) -> String {
     shown
 }
 
-/// What it takes to explain a statement that has ended.
+/// A statement that has ended, for whoever wants to explain it.
 #[derive(Clone, Copy)]
 pub(super) struct Explainable<'a> {
     /// Writes it with its values.

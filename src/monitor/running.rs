@@ -26,7 +26,7 @@ pub(crate) struct Context<'a> {
     pub(crate) opened_at: Option<&'static Location<'static>>,
     /// Who can write it once more; nobody wrote what wharf sends by itself.
     pub(crate) author: Option<Author<'a>>,
-    /// From where it sees the database, if not as everybody.
+    /// The view in which it runs, if it runs in one.
     pub(crate) view: Option<&'a Arc<View>>,
 }
 

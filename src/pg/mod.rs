@@ -60,13 +60,14 @@ use crate::{
 /// connection). A place in the pool, a transaction or a setting never stays behind.
 ///
 /// # What stays on a connection
-/// What a statement leaves there (`SET`, `SET ROLE`, `LISTEN`, a temporary table, an advisory lock, …) is gone with
-/// the next statement, since that may have another connection: use a [session](Pg::session) for what belongs
-/// together. It is undone by one message off the caller's path, or, for a prepared statement or an open transaction,
-/// by closing the connection. That message is sent after every statement that is not a plain one (SELECT, INSERT,
-/// UPDATE, DELETE, DDL, …), or that calls a function which is not known to leave nothing, such as one of your own: the
-/// connection is busy for one round trip more. What a trigger leaves is not seen, nor what the numbers of a sequence
-/// tell that an INSERT has drawn (`lastval()`).
+/// Nothing: a setting, a role, a subscription, a temporary table or an advisory lock is gone before the connection is
+/// used again. The next statement may run on another connection anyway, so use a [session](Pg::session) for what
+/// belongs together.
+///
+/// The pool resets a connection after each statement that is not a plain one (SELECT, INSERT, UPDATE, DELETE, DDL and
+/// the like), and after each call of a function that wharf does not know, such as your own. The reset is one message
+/// off the caller's path. A prepared statement or an open transaction closes the connection instead. wharf does not
+/// see what a trigger sets, nor that an INSERT has changed `lastval()`.
 ///
 /// A prepared statement that has gone stale, because a table was altered or the server has forgotten
 /// it, is prepared anew and sent again, which nobody notices but by two round trips. In a session it
@@ -330,14 +331,14 @@ impl Pg {
     }
 
     pub(crate) fn in_scope(&self, scope: Option<Scope>) -> Pg {
-        self.clone().seen_by(self.view.in_scope(scope))
+        self.clone().with_view(self.view.in_scope(scope))
     }
 
     pub(crate) fn view(&self) -> &Arc<View> {
         &self.view
     }
 
-    pub(crate) fn seen_by(self, view: View) -> Pg {
+    pub(crate) fn with_view(self, view: View) -> Pg {
         Pg { view: Arc::new(view), ..self }
     }
 

@@ -57,7 +57,7 @@ pub(crate) struct Open {
     close_at: Option<Instant>,
 }
 
-/// What a connection remembers. On the heap, because the rest is moved with every statement.
+/// What a connection remembers of its statements. It is on the heap, because a connection is moved at each lending.
 pub(super) struct Memory {
     pub(super) ledger: Ledger,
     pub(super) texts: Texts,
@@ -225,17 +225,13 @@ impl Open {
         self.close_at.is_some_and(|at| now >= at)
     }
 
-    /// Gives back the memory that a large answer took, once a second at most.
+    /// Lets go of the memory that a large answer took, once a second at most. The driver frees it with one of the next
+    /// answers, so a connection that idles from then on keeps it.
     pub(super) fn shrink(&mut self, now: Instant) {
         if now.saturating_duration_since(self.memory.shrunk_at) >= SHRINK_EVERY {
             self.memory.shrunk_at = now;
             self.driver.shrink_buffers();
         }
-    }
-
-    /// Whether an answer may have grown its buffers since they were shrunk.
-    pub(super) fn may_have_grown(&self) -> bool {
-        self.last_used > self.memory.shrunk_at
     }
 
     /// Closes it as the protocol asks, so that the server does not count a lost client. It waits for nothing:

@@ -6,8 +6,8 @@ use sqlx::{
     postgres::{PgRow, PgValueFormat, PgValueRef},
 };
 
-/// What chrono holds, the years -262142 to 262141, in days from 2000-01-01, PostgreSQL's own epoch. The crate `time`
-/// holds more, by its feature `large-dates`, which `with-time` switches on.
+/// The days that chrono can represent (years -262142 to 262141), counted from 2000-01-01 as PostgreSQL does. The crate
+/// `time` can represent more, with its feature `large-dates`, which `with-time` switches on.
 const DAYS: std::ops::RangeInclusive<i64> = -96_475_000..=95_015_000;
 
 const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
@@ -58,7 +58,7 @@ pub(super) fn check(rows: &[PgRow]) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// What a value holds that Rust's types do not, in words.
+/// Describes a value that no Rust type can represent; `None` for any other.
 fn beyond(value: &PgValueRef<'_>, dated: Dated) -> Option<String> {
     if value.is_null() || value.format() != PgValueFormat::Binary {
         return None;

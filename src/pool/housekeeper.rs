@@ -27,7 +27,6 @@ impl Pool {
             let mut queue = self.queue();
             let overdue = threshold.map(|threshold| queue.overdue(threshold, now));
             let needless = queue.take_needless(now);
-            queue.shrink_idle(now);
             // Under the lock under which a connection gets its seat, so that none is without a housekeeper.
             queue.has_housekeeper = queue.open() > 0;
             (needless, overdue.unwrap_or_default(), queue.has_housekeeper)

@@ -104,8 +104,8 @@ impl Lent {
         self
     }
 
-    /// Its statements run in this view from here on: whoever explains one has to look from there, too.
-    pub(crate) fn sees(&mut self, view: &Arc<View>) {
+    /// Remembers the view in which its statements run, because a statement is explained in its own view.
+    pub(crate) fn set_view(&mut self, view: &Arc<View>) {
         self.view = (!view.is_empty()).then(|| Arc::clone(view));
     }
 
@@ -418,7 +418,7 @@ fn types_of(values: &[Value]) -> u64 {
     hasher.finish()
 }
 
-/// What the caller gets, which no reading of it makes panic.
+/// The answer as SeaORM has it, without values at which the driver would panic.
 pub(super) fn answer<F: Fetch>(landed: Result<F::Answer, sqlx::Error>) -> Result<F::Answer, DbErr> {
     let answer = landed.map_err(|error| F::failed(runtime(error)))?;
     dates::check(F::rows(&answer))?;

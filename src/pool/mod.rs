@@ -40,7 +40,7 @@ pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
-pub(crate) use options::{ConnectTo, IgnoredSettings, Locate};
+pub(crate) use options::{ConnectTo, Locate};
 use queue::{Answer, Check, Limits, Place, Queue};
 use repair::Readiness;
 pub(crate) use sea_orm::{SeaOrm, login_of};

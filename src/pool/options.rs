@@ -11,7 +11,7 @@ use sqlx::{
 
 use crate::{
     config::{Address, DatabaseConfig, Role, SslMode},
-    error::Error,
+    error::{Error, IgnoredSettings},
     monitor::Monitor,
     sql::quote_literal,
 };
@@ -195,7 +195,7 @@ impl ConnectTo {
             "idle_in_transaction_session_timeout",
             config.idle_in_transaction_timeout.as_ref().map(millis),
         );
-        for (name, value) in &config.settings {
+        for (name, value) in config.settings.iter() {
             if !is_time_zone(name) {
                 set(name, Some(value.clone()));
             }
@@ -205,8 +205,8 @@ impl ConnectTo {
         settings
     }
 
-    /// What a RESET does not return to, because the driver starts each connection with a time zone of its own
-    /// (UTC): the message that sets it.
+    /// The statement that sets the entry's time zone. A startup option would not do, because the driver sends
+    /// TimeZone=UTC after the options; so a RESET has to be followed by this, too.
     pub(crate) fn time_zone(&self) -> Option<String> {
         let zone = self.config.settings.iter().find(|(name, _)| is_time_zone(name))?;
         Some(format!("SET TimeZone = {}", quote_literal(zone.1)))
@@ -216,16 +216,18 @@ impl ConnectTo {
     /// dropped them in silence. Nothing where none were sent; else one round trip, two where PostgreSQL writes a
     /// value otherwise than the file (`64MB` and `65536kB`).
     pub(super) async fn settle(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if let Some(set) = self.time_zone() {
-            driver.execute(sqlx::raw_sql(AssertSqlSafe(set))).await?;
-        }
         let sent = self.settings();
+        let set = self.time_zone();
         if sent.is_empty() {
+            if let Some(set) = set {
+                driver.execute(sqlx::raw_sql(AssertSqlSafe(set))).await?;
+            }
             return Ok(());
         }
         let values =
             sent.iter().map(|(name, _)| format!("current_setting({}, true)", quote_literal(name)));
-        let sql = format!("SELECT {}", values.collect::<Vec<_>>().join(", "));
+        let ask = format!("SELECT {}", values.collect::<Vec<_>>().join(", "));
+        let sql = set.into_iter().chain([ask]).collect::<Vec<_>>().join("; ");
         let row = driver.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
         let mut differing = Vec::new();
         for (at, (name, value)) in sent.iter().enumerate() {
@@ -253,9 +255,8 @@ impl ConnectTo {
             Some(found) => format!("{name} is `{found}` in place of `{value}`"),
             None => format!("{name} is not set in place of `{value}`"),
         });
-        Err(sqlx::Error::Configuration(Box::new(IgnoredSettings(
-            listed.collect::<Vec<_>>().join(", "),
-        ))))
+        let listed = listed.collect::<Vec<_>>().join(", ");
+        Err(sqlx::Error::Configuration(Box::new(IgnoredSettings(listed))))
     }
 
     /// Where this goes, for people: never with a password.
@@ -291,18 +292,6 @@ fn milliseconds(shown: &str) -> Option<u64> {
     };
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
-
-/// Settings of the entry that the server does not have.
-#[derive(Debug)]
-pub(crate) struct IgnoredSettings(String);
-
-impl std::fmt::Display for IgnoredSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl StdError for IgnoredSettings {}
 
 #[cfg(test)]
 mod tests {

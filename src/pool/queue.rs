@@ -286,11 +286,6 @@ impl Queue {
         })
     }
 
-    /// Gives back the memory that large answers took on those that idle.
-    pub(super) fn shrink_idle(&mut self, now: Instant) {
-        self.idle.iter_mut().filter(|open| open.may_have_grown()).for_each(|open| open.shrink(now));
-    }
-
     /// Takes out idle ones until there are no more than there may be.
     pub(super) fn take_excess(&mut self) -> Vec<Open> {
         let mut excess = self.open().saturating_sub(self.limits.most);

@@ -33,7 +33,7 @@ const REPAIR_TIMEOUT: Duration = Duration::from_secs(2);
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
                      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
-/// What was found out of a connection before its use.
+/// The outcome of the check before a connection is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     Ready,

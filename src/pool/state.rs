@@ -1,4 +1,4 @@
-//! What a connection is in, as far as whoever uses it next would meet it.
+//! The state of a lent connection, as far as it matters to the next borrower.
 
 use super::lent::{gives_up, is_stale};
 use crate::sql::Leaves;
@@ -10,12 +10,12 @@ pub(super) struct State {
     pub(super) failures: Failures,
     /// The last statement has failed.
     pub(super) last_failed: bool,
-    /// What statements have left on it.
+    /// Settings, locks and the like that its statements may have left.
     pub(super) leaves: Leaves,
     pub(super) plans: Plans,
 }
 
-/// What driver and server are at.
+/// The work under way between driver and server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Work {
     /// All that was sent has been answered.
@@ -40,7 +40,7 @@ impl Work {
     }
 }
 
-/// What the server has said of the transaction.
+/// The transaction, as far as the server has confirmed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Transaction {
     #[default]

@@ -172,7 +172,7 @@ impl SessionBuilder {
         sql: &str,
         read_only: bool,
     ) -> Result<Session, (Error, bool)> {
-        lent.sees(self.pg.view());
+        lent.set_view(self.pg.view());
         match lent.begin(sql).await {
             Ok(()) => Ok(Session::new(self.pg.shared_name(), read_only, lent)),
             Err(error) => {

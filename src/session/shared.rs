@@ -1,4 +1,4 @@
-//! What the sessions of one transaction share: its connection, its savepoints, and how it ends.
+//! The connection, the savepoints and the end of a transaction, which its nested sessions share.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -31,7 +31,7 @@ pub(super) struct Shared {
 
 pub(super) type Hook = Box<dyn FnOnce() + Send>;
 
-/// What the transaction has come to.
+/// Whether the transaction is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Open,

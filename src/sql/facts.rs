@@ -46,7 +46,8 @@ impl Facts {
                 if token != Token::End {
                     selects.get_or_insert(false);
                 }
-                first = first && token != Token::End && parenthesis || token == Token::End;
+                // A statement may begin with parentheses.
+                first = token == Token::End || (first && parenthesis);
                 continue;
             };
             if !first {
@@ -210,8 +211,13 @@ fn is_known(name: Token<'_>) -> bool {
 }
 
 /// Words of which the second is a keyword only behind the first.
-const PHRASES: [(&str, &str); 4] =
-    [("on", "conflict"), ("then", "insert"), ("grouping", "sets"), ("by", "rollup")];
+const PHRASES: [(&str, &str); 5] = [
+    ("on", "conflict"),
+    ("then", "insert"),
+    ("grouping", "sets"),
+    ("by", "rollup"),
+    ("by", "cube"),
+];
 
 /// Keywords that may stand before a parenthesis. PostgreSQL reserves most of them, so that a function of such a name
 /// has to be quoted.

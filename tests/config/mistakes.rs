@@ -93,3 +93,22 @@ fn a_file_with_none_of_wharfs_sections_is_refused() {
 fn an_empty_section_is_no_database() {
     assert!(crate::load("databases:\n").databases.is_empty());
 }
+
+#[test]
+fn a_setting_with_a_key_of_its_own_or_that_the_driver_needs_is_refused() {
+    for (setting, named) in [
+        ("Statement_Timeout: 5s", "use `statement_timeout` of the entry"),
+        ("search_path: x", "use `schema`"),
+        ("default_transaction_read_only: off", "use `readonly`"),
+        ("DateStyle: German", "which the driver reads"),
+        ("role: admin", "whose rights hold"),
+        ("'bad name': 1", "is not the name of a PostgreSQL setting"),
+        ("app.x: \"a\\tb\"", "a tab or another control character"),
+        ("app.x: \"a\\nb\"", "contains a line break"),
+    ] {
+        let yaml = format!("databases: {{db: {{database: x, settings: {{{setting}}}}}}}");
+        let refused = wharf::config::Config::loader("infra.yaml").text(&yaml).env([]).load();
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("databases.db.settings.") && error.contains(named), "{error}");
+    }
+}

@@ -199,3 +199,13 @@ fn in_what_the_loader_was_given() {
     let loader = Config::loader("x").text(SECRET).env([("INFRA_X".to_owned(), SECRET.to_owned())]);
     hidden(&format!("{loader:?}"));
 }
+
+#[test]
+fn a_setting_whose_name_says_that_it_is_secret_is_not_printed() {
+    let yaml = format!(
+        "databases: {{db: {{database: x, settings: {{app.secret: {SECRET}, work_mem: 64MB}}}}}}"
+    );
+    let config = Config::loader("infra.yaml").text(&yaml).env([]).load().unwrap();
+    let shown = format!("{:?} {}", config.databases["db"], config.effective());
+    assert!(shown.contains("64MB") && !shown.contains(SECRET), "{shown}");
+}

@@ -438,6 +438,21 @@ async fn a_commit_that_the_network_broke_is_unknown_and_never_run_again() {
     }
 }
 
+/// What does not answer in time is waited for once, also where a session begins.
+#[tokio::test]
+async fn a_session_that_cannot_begin_waits_for_the_socket_once() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let more = ["pool_size: 1", "max_overflow: 0", "socket_timeout: 0.3", "pool_pre_ping: false"];
+    let pg = proxy.pg(&database, &more);
+    one(&pg).await.unwrap();
+    proxy.accepted();
+    proxy.set(Network::Swallows);
+    let error = pg.session().await.unwrap_err();
+    assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
+    assert_eq!(proxy.accepted(), 0, "it was tried on another connection");
+}
+
 /// Whoever waits for a connection gets one that comes back, whatever becomes of another that was to be opened.
 #[tokio::test]
 async fn a_failed_connect_fails_nobody_whom_another_connection_serves() {

@@ -85,6 +85,27 @@ async fn row_level_security_keeps_the_tenants_apart() {
     assert_eq!(Error::from(stolen).sqlstate().as_deref(), Some("42501"));
 }
 
+/// A setting of a view that only reads cannot make it write.
+#[tokio::test]
+async fn no_setting_makes_a_read_only_view_write() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared("CREATE TABLE kept (n int)").await.unwrap();
+    for (name, value) in [
+        ("transaction_read_only", "off"),
+        ("default_transaction_read_only", "off"),
+        ("TRANSACTION_READ_ONLY", "off"),
+    ] {
+        let view = pg.read_only().with_local(name, value);
+        for _ in 0..2 {
+            view.execute_unprepared("INSERT INTO kept VALUES (1)").await.unwrap_err();
+        }
+        number(&pg.read_only(), "SELECT 1::bigint").await;
+        pg.read_only().execute_unprepared("INSERT INTO kept VALUES (1)").await.unwrap_err();
+    }
+    assert_eq!(number(&pg, "SELECT count(*) FROM kept").await, 0);
+}
+
 #[tokio::test]
 async fn a_setting_that_the_server_does_not_take_is_the_statements_error() {
     let database = TestDatabase::new().await;

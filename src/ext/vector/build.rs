@@ -18,6 +18,7 @@ use crate::{
     pg::Pg,
     pool::{FirstRow, Lent, Purpose},
     sql::{quote_ident, quote_literal},
+    view::set_config,
 };
 
 /// How often progress is asked for.
@@ -93,6 +94,9 @@ impl IndexBuild {
         if let Some(scope) = pg.scope() {
             let path = scope.quoted_path(lent.search_path());
             settings.push_str(&format!("; SET search_path = {path}"));
+        }
+        for (name, value) in pg.view().settings() {
+            settings.push_str(&format!("; SELECT {}", set_config(name, value, false)));
         }
         if let Some(memory) = memory {
             settings.push_str(&format!("; SET maintenance_work_mem = {}", quote_literal(&memory)));
