@@ -13,9 +13,9 @@ pub(super) struct Rates {
 impl Rates {
     /// None if no time has passed, or if the counters were reset in between.
     pub(super) fn between(before: &Sample, now: &Sample) -> Option<Rates> {
+        // Database by database: one that was dropped meanwhile takes its counts along.
         let growth = |of: fn(&Database) -> i64| {
-            let sum = |sample: &Sample| sample.databases.iter().map(of).sum::<i64>();
-            sum(now) - sum(before)
+            now.databases.iter().map(|it| growth_of_database(before, it, of)).sum::<i64>()
         };
         let rate = |of| per_second(before, now, growth(of));
         Some(Rates {
