@@ -65,12 +65,13 @@
 //!
 //! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.
 
-mod author;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
 #[cfg(feature = "copy")]
 pub mod copy;
+mod database;
+mod debug;
 mod endpoint;
 pub mod ensure;
 mod error;
@@ -89,17 +90,18 @@ mod provision;
 mod schema;
 mod session;
 mod sql;
+mod statement;
+mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod traits;
 mod view;
 
 pub use error::{ConnectError, ConnectErrorKind, CutOff, Error, PoolTimeout, SingleConnection};
 pub use manager::Manager;
 pub use monitor::{assert_queries, scope};
 pub use pg::{Healthy, Pg, PgStats};
-pub use pool::{Holder, PoolStats};
 pub use session::{Cursor, Retry, Session, SessionBuilder};
+pub use stats::{Holder, PoolStats};
 /// A test with a database of its own.
 ///
 /// ```no_run

@@ -269,9 +269,23 @@ impl Manager {
     }
 }
 
+impl Pg {
+    /// Opens the database `name` of the file at `path`.
+    ///
+    /// Opens one connection, so that a file, an address or a password that is wrong is told here.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::UnknownDatabase`], [`Error::Connect`].
+    pub async fn open(path: impl AsRef<Path>, name: &str) -> Result<Pg, Error> {
+        let pg = Manager::open(path).await?.db(name)?;
+        pg.ping().await?;
+        Ok(pg)
+    }
+}
+
 /// Where a database is now, and the login to it.
 async fn found(pg: &Pg) -> Result<(ConnectTo, Role), Error> {
-    let to = pg.connect_to(pg.is_read_only()).await?;
+    let to = pg.database().connect_to(pg.is_read_only()).await?;
     let login = login_of(&to).await?;
     Ok((to, login))
 }

@@ -87,7 +87,7 @@ async fn drop(context: &Context, manager: &Manager, name: &str) -> Result<(), Fa
     let (bytes, connected): (i64, i64) = (row.try_get_by(0)?, row.try_get_by(1)?);
     let on = match is_on_server(&wanted) {
         true => "the file's own server".to_owned(),
-        false => admin.connect_to(false).await?.target(None),
+        false => admin.database().connect_to(false).await?.target(None),
     };
     context.ask(&format!(
         "This permanently deletes database `{}` on {on}: {}, {connected} connected.",
@@ -109,7 +109,7 @@ async fn list(manager: &Manager, name: Option<String>, json: bool) -> Result<(),
     let mut servers = Vec::new();
     for name in names {
         let pg = elsewhere(manager, &name, MAINTENANCE).await?;
-        let to = pg.connect_to(false).await?;
+        let to = pg.database().connect_to(false).await?;
         // Several entries are often on one server.
         let server = format!("{}:{}", to.host, to.port);
         if !servers.contains(&server) {

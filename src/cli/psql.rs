@@ -20,7 +20,7 @@ pub(super) async fn run(context: &Context, mut args: Vec<String>) -> Result<(), 
     let name = name.as_str();
     let wanted = entry(&manager, name)?;
     let pg = manager.db(name)?;
-    let to = pg.connect_to(pg.is_read_only()).await?;
+    let to = pg.database().connect_to(pg.is_read_only()).await?;
     let login = to.login().await.map_err(|error| {
         Failure::Failed(format!("database `{name}`: cannot get its login: {error}"))
     })?;

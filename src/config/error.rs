@@ -249,7 +249,7 @@ pub enum ConfigError {
     EmptyPrefix,
 }
 
-crate::error::debug_is_message!(ConfigError);
+crate::debug::debug_is_message!(ConfigError);
 
 fn list(faults: &[ConfigError]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()

@@ -32,7 +32,6 @@ mod column;
 mod copy_in;
 mod copy_out;
 mod destination;
-mod error;
 mod file;
 mod insert;
 mod rows;
@@ -50,10 +49,10 @@ use sea_orm::{
 pub use self::{
     copy_in::{CopyIn, Named},
     copy_out::CopyOut,
-    error::{CopyError, CopyFault},
     file::Format,
     insert::InsertMany,
 };
+pub use crate::error::{CopyError, CopyFault};
 use crate::{error::Error, pg::Pg, session::Session};
 
 /// How far a copy is.

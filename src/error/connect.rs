@@ -2,8 +2,6 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::pool::ConnectTo;
-
 /// Why a connection could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -106,62 +104,6 @@ pub struct ConnectError {
     pub source: Option<Arc<sqlx::Error>>,
     /// The authorities against which the server's certificate was checked.
     pub(crate) root_cert: Option<PathBuf>,
-}
-
-impl ConnectError {
-    pub(crate) fn new(
-        to: &ConnectTo,
-        user: &str,
-        elapsed: Duration,
-        error: sqlx::Error,
-    ) -> ConnectError {
-        let error = unreadable(to, &error).unwrap_or(error);
-        let kind = ConnectErrorKind::of(&error);
-        let root_cert = to.config.ssl_root_cert.clone().filter(|_| kind == ConnectErrorKind::Tls);
-        let (database, target) = (to.name.to_string(), to.target(Some(user)));
-        ConnectError { database, target, kind, elapsed, source: Some(Arc::new(error)), root_cert }
-    }
-
-    pub(crate) fn timeout(to: &ConnectTo, elapsed: Duration) -> ConnectError {
-        let (database, target) = (to.name.to_string(), to.target(None));
-        let kind = ConnectErrorKind::Timeout;
-        ConnectError { database, target, kind, elapsed, source: None, root_cert: None }
-    }
-
-    pub(crate) fn no_login(
-        to: &ConnectTo,
-        elapsed: Duration,
-        error: Box<dyn std::error::Error + Send + Sync>,
-    ) -> ConnectError {
-        let source = Some(Arc::new(sqlx::Error::Configuration(error)));
-        ConnectError {
-            kind: ConnectErrorKind::Credentials,
-            source,
-            ..ConnectError::timeout(to, elapsed)
-        }
-    }
-}
-
-/// The file of the entry that could not be read, where that is why there is no connection: the driver says only
-/// that some file was not there.
-fn unreadable(to: &ConnectTo, error: &sqlx::Error) -> Option<sqlx::Error> {
-    use io::ErrorKind::{NotFound, PermissionDenied};
-    let sqlx::Error::Io(error) = error else { return None };
-    if !matches!(error.kind(), NotFound | PermissionDenied) {
-        return None;
-    }
-    let config = &to.config;
-    let files = [
-        ("ssl_root_cert", &config.ssl_root_cert),
-        ("ssl_cert", &config.ssl_cert),
-        ("ssl_key", &config.ssl_key),
-    ];
-    files.into_iter().find_map(|(key, file)| {
-        let file = file.as_ref()?;
-        let error = std::fs::File::open(file).err()?;
-        let said = format!("cannot read {key} {}: {error}", file.display());
-        Some(sqlx::Error::Tls(said.into()))
-    })
 }
 
 impl fmt::Display for ConnectError {

@@ -1,9 +1,17 @@
 //! The error type: what failed, for which database, and what to do.
 
 mod connect;
-mod debug;
+#[cfg(feature = "copy")]
+mod copy;
+#[cfg(feature = "postgis")]
+mod geometry;
+#[cfg(feature = "migrate")]
+mod migrate;
 mod pool;
 mod server;
+mod timescale;
+#[cfg(feature = "vector")]
+mod vector;
 
 use std::{panic::Location, sync::Arc, time::Duration};
 
@@ -11,9 +19,17 @@ use sea_orm::{DbErr, RuntimeErr};
 
 pub(crate) use connect::IgnoredSettings;
 pub use connect::{ConnectError, ConnectErrorKind};
-pub(crate) use debug::debug_is_message;
+#[cfg(feature = "copy")]
+pub use copy::{CopyError, CopyFault};
+#[cfg(feature = "postgis")]
+pub use geometry::GeometryError;
+#[cfg(feature = "migrate")]
+pub use migrate::MigrateError;
 pub use pool::{CutOff, PoolTimeout, SingleConnection};
 pub(crate) use server::{server_error, text};
+pub use timescale::TimescaleError;
+#[cfg(feature = "vector")]
+pub use vector::VectorError;
 
 use crate::config::ConfigError;
 
@@ -188,7 +204,7 @@ pub enum Error {
     /// Migrations came to nothing.
     #[cfg(feature = "migrate")]
     #[error(transparent)]
-    Migrate(#[from] crate::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     /// A schema was named by what cannot be the name of one.
     #[error("database `{database}`: {schema:?} is not a valid schema name: {reason}")]
     Schema {
@@ -202,7 +218,7 @@ pub enum Error {
     /// Rows that were to be copied into a table were not, none of them.
     #[cfg(feature = "copy")]
     #[error(transparent)]
-    Copy(Box<crate::copy::CopyError>),
+    Copy(Box<CopyError>),
     /// A file or writer to which rows were to be copied gave an error.
     #[cfg(feature = "copy")]
     #[error("database `{database}`: cannot write to {to}: {source}")]
@@ -217,10 +233,10 @@ pub enum Error {
     /// Something is no geometry, or not one that fits its column.
     #[cfg(feature = "postgis")]
     #[error(transparent)]
-    Geometry(#[from] crate::ext::postgis::GeometryError),
+    Geometry(#[from] GeometryError),
     /// TimescaleDB is not there, lacks the license, or refuses something.
     #[error(transparent)]
-    Timescale(#[from] crate::ext::timescale::TimescaleError),
+    Timescale(#[from] TimescaleError),
     /// Nothing can be listened to or notified as it was asked for.
     #[error("database `{database}`, notifications: {reason}")]
     Notifications {
@@ -232,7 +248,7 @@ pub enum Error {
     /// A vector, an index of vectors or a search among them is not right.
     #[cfg(feature = "vector")]
     #[error(transparent)]
-    Vector(#[from] crate::ext::vector::VectorError),
+    Vector(#[from] VectorError),
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason}; this is a bug in wharf, please report it")]
     Internal {
@@ -246,7 +262,7 @@ pub enum Error {
     Db(#[source] DbErr),
 }
 
-debug_is_message!(Error);
+crate::debug::debug_is_message!(Error);
 
 impl Error {
     /// The error of wharf's that passed through SeaORM inside this one, if one did.
@@ -360,7 +376,7 @@ impl Error {
             Error::CommitUnknown { source, .. } => Some(&**source),
             #[cfg(feature = "copy")]
             Error::Copy(error) => match &error.reason {
-                crate::copy::CopyFault::Server(error) => driver_error(error),
+                CopyFault::Server(error) => driver_error(error),
                 _ => None,
             },
             Error::Timescale(error) => driver_error(error.said()),
@@ -408,8 +424,8 @@ impl From<DbErr> for Error {
 }
 
 #[cfg(feature = "copy")]
-impl From<crate::copy::CopyError> for Error {
-    fn from(error: crate::copy::CopyError) -> Error {
+impl From<CopyError> for Error {
+    fn from(error: CopyError) -> Error {
         Error::Copy(Box::new(error))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, panic::Location, time::Duration};
 
-use crate::pool::{Holder, PoolStats};
+use crate::stats::{Holder, PoolStats};
 
 /// Nobody gave a connection back for as long as `pool_timeout`.
 #[derive(Clone, Debug)]

@@ -92,7 +92,7 @@ impl Listen {
             channel::check(pg.name(), name)?;
         }
         let closed = Error::Closed { database: pg.name().to_owned() };
-        let database = pg.shared_name();
+        let database = Arc::clone(pg.database().name());
         let (tell, events) = mpsc::channel(UNREAD);
         let (ask, requests) = mpsc::channel(1);
         let (opened, listens) = oneshot::channel();

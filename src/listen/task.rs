@@ -49,7 +49,7 @@ impl Task {
     /// Until the listener is dropped, or the database closed.
     pub(super) async fn run(mut self, opened: Told) {
         let (pg, tell) = (self.pg.clone(), self.tell.clone());
-        let (closing, unread) = (pin!(pg.closing()), pin!(tell.closed()));
+        let (closing, unread) = (pin!(pg.database().closing()), pin!(tell.closed()));
         select(select(closing, unread), pin!(self.listen(opened))).await;
     }
 
@@ -79,7 +79,7 @@ impl Task {
     }
 
     async fn open(&self) -> Result<Listening, Error> {
-        let to = self.pg.connect_to(self.pg.is_read_only()).await?;
+        let to = self.pg.database().connect_to(self.pg.is_read_only()).await?;
         ListensTo::new(to)?.open(self.channels.iter().map(String::as_str)).await
     }
 

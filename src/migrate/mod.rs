@@ -1,7 +1,6 @@
 //! Migrations, safely when many processes run them at once.
 
 mod dry_run;
-mod error;
 mod lint;
 mod lock;
 mod run;
@@ -20,11 +19,11 @@ use sea_orm_migration::MigratorTrait;
 use tracing::instrument::WithSubscriber as _;
 
 pub use self::dry_run::{DryRun, Planned};
-pub use self::error::MigrateError;
 pub use self::lint::{Finding, Unsafe};
 pub(crate) use self::run::Work;
 use self::run::{Quiet, Run};
 pub use self::status::{Migration, MigrationState};
+pub use crate::error::MigrateError;
 use crate::{error::Error, pg::Pg, provision};
 
 type Hook =

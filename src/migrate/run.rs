@@ -117,7 +117,7 @@ impl<M: MigratorTrait> Run<M> {
         lock_timeout: Duration,
         quiet: Quiet,
     ) -> Result<Run<M>, Error> {
-        let to = pg.connect_to(false).await?;
+        let to = pg.database().connect_to(false).await?;
         let mut config = (*to.config).clone();
         // One, which is never exchanged for another: it has the lock.
         (config.pool_size, config.pool_pre_ping) = (1, false);

@@ -3,17 +3,16 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry as MapEntry},
-    hash::{BuildHasher, BuildHasherDefault},
+    hash::BuildHasherDefault,
     sync::Arc,
 };
-
-use foldhash::fast::FixedState;
 
 use super::{
     Repeats,
     meter::{Recorder, Recording},
-    table::{AsIs, Entry},
+    table::Entry,
 };
+use crate::statement::AsIs;
 
 /// How many texts a connection knows; with more it forgets them all and begins anew.
 const MOST: usize = 256;
@@ -49,8 +48,7 @@ pub(super) struct Recordings {
 impl Known {
     /// That of a text; `look_up` knows those that are new here.
     #[inline]
-    pub(super) fn kind(&mut self, sql: &str, look_up: impl FnOnce() -> Arc<Entry>) -> &mut Kind {
-        let hash = FixedState::default().hash_one(sql);
+    pub(super) fn kind(&mut self, hash: u64, look_up: impl FnOnce() -> Arc<Entry>) -> &mut Kind {
         if self.kinds.len() >= MOST && !self.kinds.contains_key(&hash) {
             self.kinds.clear();
         }

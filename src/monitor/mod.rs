@@ -69,16 +69,16 @@ use plan::Explainable;
 pub use plan::Plan;
 pub(crate) use plan::{Explainer, ToExplain};
 pub(crate) use pool_meter::{PoolMeter, Sample};
-pub(crate) use repeats::Repeats;
-#[cfg(feature = "copy")]
+pub(crate) use repeats::{Repeats, TooOften};
 pub(crate) use running::Rows;
-pub(crate) use running::{Context, Ended, Running};
+pub(crate) use running::{Context, Running};
 pub use scope::{assert_queries, scope};
+pub(crate) use subject::OTHER;
 pub use top::{Evicted, Top, TopStatement};
 
 use crate::{
     config::{DatabaseConfig, MonitorConfig},
-    error::Error,
+    statement::Text,
 };
 use ledger::Recordings;
 use meter::Target;
@@ -187,20 +187,20 @@ impl Monitor {
     /// A statement begins. It is told of when the value is ended, or dropped.
     ///
     /// # Errors
-    /// [`Error::NPlusOne`] where it is one of too many.
+    /// [`TooOften`] where it is one of too many.
     pub(crate) fn start<'a>(
         &'a self,
         ledger: &'a mut Ledger,
-        sql: &str,
+        text: Text<'_>,
         mut context: Context<'a>,
-    ) -> Result<Running<'a>, Error> {
+    ) -> Result<Running<'a>, TooOften> {
         let Ledger { known, repeats, recorder, .. } = ledger;
         // The first statement begins when the connection is lent, which was a look.
         let epoch = match context.wait {
             Some(_) => recorder.epoch(),
             None => recorder.look(context.started),
         };
-        let kind = known.kind(sql, || self.entry(sql));
+        let kind = known.kind(text.hash, || self.entry(text.sql));
         let repeats = context.in_transaction.then_some(repeats);
         let scope = self.count(&kind.entry, repeats, context.opened_at)?;
         context.opened_at = context.opened_at.or(scope);

@@ -3,7 +3,7 @@
 use std::{panic::Location, sync::Arc};
 
 use super::{Fingerprint, Monitor, scope, table::Entry};
-use crate::{config::NPlusOne, error::Error};
+use crate::config::NPlusOne;
 
 /// How many kinds of statements are counted at a time. A loop runs few; where there are more, the
 /// one with the fewest makes room.
@@ -73,7 +73,7 @@ impl Monitor {
         entry: &Arc<Entry>,
         in_session: Option<&mut Repeats>,
         opened_at: Option<&'static Location<'static>>,
-    ) -> Result<Option<&'static Location<'static>>, Error> {
+    ) -> Result<Option<&'static Location<'static>>, TooOften> {
         let digest = entry.digest();
         if digest.controls_transaction() {
             return Ok(None);
@@ -83,7 +83,7 @@ impl Monitor {
             let ran = self.ran_again(entry, &mut scope.repeats());
             match ran {
                 Ok(()) => Ok(Some(scope.opened_at)),
-                Err(count) => Err(self.n_plus_one(entry, count, Some(scope.opened_at))),
+                Err(count) => Err(TooOften::new(entry, count, Some(scope.opened_at))),
             }
         });
         match (in_scope, in_session) {
@@ -91,7 +91,7 @@ impl Monitor {
             (None, Some(repeats)) => self
                 .ran_again(entry, repeats)
                 .map(|()| None)
-                .map_err(|count| self.n_plus_one(entry, count, opened_at)),
+                .map_err(|count| TooOften::new(entry, count, opened_at)),
             (None, None) => Ok(None),
         }
     }
@@ -116,18 +116,20 @@ impl Monitor {
             _ => Ok(()),
         }
     }
+}
 
-    fn n_plus_one(
-        &self,
-        entry: &Entry,
-        count: u32,
-        opened_at: Option<&'static Location<'static>>,
-    ) -> Error {
-        Error::NPlusOne {
-            database: self.database.to_string(),
-            count,
-            statement: entry.digest().text().to_owned(),
-            opened_at,
-        }
+/// A statement that was not sent, because it would have run too often.
+pub(crate) struct TooOften {
+    /// How often it would have run, this time included.
+    pub(crate) count: u32,
+    /// Its text, with `?` for literals.
+    pub(crate) statement: String,
+    /// Where the session or scope began, where that is known.
+    pub(crate) opened_at: Option<&'static Location<'static>>,
+}
+
+impl TooOften {
+    fn new(entry: &Entry, count: u32, opened_at: Option<&'static Location<'static>>) -> TooOften {
+        TooOften { count, statement: entry.digest().text().to_owned(), opened_at }
     }
 }

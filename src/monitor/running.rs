@@ -9,12 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::postgres::{PgQueryResult, PgRow};
-
 #[cfg(feature = "tracing-spans")]
 use super::span::Span;
-use super::{Monitor, Outcome, StatementEvent, ledger::Kind, plan::Explainable, subject::OTHER};
-use crate::{author::Author, error::Error, view::View};
+use super::{Monitor, Outcome, StatementEvent, ledger::Kind, plan::Explainable};
+use crate::{statement::Author, view::View};
 
 /// What is around a statement.
 #[derive(Clone, Copy)]
@@ -39,7 +37,6 @@ pub(crate) struct Running<'a> {
     context: Context<'a>,
     /// The time in which it waited for the server, where that is not all.
     polled: Option<Polled>,
-    rows: Option<Rows>,
     /// Of a stream, those that its reader has been given.
     given: Option<Arc<AtomicU64>>,
     ended: bool,
@@ -52,35 +49,6 @@ pub(crate) struct Running<'a> {
 pub(crate) enum Rows {
     Returned(u64),
     Affected(u64),
-}
-
-/// What a statement gives when it has ended well.
-pub(crate) trait Ended {
-    fn rows(&self) -> Option<Rows>;
-}
-
-impl Ended for () {
-    fn rows(&self) -> Option<Rows> {
-        None
-    }
-}
-
-impl Ended for PgQueryResult {
-    fn rows(&self) -> Option<Rows> {
-        Some(Rows::Affected(self.rows_affected()))
-    }
-}
-
-impl Ended for Option<PgRow> {
-    fn rows(&self) -> Option<Rows> {
-        Some(Rows::Returned(u64::from(self.is_some())))
-    }
-}
-
-impl Ended for Vec<PgRow> {
-    fn rows(&self) -> Option<Rows> {
-        Some(Rows::Returned(self.len() as u64))
-    }
 }
 
 /// The time in which a stream waited for the server.
@@ -106,7 +74,6 @@ impl<'a> Running<'a> {
             epoch,
             context,
             polled: None,
-            rows: None,
             given: None,
             ended: false,
         }
@@ -142,25 +109,13 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Gives the time at which it ended.
-    pub(crate) fn end<T: Ended>(mut self, result: &Result<T, sqlx::Error>) -> Instant {
+    /// Tells what it has come to. Gives the time at which it ended.
+    pub(crate) fn end(mut self, outcome: Outcome<'_>, rows: Option<Rows>) -> Instant {
         self.ended = true;
-        let sqlstate;
-        let outcome = match result {
-            Ok(value) => {
-                self.rows = value.rows().or(self.rows);
-                Outcome::Done
-            }
-            Err(error) => {
-                sqlstate = error.as_database_error().and_then(|error| error.code());
-                let sqlstate = sqlstate.as_deref();
-                Outcome::Failed { error_type: sqlstate.unwrap_or(error_type(error)), sqlstate }
-            }
-        };
-        self.tell(outcome)
+        self.tell(outcome, rows)
     }
 
-    fn tell(&mut self, outcome: Outcome<'_>) -> Instant {
+    fn tell(&mut self, outcome: Outcome<'_>, rows: Option<Rows>) -> Instant {
         let now = Instant::now();
         let span = now.saturating_duration_since(self.context.started);
         let elapsed = match self.polled {
@@ -170,7 +125,7 @@ impl<'a> Running<'a> {
             }
         };
         let given = || Some(Rows::Returned(self.given.as_ref()?.load(Ordering::Relaxed)));
-        let (rows, returned) = match self.rows.or_else(given) {
+        let (rows, returned) = match rows.or_else(given) {
             None => (None, false),
             Some(Rows::Affected(rows)) => (Some(rows), false),
             Some(Rows::Returned(rows)) => (Some(rows), true),
@@ -201,27 +156,7 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.tell(Outcome::Dropped);
+            self.tell(Outcome::Dropped, None);
         }
-    }
-}
-
-fn error_type(error: &sqlx::Error) -> &'static str {
-    use sqlx::Error::{
-        ColumnDecode, Decode, Encode, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed,
-    };
-    match error {
-        Io(inside) => match inside.get_ref().and_then(|error| error.downcast_ref()) {
-            Some(Error::NoAnswer { .. }) => "timeout",
-            Some(Error::Closed { .. }) => "closed",
-            _ => "connection",
-        },
-        PoolTimedOut => "timeout",
-        PoolClosed | WorkerCrashed => "closed",
-        Protocol(_) => "protocol",
-        Tls(_) => "tls",
-        Encode(_) => "encode",
-        Decode(_) | ColumnDecode { .. } => "decode",
-        _ => OTHER,
     }
 }

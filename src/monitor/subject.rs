@@ -3,7 +3,7 @@
 use crate::sql::{Token, is};
 
 /// What is not one of PostgreSQL's commands.
-pub(super) const OTHER: &str = "_OTHER";
+pub(crate) const OTHER: &str = "_OTHER";
 
 /// PostgreSQL's commands: metrics are labelled by them, so they have to be few.
 const OPERATIONS: [&str; 51] = [

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +15,7 @@ use super::{
     figures::Figures,
     meter::{Meter, Meters, Target},
 };
+use crate::statement::AsIs;
 
 /// What part of a full table makes room for others at a time: those on which the least time was spent.
 const EVICTED: usize = 10;
@@ -132,25 +133,5 @@ impl Entry {
     pub(super) fn record(&self, event: &StatementEvent<'_>, slow: bool, now: Instant) -> bool {
         self.figures().record(event, slow, now);
         self.is_listed()
-    }
-}
-
-/// A fingerprint is a hash already.
-#[derive(Default)]
-pub(super) struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }

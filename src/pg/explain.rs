@@ -8,9 +8,10 @@ use std::{
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use tokio::{runtime::Handle, sync::Mutex};
 
-use super::{Database, Pg};
+use super::Pg;
 use crate::{
     config::MonitorConfig,
+    database::{Database, Shared},
     monitor::{Explainer, ToExplain},
 };
 
@@ -18,8 +19,8 @@ use crate::{
 const MAY_TAKE: Duration = Duration::from_secs(5);
 
 /// Explains on tasks of their own, while `database` is there.
-pub(super) fn explainer(database: &Weak<Database>, config: &MonitorConfig) -> Explainer {
-    let (database, with_values) = (Weak::clone(database), config.log_bind_values);
+pub(super) fn explainer(database: Weak<Shared>, config: &MonitorConfig) -> Explainer {
+    let with_values = config.log_bind_values;
     let turn = Arc::new(Mutex::new(()));
     Explainer::new(move |asked| {
         if let (Some(database), Ok(runtime)) = (database.upgrade(), Handle::try_current()) {
@@ -33,9 +34,9 @@ pub(super) fn explainer(database: &Weak<Database>, config: &MonitorConfig) -> Ex
     })
 }
 
-async fn explain(database: Arc<Database>, asked: ToExplain, with_values: bool) {
+async fn explain(database: Arc<Shared>, asked: ToExplain, with_values: bool) {
     let view = asked.view.clone().unwrap_or_default();
-    let pg = Pg { database, read_only: true, metric: None, view };
+    let pg = Pg { database: Database::of(database, true, view) };
     // A database that has no connection to spare has something better to do.
     if pg.stats().reader.waiting > 0 || pg.stats().writer.waiting > 0 {
         return;

@@ -1,7 +1,7 @@
 //! Whether a database is well, and what its connections do.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,9 +9,10 @@ use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
 
 use super::Pg;
 use crate::{
-    author::Author,
     error::Error,
-    pool::{self, FirstRow, Lent, Pool, PoolStats, Purpose},
+    pool::{self, FirstRow, Lent, Pool, Purpose},
+    statement::{Author, Request},
+    stats::PoolStats,
 };
 
 /// How long a server may take to answer at the least.
@@ -38,7 +39,7 @@ impl Pg {
         ask: impl AsyncFnOnce(&mut Lent) -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
         let started = Instant::now();
-        let mut lent = self.lend(self.read_only, Purpose::Ping).await?;
+        let mut lent = self.database.lend(self.is_read_only(), Purpose::Ping).await?;
         // Where the connection came in the last moment, the server still has one to answer in.
         let left = lent.pool_timeout().saturating_sub(started.elapsed()).max(LEAST);
         match tokio::time::timeout(left, ask(&mut lent)).await {
@@ -56,7 +57,7 @@ impl Pg {
         let statement = Statement::from_string(DbBackend::Postgres, "SHOW server_version");
         let ask = async |lent: &mut Lent| {
             let started = Instant::now();
-            let row = lent.ask::<FirstRow>(statement.clone(), Author::Caller(&statement)).await?;
+            let row = lent.ask::<FirstRow>(Request::new(Author::Wharf(&statement))).await?;
             Ok((row, started.elapsed()))
         };
         let (row, latency) = self.in_time(ask).await?;
@@ -69,9 +70,8 @@ impl Pg {
 
     /// What its connections are doing now. No round trip.
     pub fn stats(&self) -> PgStats {
-        let stats =
-            |pool: &OnceLock<Arc<Pool>>| pool.get().map(|pool| pool.stats()).unwrap_or_default();
-        PgStats { writer: stats(&self.database.writer), reader: stats(&self.database.reader) }
+        let stats = |pool: Option<&Arc<Pool>>| pool.map(|pool| pool.stats()).unwrap_or_default();
+        PgStats { writer: stats(self.database.writer()), reader: stats(self.database.reader()) }
     }
 }
 

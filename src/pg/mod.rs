@@ -4,28 +4,19 @@ mod explain;
 mod health;
 mod statements;
 
-use std::{
-    fmt,
-    future::ready,
-    panic::Location,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, future::ready, panic::Location, sync::Arc, time::Duration};
 
 pub use health::{Healthy, PgStats};
 
-use ::sea_orm::{AccessMode, DbErr};
-use futures_util::future::{BoxFuture, join_all};
-use tokio::sync::Notify;
+use ::sea_orm::DbErr;
+use futures_util::future::BoxFuture;
 
 use crate::{
     config::{self, DatabaseConfig, MonitorConfig},
+    database::Database,
     error::Error,
     monitor::Monitor,
-    pool::{ConnectTo, Lent, Locate, MetricCallback, Pool, Purpose},
+    pool::{Locate, Purpose},
     session::{Session, SessionBuilder},
     view::{Scope, View},
 };
@@ -85,39 +76,10 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Pg {
-    database: Arc<Database>,
-    read_only: bool,
-    metric: Option<MetricCallback>,
-    view: Arc<View>,
-}
-
-/// What the clones and views of one database share.
-struct Database {
-    name: Arc<str>,
-    locate: Arc<Locate>,
-    monitor: Arc<Monitor>,
-    writer: OnceLock<Arc<Pool>>,
-    reader: OnceLock<Arc<Pool>>,
-    closed: AtomicBool,
-    /// For those who have a connection of their own.
-    closing: Notify,
-    /// Its size, where [`Pg::resize`] gave it another than the file does.
-    size: Mutex<Option<(usize, usize)>>,
+    database: Database,
 }
 
 impl Pg {
-    /// Opens the database `name` of the file at `path`.
-    ///
-    /// Opens one connection, so that a file, an address or a password that is wrong is told here.
-    ///
-    /// # Errors
-    /// [`Error::Config`], [`Error::UnknownDatabase`], [`Error::Connect`].
-    pub async fn open(path: impl AsRef<std::path::Path>, name: &str) -> Result<Pg, Error> {
-        let pg = crate::Manager::open(path).await?.db(name)?;
-        pg.ping().await?;
-        Ok(pg)
-    }
-
     /// Opens the database at `url` (`postgres://user:password@host:port/database?sslmode=…`), with
     /// the defaults of an entry of the file. Its name is the database's.
     ///
@@ -145,27 +107,12 @@ impl Pg {
         monitor: MonitorConfig,
         locate: Arc<Locate>,
     ) -> Pg {
-        let name: Arc<str> = name.into();
-        let database = Arc::new_cyclic(|database| Database {
-            name: Arc::clone(&name),
-            locate,
-            monitor: Arc::new(Monitor::new(
-                name,
-                monitor.clone(),
-                explain::explainer(database, &monitor),
-            )),
-            writer: OnceLock::new(),
-            reader: OnceLock::new(),
-            closed: AtomicBool::new(false),
-            closing: Notify::new(),
-            size: Mutex::default(),
-        });
-        Pg { database, read_only, metric: None, view: Arc::default() }
+        Pg { database: Database::new(name, read_only, monitor, locate, explain::explainer) }
     }
 
     /// Its key in the file.
     pub fn name(&self) -> &str {
-        &self.database.name
+        self.database.name()
     }
 
     /// The same database, read-only: sessions and single statements are what
@@ -175,12 +122,14 @@ impl Pg {
     /// that are known to change nothing (PostgreSQL's own, by name, and those of common extensions).
     /// Everything else is sent in a sealed transaction, which costs one more that is waited for.
     pub fn read_only(&self) -> Pg {
-        Pg { read_only: true, ..self.clone() }
+        let mut pg = self.clone();
+        pg.database.read_only = true;
+        pg
     }
 
     /// Whether this database, or this view of it, refuses writes.
     pub fn is_read_only(&self) -> bool {
-        self.read_only
+        self.database.read_only
     }
 
     /// A unit of work: await it for a [`Session`](crate::Session), or
@@ -196,13 +145,16 @@ impl Pg {
     /// ```
     #[track_caller]
     pub fn session(&self) -> SessionBuilder {
-        SessionBuilder::new(self.clone(), Purpose::Hold("a session", Some(Location::caller())))
+        SessionBuilder::new(
+            self.database.clone(),
+            Purpose::Hold("a session", Some(Location::caller())),
+        )
     }
 
     /// One of wharf's own, for what somebody asked for elsewhere.
     #[cfg(any(feature = "copy", feature = "vector"))]
     pub(crate) fn session_for(&self, what: &'static str) -> SessionBuilder {
-        SessionBuilder::new(self.clone(), Purpose::Hold(what, None))
+        SessionBuilder::new(self.database.clone(), Purpose::Hold(what, None))
     }
 
     /// As [`TransactionTrait::begin`](::sea_orm::TransactionTrait::begin), and the session's place in
@@ -227,7 +179,7 @@ impl Pg {
     /// # Errors
     /// [`Error::Connect`], within `pool_timeout`.
     pub async fn warm_up(&self) -> Result<(), Error> {
-        self.pool(self.read_only).await?.warm_up().await
+        self.database.pool(self.is_read_only()).await?.warm_up().await
     }
 
     /// Has it keep `pool_size` connections from here on, and open up to `max_overflow` more under
@@ -239,25 +191,14 @@ impl Pg {
     /// [`Error::Config`] for a `pool_size` of 0, or for more than 10 000 in all.
     pub fn resize(&self, pool_size: u32, max_overflow: u32) -> Result<(), Error> {
         let (keep, most) = config::pool_limits(pool_size, max_overflow)?;
-        let mut size = self.database.size.lock().unwrap_or_else(PoisonError::into_inner);
-        *size = Some((keep, most));
-        drop(size);
-        for pool in self.pools() {
-            pool.resize(keep, most);
-        }
+        self.database.resize(keep, most);
         Ok(())
-    }
-
-    /// The pools that there are.
-    fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        let Database { writer, reader, .. } = &*self.database;
-        [writer, reader].into_iter().filter_map(OnceLock::get)
     }
 
     /// What has happened to its statements: [the slow ones, the ones that cost most](crate::monitor).
     /// The same for all clones and views. No round trip.
     pub fn monitor(&self) -> &Monitor {
-        &self.database.monitor
+        self.database.monitor()
     }
 
     /// Has `callback` told of every prepared statement that runs through this value, and through
@@ -268,7 +209,7 @@ impl Pg {
     where
         F: Fn(&::sea_orm::metric::Info<'_>) + Send + Sync + 'static,
     {
-        self.metric = Some(Arc::new(callback));
+        self.database.metric = Some(Arc::new(callback));
     }
 
     /// Closes its connections, for every clone and view. See [`close_by_ref`](Pg::close_by_ref).
@@ -285,8 +226,7 @@ impl Pg {
     /// # Errors
     /// None; the signature is that of SeaORM's `DatabaseConnection`.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
-        self.close_to_all();
-        self.pools().for_each(|pool| pool.close());
+        self.database.close();
         Ok(())
     }
 
@@ -308,98 +248,28 @@ impl Pg {
     /// [`Error::CutOff`] names those that were; it comes up to a second after `limit`, once they
     /// have let go. Dropping the future leaves the pool closed and cuts nothing off.
     pub async fn close_within(&self, limit: Duration) -> Result<(), Error> {
-        self.close_to_all();
-        let drained = join_all(self.pools().map(|pool| pool.drain(limit))).await;
-        drained.into_iter().collect()
+        self.database.close_within(limit).await
     }
 
-    fn close_to_all(&self) {
-        self.database.closed.store(true, Ordering::Release);
-        self.database.closing.notify_waiters();
-    }
-
-    /// Waits until it is closed.
-    pub(crate) async fn closing(&self) {
-        let closing = self.database.closing.notified();
-        if !self.database.closed.load(Ordering::Acquire) {
-            closing.await;
-        }
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     pub(crate) fn scope(&self) -> Option<&Scope> {
-        self.view.scope()
+        self.view().scope()
     }
 
     pub(crate) fn in_scope(&self, scope: Option<Scope>) -> Pg {
-        self.clone().with_view(self.view.in_scope(scope))
+        self.clone().with_view(self.view().in_scope(scope))
     }
 
     pub(crate) fn view(&self) -> &Arc<View> {
-        &self.view
+        &self.database.view
     }
 
-    pub(crate) fn with_view(self, view: View) -> Pg {
-        Pg { view: Arc::new(view), ..self }
-    }
-
-    pub(crate) fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.database.name)
-    }
-
-    /// Whether a session that asks for `access` is read-only.
-    pub(crate) fn resolves_read_only(&self, access: Option<AccessMode>) -> Result<bool, Error> {
-        match access {
-            Some(AccessMode::ReadWrite) if self.read_only => Err(Error::ReadOnly {
-                database: self.name().to_owned(),
-                what:
-                    "a read-write session was requested; the file says `readonly: true`, or the code \
-                       uses a read-only view"
-                        .to_owned(),
-            }),
-            Some(AccessMode::ReadOnly) => Ok(true),
-            _ => Ok(self.read_only),
-        }
-    }
-
-    async fn pool(&self, read_only: bool) -> Result<&Arc<Pool>, Error> {
-        let Database { name, writer, reader, closed, .. } = &*self.database;
-        if closed.load(Ordering::Acquire) {
-            return Err(Error::Closed { database: name.to_string() });
-        }
-        let place = if read_only { reader } else { writer };
-        match place.get() {
-            Some(pool) => Ok(pool),
-            None => Box::pin(self.make_pool(place, read_only)).await,
-        }
-    }
-
-    async fn make_pool<'a>(
-        &self,
-        place: &'a OnceLock<Arc<Pool>>,
-        read_only: bool,
-    ) -> Result<&'a Arc<Pool>, Error> {
-        let Database { closed, size, .. } = &*self.database;
-        let pool = Pool::new(self.connect_to(read_only).await?);
-        let pool = place.get_or_init(|| pool);
-        if let Some((keep, most)) = *size.lock().unwrap_or_else(PoisonError::into_inner) {
-            pool.resize(keep, most);
-        }
-        // Whoever closed or resized it meanwhile saw no pool.
-        if closed.load(Ordering::Acquire) {
-            pool.close();
-        }
-        Ok(pool)
-    }
-
-    pub(crate) async fn connect_to(&self, read_only: bool) -> Result<ConnectTo, Error> {
-        let Database { name, locate, monitor, .. } = &*self.database;
-        ConnectTo::located(Arc::clone(name), locate, read_only, Arc::clone(monitor)).await
-    }
-
-    /// A connection from the pool for reading, or from the one for writing.
-    pub(crate) async fn lend(&self, read_only: bool, purpose: Purpose) -> Result<Lent, Error> {
-        let lent = self.pool(read_only).await?.lend(purpose).await?;
-        Ok(lent.observed_by(self.metric.clone()))
+    pub(crate) fn with_view(mut self, view: View) -> Pg {
+        self.database.view = Arc::new(view);
+        self
     }
 }
 
@@ -407,7 +277,7 @@ impl fmt::Debug for Pg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pg")
             .field("name", &self.name())
-            .field("read_only", &self.read_only)
+            .field("read_only", &self.is_read_only())
             .finish_non_exhaustive()
     }
 }

@@ -6,12 +6,10 @@ use sqlx::postgres::PgQueryResult;
 
 use super::Pg;
 use crate::{
-    author::{Author, Writer},
     error::Error,
     pool::{self, Fetch, Lent, Purpose},
-    session::{Session, SessionBuilder},
-    sql::Facts,
-    traits::implement_sea_orm,
+    session::{Session, SessionBuilder, implement_sea_orm},
+    statement::{Author, Request, Text, Writer},
 };
 
 /// How a statement goes to the server.
@@ -22,29 +20,32 @@ enum Way {
 }
 
 impl Pg {
-    async fn way(&self, sql: &str, writer: Writer, purpose: Purpose) -> Result<Way, Error> {
+    async fn way(&self, text: Text<'_>, writer: Writer, purpose: Purpose) -> Result<Way, Error> {
+        let read_only = self.is_read_only();
         // What the caller wrote could talk a read-only connection out of being that, for itself or
         // for the next; in a sealed transaction that is rolled back it cannot. And a view's schema and
         // settings hold for one transaction.
-        let sealed = self.is_read_only()
-            && match writer {
-                Writer::Caller => true,
-                Writer::Builder => !Facts::of(sql).only_reads,
-                Writer::Wharf => false,
-            };
-        if sealed || !self.view().is_empty() {
-            return Ok(Way::Alone(SessionBuilder::new(self.clone(), purpose).await?));
+        if read_only && writer == Writer::Caller || !self.view().is_empty() {
+            return Ok(Way::Alone(self.alone(purpose).await?));
         }
-        let mut lent = self.lend(self.is_read_only(), purpose).await?;
-        lent.note(sql, writer);
+        let mut lent = self.database.lend(read_only, purpose).await?;
+        if read_only && writer == Writer::Builder && !lent.facts(text).only_reads {
+            let session = SessionBuilder::new(self.database.clone(), purpose);
+            return Ok(Way::Alone(Box::pin(session.begin_with(lent, true)).await?));
+        }
         Ok(Way::Direct(lent))
     }
 
+    /// A session of one statement.
+    async fn alone(&self, purpose: Purpose) -> Result<Session, Error> {
+        SessionBuilder::new(self.database.clone(), purpose).await
+    }
+
     async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
-        let statement = author.write();
-        match self.way(&statement.sql, author.writer(), Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.ask::<F>(statement, author).await,
-            Way::Alone(session) => Box::pin(self.ask_alone::<F>(session, statement, author)).await,
+        let request = Request::new(author);
+        match self.way(request.text(), author.writer(), Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.ask::<F>(request).await,
+            Way::Alone(session) => Box::pin(self.ask_alone::<F>(session, request)).await,
         }
     }
 
@@ -53,26 +54,26 @@ impl Pg {
     async fn ask_alone<F: Fetch>(
         &self,
         mut session: Session,
-        statement: Statement,
-        author: Author<'_>,
+        request: Request<'_>,
     ) -> Result<F::Answer, DbErr> {
-        let may_write = author.writer() == Writer::Caller || !Facts::of(&statement.sql).only_reads;
-        let mut result = session.send::<F>(statement, author).await;
+        let author = request.author;
+        let mut result = session.send::<F>(request).await;
         if result.is_err() && session.is_stale().await {
             session.roll_back_quietly().await;
-            session = SessionBuilder::new(self.clone(), Purpose::Statement).await?;
+            session = self.alone(Purpose::Statement).await?;
             result = session.ask::<F>(author).await;
         }
-        session.finish_with(result, may_write).await
+        session.finish_with(result, || author.may_write()).await
     }
 
     async fn unprepared(&self, sql: &str) -> Result<PgQueryResult, DbErr> {
-        match self.way(sql, Writer::Caller, Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.execute_unprepared(sql).await,
+        let text = Text::new(sql);
+        match self.way(text, Writer::Caller, Purpose::Statement).await? {
+            Way::Direct(mut lent) => lent.execute_unprepared(text, Writer::Caller).await,
             Way::Alone(session) => {
                 let alone = async {
                     let result = session.unprepared(sql).await;
-                    session.finish_with(result, true).await
+                    session.finish_with(result, || true).await
                 };
                 Box::pin(alone).await
             }
@@ -84,7 +85,7 @@ impl Pg {
         statement: Statement,
         writer: Writer,
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
-        match self.way(&statement.sql, writer, Purpose::Hold("a stream", None)).await? {
+        match self.way(Text::new(&statement.sql), writer, Purpose::Hold("a stream", None)).await? {
             Way::Direct(lent) => Ok(pool::rows(Box::new(lent), statement)),
             Way::Alone(session) if session.is_read_only() => {
                 session.into_rows(statement, writer).await
@@ -100,11 +101,11 @@ impl Pg {
         sql: &str,
         binds: &impl pool::Bind,
     ) -> Result<F::Answer, DbErr> {
-        match self.way(sql, Writer::Wharf, Purpose::Statement).await? {
+        match self.way(Text::new(sql), Writer::Wharf, Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.ask_bound::<F>(sql, binds).await,
             Way::Alone(session) => {
                 let result = session.ask_bound::<F>(sql, binds).await;
-                session.finish_with(result, true).await
+                session.finish_with(result, || true).await
             }
         }
     }
@@ -115,7 +116,7 @@ impl Pg {
         &self,
         sql: String,
     ) -> Result<BoxStream<'static, Result<bytes::Bytes, DbErr>>, Error> {
-        match self.way(&sql, Writer::Wharf, Purpose::Hold("a copy", None)).await? {
+        match self.way(Text::new(&sql), Writer::Wharf, Purpose::Hold("a copy", None)).await? {
             Way::Direct(lent) => Ok(pool::copied(Box::new(lent), sql)),
             Way::Alone(session) => session.into_copied(sql).await,
         }
@@ -123,7 +124,7 @@ impl Pg {
 
     async fn open_session(&self, options: TransactionOptions) -> Result<Session, DbErr> {
         let held = Purpose::Hold("a session", None);
-        Ok(SessionBuilder::new(self.clone(), held).options(options).await?)
+        Ok(SessionBuilder::new(self.database.clone(), held).options(options).await?)
     }
 }
 
@@ -137,8 +138,8 @@ impl Pg {
         sql: &str,
         rows: &mut dyn pool::TextRows,
     ) -> Result<u64, DbErr> {
-        let mut lent = self.lend(self.is_read_only(), Purpose::Statement).await?;
-        lent.note(sql, Writer::Caller);
+        let mut lent = self.database.lend(self.is_read_only(), Purpose::Statement).await?;
+        lent.note(Text::new(sql), Writer::Caller);
         lent.text_rows(sql, rows).await
     }
 }

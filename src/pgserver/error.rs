@@ -152,7 +152,7 @@ pub enum PgServerError {
     },
 }
 
-crate::error::debug_is_message!(PgServerError);
+crate::debug::debug_is_message!(PgServerError);
 
 fn list(tried: &[Declined]) -> String {
     tried.iter().map(|d| format!("\n  {d}")).collect()

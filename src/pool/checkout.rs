@@ -1,7 +1,6 @@
 //! Who has a connection, since when, and the means to take it from them when the pool closes.
 
 use std::{
-    fmt,
     future::poll_fn,
     panic::Location,
     pin::pin,
@@ -11,6 +10,8 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
+
+use crate::stats::Holder;
 
 /// What a connection is lent for.
 #[derive(Clone, Copy, Debug)]
@@ -31,31 +32,6 @@ impl Purpose {
         match self {
             Purpose::Hold(_, opened_at) => opened_at,
             _ => None,
-        }
-    }
-}
-
-/// Somebody who has a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Holder {
-    /// What it is: a session, a stream, a statement.
-    pub what: &'static str,
-    /// Where in the caller's code it was opened, as far as that is known: a session that was begun
-    /// on a [`Pg`](crate::Pg) tells, what SeaORM began or runs by itself does not.
-    pub opened_at: Option<&'static Location<'static>>,
-    /// For how long it has had the connection.
-    pub held: Duration,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, opened_at, held } = self;
-        match opened_at {
-            Some(place) => {
-                write!(f, "{what} opened at {place} has held a connection for {held:.0?}")
-            }
-            None => write!(f, "{what} has held a connection for {held:.0?}"),
         }
     }
 }

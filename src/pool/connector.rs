@@ -2,10 +2,7 @@
 
 use std::{
     panic::Location,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,12 +12,12 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::{ConnectTo, checkout::Cut, options};
+use super::{ConnectTo, Host, checkout::Cut, options};
 use crate::{
     config::{Role, SslMode},
     error::{ConnectError, ConnectErrorKind},
     monitor::{Ledger, PoolMeter},
-    sql::Texts,
+    statement::Texts,
 };
 
 /// A connection on which the server answered within this time is lent as it is: it is far likelier to be
@@ -33,10 +30,8 @@ const SHRINK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     /// Where the pool connected to first. Its address is [`Connector::current`]'s.
     pub(super) to: ConnectTo,
-    current: Mutex<Arc<ConnectTo>>,
+    pub(super) host: Arc<Host>,
     pub(super) meter: PoolMeter,
-    /// The server does not take what not every server takes.
-    plain: AtomicBool,
 }
 
 /// An open connection.
@@ -65,34 +60,15 @@ pub(super) struct Memory {
 }
 
 impl Connector {
-    /// An embedded engine looks after no clients.
-    pub(super) fn new(to: ConnectTo, embedded: bool) -> Connector {
+    pub(super) fn new(host: Arc<Host>, read_only: bool) -> Connector {
+        let to = ConnectTo { read_only, ..(*host.current()).clone() };
         let meter = PoolMeter::new(Arc::clone(&to.monitor), to.pool_name());
-        let current = Mutex::new(Arc::new(to.clone()));
-        Connector { to, current, meter, plain: AtomicBool::new(embedded) }
+        Connector { to, host, meter }
     }
 
-    /// Where it connects to now: the file's server may have come back on another port.
-    pub(super) fn current(&self) -> Arc<ConnectTo> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Looks the address up anew, after it could not be reached.
-    pub(super) async fn locate_again(&self) {
-        match self.to.locate_again().await {
-            Ok(Some(moved)) => {
-                let now = self.current();
-                if (&moved.host, moved.port) != (&now.host, now.port) {
-                    let (host, port) = (&moved.host, moved.port);
-                    tracing::info!(database = %self.to.name, %host, port, "the server has another address now");
-                }
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(moved);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(database = %self.to.name, %error, "could not look the address up")
-            }
-        }
+    /// Where it connects to now.
+    pub(super) fn current(&self) -> ConnectTo {
+        ConnectTo { read_only: self.to.read_only, ..(*self.host.current()).clone() }
     }
 
     pub(super) fn trusted_for(&self) -> Option<Duration> {
@@ -111,16 +87,14 @@ impl Connector {
     ) -> Result<T, ConnectError> {
         let (started, to) = (Instant::now(), self.current());
         let opened = tokio::time::timeout(to.config.connect_timeout, async {
-            let login = to
-                .login()
-                .await
-                .map_err(|error| ConnectError::no_login(&to, started.elapsed(), error))?;
+            let login = to.login().await;
+            let login = login.map_err(|error| to.no_login(started.elapsed(), error))?;
             let connected = connect(&to, &login).await;
-            connected.map_err(|error| ConnectError::new(&to, &login.user, started.elapsed(), error))
+            connected.map_err(|error| to.failed(&login.user, started.elapsed(), error))
         });
         let opened = match opened.await {
             Ok(opened) => opened,
-            Err(_) => Err(ConnectError::timeout(&to, started.elapsed())),
+            Err(_) => Err(to.timed_out(started.elapsed())),
         };
         match &opened {
             Ok(_) => self.meter.connected(started.elapsed()),
@@ -181,11 +155,11 @@ impl Connector {
         &self,
         options: PgConnectOptions,
     ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
-        if !self.plain.load(Ordering::Relaxed) {
+        if !self.host.is_plain() {
             let looked_after = options::looked_after(options.clone());
             match looked_after.connect().await {
                 Err(sqlx::Error::Database(error)) if options::refused(&*error) => {
-                    self.plain.store(true, Ordering::Relaxed);
+                    self.host.has_refused();
                 }
                 connected => return connected.map(|driver| (driver, looked_after)),
             }

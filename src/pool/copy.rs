@@ -16,12 +16,14 @@ use sqlx::{
 use super::{
     Fetch,
     lent::{InFlight, Lent, Wait, answer, runtime},
+    outcome::Ended,
     state::Work,
     stream,
 };
 use crate::{
     error::Error,
-    monitor::{Ended, Rows, Running},
+    monitor::{Rows, Running},
+    statement::Text,
 };
 
 /// What a COPY … FROM STDIN is fed with.
@@ -51,7 +53,7 @@ impl Lent {
         sql: &str,
         source: &mut impl Source,
     ) -> Result<u64, Stopped> {
-        let flight = self.statement(sql, None).map_err(Stopped::Server)?;
+        let flight = self.statement(Text::new(sql), None).map_err(Stopped::Server)?;
         let InFlight { driver, state, heard_at, wait, mut running, watch } = flight;
         if let Some(running) = &mut running {
             running.waits_for_others();
@@ -99,7 +101,7 @@ impl Lent {
             binds.bind().map_err(|error| DbErr::Exec(runtime(sqlx::Error::Encode(error))))?;
         let query = sqlx::query_with(AssertSqlSafe(sql.to_owned()), arguments)
             .persistent(self.keeps_statements());
-        Ok((self.statement(sql, None)?, query))
+        Ok((self.statement(Text::new(sql), None)?, query))
     }
 }
 
@@ -167,7 +169,7 @@ where
     let counted = Arc::clone(&given);
     let some = try_stream! {
         let InFlight { driver, state, heard_at, wait, mut running, watch } =
-            lent.statement(&sql, None)?;
+            lent.statement(Text::new(&sql), None)?;
         if let Some(running) = &mut running {
             running.streams(Arc::clone(&counted));
         }

@@ -8,8 +8,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::lent::Wait;
-use crate::monitor::Ended;
+use super::{lent::Wait, outcome::Ended};
 
 pub(crate) trait Fetch {
     type Answer: Ended + Send;

@@ -20,13 +20,14 @@ use super::{
     Check, Fetch, Open, Pool,
     checkout::Cut,
     dates,
+    outcome::{self, Ended},
     slot::Claim,
     state::{Failures, State, Transaction, Work},
 };
 use crate::{
-    author::{Author, Writer},
     error::{Error, server_error},
-    monitor::{Context, Ended, Ledger, Running},
+    monitor::{Context, Ledger, Running, TooOften},
+    statement::{Author, Facts, Request, Text, Writer},
     view::View,
 };
 
@@ -168,30 +169,35 @@ impl Lent {
     /// was stale and has to be prepared anew.
     pub(crate) async fn ask<F: Fetch>(
         &mut self,
-        mut statement: Statement,
-        author: Author<'_>,
+        mut request: Request<'_>,
     ) -> Result<F::Answer, DbErr> {
         loop {
-            let (flight, query) = self.send(statement, author)?;
+            let author = request.author;
+            let (flight, query) = self.send(request)?;
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
-                Err(_) if self.heals().await => statement = author.write(),
+                Err(_) if self.heals().await => request = Request::new(author),
                 landed => return answer::<F>(landed),
             }
         }
     }
 
     /// Sends a text of one or several statements unprepared: one round trip.
-    pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<PgQueryResult, DbErr> {
-        let flight = self.statement(sql, None)?;
-        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    pub(crate) async fn execute_unprepared(
+        &mut self,
+        text: Text<'_>,
+        writer: Writer,
+    ) -> Result<PgQueryResult, DbErr> {
+        self.note(text, writer);
+        let flight = self.statement(text, None)?;
+        let query = sqlx::raw_sql(AssertSqlSafe(text.sql.to_owned()));
         let result = flight.wait.until(flight.driver.execute(query)).await;
         flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
     }
 
     /// Sends `BEGIN`, `COMMIT` and their kin: wharf's own words, which need no scan.
     pub(crate) async fn control(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        let flight = self.statement(sql, None).map_err(|_| sqlx::Error::PoolClosed)?;
+        let flight = self.statement(Text::new(sql), None).map_err(|_| sqlx::Error::PoolClosed)?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let result = flight.wait.until(flight.driver.execute(query)).await;
         flight.land(result).map(|_| ())
@@ -199,9 +205,9 @@ impl Lent {
 
     pub(super) fn send<'a>(
         &'a mut self,
-        statement: Statement,
-        author: Author<'a>,
+        request: Request<'a>,
     ) -> Result<(InFlight<'a>, Query<'static, Postgres, SqlxValues>), DbErr> {
+        let Request { statement, author, .. } = &request;
         let binds = statement.values.as_ref().map_or(0, |values| values.0.len());
         if binds > MOST_BINDS {
             return Err(DbErr::Custom(format!(
@@ -217,14 +223,20 @@ impl Lent {
             started: Instant::now(),
         });
         let is_kept = self.keeps_statements();
-        let retyped = statement.values.as_ref().filter(|_| is_kept).and_then(|values| {
-            let types = types_of(&values.0);
-            let texts = &mut self.open.as_mut()?.memory.texts;
-            texts.has_other_types(&statement.sql, types).then_some(types)
-        });
-        let mut flight = self.statement(&statement.sql, Some(author))?;
+        let mut retyped = None;
+        if let Some(open) = &mut self.open {
+            let known = open.memory.texts.of(request.text());
+            if author.writer() != Writer::Wharf {
+                self.state.leaves = self.state.leaves.max(known.facts.leaves);
+            }
+            if let Some(values) = statement.values.as_ref().filter(|_| is_kept) {
+                let types = types_of(&values.0);
+                retyped = known.has_other_types(types).then_some(types);
+            }
+        }
+        let mut flight = self.statement(request.text(), Some(*author))?;
         flight.watch = watch;
-        let mut statement = statement;
+        let mut statement = request.statement;
         // The driver keeps a statement by its text alone, and the server one for each list of types.
         if let Some(types) = retyped {
             // Writing to a String cannot fail.
@@ -248,10 +260,10 @@ impl Lent {
     /// A statement is about to be sent. An empty one is a ping.
     pub(super) fn statement<'a>(
         &'a mut self,
-        sql: &str,
+        text: Text<'_>,
         author: Option<Author<'a>>,
     ) -> Result<InFlight<'a>, DbErr> {
-        if sql.is_empty() || !self.pool.meter().monitor().is_enabled() {
+        if text.sql.is_empty() || !self.pool.meter().monitor().is_enabled() {
             return self.in_flight();
         }
         let (wait, started) = match self.waited.take() {
@@ -269,7 +281,7 @@ impl Lent {
         };
         self.flight(|pool, ledger, view| {
             let context = Context { view, ..context };
-            Ok(Some(pool.meter().monitor().start(ledger, sql, context)?))
+            Ok(Some(pool.meter().monitor().start(ledger, text, context)?))
         })
     }
 
@@ -279,7 +291,7 @@ impl Lent {
             &'a Pool,
             &'a mut Ledger,
             Option<&'a Arc<View>>,
-        ) -> Result<Option<Running<'a>>, Error>,
+        ) -> Result<Option<Running<'a>>, TooOften>,
     ) -> Result<InFlight<'a>, DbErr> {
         let Lent { pool, open, state, view, .. } = self;
         let Some(open) = open else {
@@ -292,16 +304,27 @@ impl Lent {
             return Err(DbErr::Conn(runtime(wait.was_cut())));
         }
         let Open { driver, cut, memory, heard_at, .. } = open;
-        let running = start(pool, &mut memory.ledger, view.as_ref())?;
+        let running = start(pool, &mut memory.ledger, view.as_ref());
+        let running = running.map_err(|TooOften { count, statement, opened_at }| {
+            Error::NPlusOne { database: pool.name(), count, statement, opened_at }
+        })?;
         state.work = Work::Statement;
         Ok(InFlight { driver, state, heard_at, wait: Wait { pool, cut }, running, watch: None })
     }
 
-    /// A statement is about to run, in a transaction that commits too. What it leaves on the connection is gone
-    /// before the next borrower comes.
-    pub(crate) fn note(&mut self, sql: &str, writer: Writer) {
-        if let (Some(open), Writer::Caller | Writer::Builder) = (&mut self.open, writer) {
-            self.state.leaves = self.state.leaves.max(open.memory.texts.leaves(sql));
+    /// A text is about to be sent otherwise than as a request. What it leaves on the connection is gone before the
+    /// next borrower comes.
+    pub(crate) fn note(&mut self, text: Text<'_>, writer: Writer) {
+        if writer != Writer::Wharf {
+            self.state.leaves = self.state.leaves.max(self.facts(text).leaves);
+        }
+    }
+
+    /// What the text tells. It is scanned once.
+    pub(crate) fn facts(&mut self, text: Text<'_>) -> Facts {
+        match &mut self.open {
+            Some(open) => open.memory.texts.of(text).facts,
+            None => Facts::of(text.sql),
         }
     }
 }
@@ -366,7 +389,8 @@ fn inside(error: Error) -> sqlx::Error {
 
 impl InFlight<'_> {
     pub(super) fn land<T: Ended>(self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        let ended_at = self.running.map_or_else(Instant::now, |running| running.end(&result));
+        let ended_at =
+            self.running.map_or_else(Instant::now, |running| outcome::tell(running, &result));
         if result.as_ref().err().is_none_or(|error| matches!(error, sqlx::Error::Database(_))) {
             *self.heard_at = ended_at;
         }

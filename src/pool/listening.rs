@@ -4,7 +4,10 @@
 //! pool of the driver's own. So each gets a pool of one, which it takes with it when it goes: what has
 //! been lost is opened anew from here, with the login of that moment, and never behind anybody's back.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sea_orm::DbErr;
 use sqlx::{
@@ -12,7 +15,7 @@ use sqlx::{
     postgres::{PgListener, PgNotification, PgPoolOptions},
 };
 
-use super::{ConnectTo, connector::Connector, runtime, slot};
+use super::{ConnectTo, Host, connector::Connector, runtime, slot};
 use crate::{error::Error, sql};
 
 /// Where to listen, and as whom.
@@ -32,7 +35,8 @@ impl ListensTo {
                         .to_owned(),
             });
         }
-        Ok(ListensTo { connector: Connector::new(to, false) })
+        let read_only = to.read_only;
+        Ok(ListensTo { connector: Connector::new(Arc::new(Host::new(to)), read_only) })
     }
 
     /// Opens a connection that listens to `channels`.

@@ -5,18 +5,20 @@ mod connector;
 #[cfg(feature = "copy")]
 mod copy;
 mod dates;
+mod failed;
 mod fetch;
+mod host;
 mod housekeeper;
 mod lent;
 mod listening;
 mod opener;
 mod options;
+mod outcome;
 mod queue;
 mod repair;
 mod sea_orm;
 mod slot;
 mod state;
-mod stats;
 mod stream;
 #[cfg(feature = "cli")]
 mod text;
@@ -31,12 +33,12 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
-pub use checkout::Holder;
 pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
 #[cfg(feature = "copy")]
 pub(crate) use copy::{Bind, Source, Stopped, copied};
 pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
+pub(crate) use host::Host;
 pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
@@ -45,7 +47,6 @@ use queue::{Answer, Check, Limits, Place, Queue};
 use repair::Readiness;
 pub(crate) use sea_orm::{SeaOrm, login_of};
 use slot::Slot;
-pub use stats::PoolStats;
 pub(crate) use stream::rows;
 #[cfg(feature = "cli")]
 pub(crate) use text::{Column, TextRows};
@@ -53,6 +54,7 @@ pub(crate) use text::{Column, TextRows};
 use crate::{
     error::{ConnectError, CutOff, Error, PoolTimeout},
     monitor::PoolMeter,
+    stats::PoolStats,
 };
 
 /// How long what was cut off at the end of a drain may take to come back.
@@ -68,13 +70,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(to: ConnectTo) -> Arc<Pool> {
-        let slot = slot::of(&to.host, to.port);
-        let config = &to.config;
+    pub(crate) fn new(host: Arc<Host>, read_only: bool) -> Arc<Pool> {
+        let connector = Connector::new(host, read_only);
+        let slot = slot::of(&connector.to.host, connector.to.port);
+        let config = &connector.to.config;
         let keep = if slot.is_some() { 1 } else { config.pool_size as usize };
         let most = if slot.is_some() { 1 } else { keep + config.max_overflow as usize };
         let floor = if slot.is_some() { 0 } else { config.min_connections as usize };
-        let connector = Connector::new(to, slot.is_some());
         Arc::new(Pool {
             queue: Mutex::new(Queue::new(Limits { floor, keep, most }, connector.trusted_for())),
             connector,
@@ -159,7 +161,7 @@ impl Pool {
                     }
                     Readiness::Silent if deadline.is_some_and(|at| Instant::now() >= at) => {
                         let to = self.connector.current();
-                        return Err(Error::Connect(ConnectError::timeout(&to, started.elapsed())));
+                        return Err(Error::Connect(to.timed_out(started.elapsed())));
                     }
                     Readiness::Silent | Readiness::Lost => {}
                 }
@@ -206,7 +208,7 @@ impl Pool {
                 return Error::Connect(ConnectError { elapsed: waited, ..failing.error.clone() });
             }
             if queue.opening > 0 {
-                return Error::Connect(ConnectError::timeout(&self.connector.current(), waited));
+                return Error::Connect(self.connector.current().timed_out(waited));
             }
         }
         let mut longest = queue.holders(Instant::now());

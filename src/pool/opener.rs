@@ -50,10 +50,10 @@ impl Pool {
     }
 
     fn take_in(self: &Arc<Pool>, mut open: Open, epoch: u64) {
+        self.connector.host.is_reached();
         let (place, recovered) = {
             let mut queue = self.queue();
             queue.opening -= 1;
-            queue.reached = true;
             let recovered = queue.failing.take();
             if queue.epoch == epoch {
                 queue.seat(&mut open);
@@ -75,6 +75,7 @@ impl Pool {
 
     fn not_opened(self: &Arc<Pool>, error: ConnectError) -> bool {
         let now = Instant::now();
+        let reached = self.connector.host.was_reached();
         let (told, goes_on, waited_for) = {
             let mut queue = self.queue();
             let (attempts, since) = match &queue.failing {
@@ -84,9 +85,9 @@ impl Pool {
             let next_attempt = now + pause(attempts, LONGEST_PAUSE);
             queue.failing = Some(Failing { error: error.clone(), attempts, since, next_attempt });
             // Connections that are in use will come back to whoever waits.
-            let all = queue.open() == 0 && !may_pass(error.kind, queue.reached);
+            let all = queue.open() == 0 && !may_pass(error.kind, reached);
             let told = queue.take_told(all);
-            let below_floor = queue.reached && queue.open() + queue.opening <= queue.limits.floor;
+            let below_floor = reached && queue.open() + queue.opening <= queue.limits.floor;
             let needed = !queue.closed && (queue.anybody_waits() || below_floor);
             let goes_on = needed && queue.opening == 1;
             queue.opening -= usize::from(!goes_on);
@@ -139,7 +140,7 @@ impl Opening {
             let opened = pool.connector.open().await;
             let unreached = opened.as_ref().is_err_and(|error| error.kind.is_unreached());
             if unreached {
-                pool.connector.locate_again().await;
+                pool.connector.host.locate_again().await;
             }
             if !pool.opened(opened, self.epoch) {
                 self.ended = true;

@@ -12,11 +12,15 @@ use slab::Slab;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
-    Holder, Lent, PoolStats, Purpose,
+    Lent, Purpose,
     checkout::{Checkout, Cut},
     connector::Open,
 };
-use crate::{error::ConnectError, monitor::Sample};
+use crate::{
+    error::ConnectError,
+    monitor::Sample,
+    stats::{Holder, PoolStats},
+};
 
 /// How long a connection beyond `pool_size` may idle. Closing it at once would open another a
 /// moment later, a process of the server's each time, while more than `pool_size` are at work.
@@ -42,8 +46,6 @@ pub(super) struct Queue {
     arrivals: u64,
     /// Why connecting failed last, unless it has gone well since.
     pub(super) failing: Option<Failing>,
-    /// Whether a connection has been opened ever: its address is right, then.
-    pub(super) reached: bool,
     /// When a connection was found lost: those that were used last before it are to be asked.
     suspect: Option<Instant>,
     /// When a prepared statement was found stale: others of that time may be, too.
@@ -117,7 +119,6 @@ impl Queue {
             waiting: BTreeMap::new(),
             arrivals: 0,
             failing: None,
-            reached: false,
             suspect: None,
             stale: None,
             epoch: 0,

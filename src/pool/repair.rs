@@ -13,7 +13,10 @@ use super::{
     lent::{Wait, gives_up},
     state::{Failures, Plans, State, Transaction, Work},
 };
-use crate::{monitor::Context, sql::Leaves};
+use crate::{
+    monitor::{Context, Outcome},
+    statement::{Leaves, Text},
+};
 
 /// Longest time for the ping of a connection that has idled; one that takes longer is replaced.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,11 +167,12 @@ impl Lent {
             view: None,
         };
         let Open { driver, memory, .. } = open;
-        let running =
-            monitor.is_enabled().then(|| monitor.start(&mut memory.ledger, ROLLBACK, context));
+        let running = monitor
+            .is_enabled()
+            .then(|| monitor.start(&mut memory.ledger, Text::new(ROLLBACK), context));
         let sent = send_rollback(driver, ROLLBACK);
         if let (true, Some(Ok(running))) = (sent, running) {
-            running.end(&Ok(()));
+            running.end(Outcome::Done, None);
         }
         sent
     }

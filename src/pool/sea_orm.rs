@@ -9,11 +9,7 @@ use sqlx::{
 };
 
 use super::{ConnectTo, slot};
-use crate::{
-    config::Role,
-    error::{ConnectError, Error},
-    monitor::Monitor,
-};
+use crate::{config::Role, error::Error, monitor::Monitor};
 
 pub(crate) struct SeaOrm {
     pool: PgPool,
@@ -97,5 +93,5 @@ impl SeaOrm {
 /// The login of now.
 pub(crate) async fn login_of(to: &ConnectTo) -> Result<Role, Error> {
     let login = to.login().await;
-    login.map_err(|error| Error::Connect(ConnectError::no_login(to, Duration::ZERO, error)))
+    login.map_err(|error| Error::Connect(to.no_login(Duration::ZERO, error)))
 }

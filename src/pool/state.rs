@@ -1,7 +1,7 @@
 //! The state of a lent connection, as far as it matters to the next borrower.
 
 use super::lent::{gives_up, is_stale};
-use crate::sql::Leaves;
+use crate::statement::Leaves;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct State {

@@ -23,7 +23,10 @@ use super::{
     lent::{InFlight, Lent, Wait, runtime},
     state::Work,
 };
-use crate::{author::Author, monitor::Running};
+use crate::{
+    monitor::Running,
+    statement::{Author, Request},
+};
 
 /// The rows of a statement as they arrive, from a connection that is held until the stream ends
 /// or is dropped.
@@ -40,7 +43,7 @@ where
         let mut any = false;
         loop {
             let (InFlight { driver, state, heard_at, wait, mut running, watch }, query) =
-                lent.send(statement.clone(), Author::Caller(&statement))?;
+                lent.send(Request::new(Author::Caller(&statement)))?;
             state.work = Work::Stream;
             if let Some(running) = &mut running {
                 running.streams(Arc::clone(&counted));

@@ -8,6 +8,7 @@ use sqlx::{
 };
 
 use super::lent::{Lent, runtime};
+use crate::statement::Text;
 
 /// Takes a statement's rows as they come.
 pub(crate) trait TextRows: Send {
@@ -59,7 +60,7 @@ impl Lent {
         flight.land(prepared).map_err(failed)?;
         rows.columns(columns);
         let mut affected = 0;
-        let flight = self.statement(sql, None)?;
+        let flight = self.statement(Text::new(sql), None)?;
         let mut results = flight.driver.fetch_many(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())));
         let read = loop {
             match flight.wait.until(results.try_next()).await {

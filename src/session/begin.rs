@@ -1,14 +1,18 @@
 //! How a session is asked for.
 
-use std::{fmt::Write, future::IntoFuture};
+use std::{
+    fmt::{self, Write},
+    future::IntoFuture,
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{AccessMode, DbErr, IsolationLevel, TransactionOptions};
 
 use super::{Retry, Session};
 use crate::{
+    database::Database,
     error::Error,
-    pg::Pg,
     pool::{self, Lent, Purpose},
     view::set_config,
 };
@@ -17,10 +21,10 @@ use crate::{
 /// in one.
 ///
 /// Nothing happens before that; dropping it costs nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a session begins when it is awaited or run"]
 pub struct SessionBuilder {
-    pg: Pg,
+    database: Database,
     isolation: Option<IsolationLevel>,
     access: Option<AccessMode>,
     deferrable: bool,
@@ -29,9 +33,9 @@ pub struct SessionBuilder {
 }
 
 impl SessionBuilder {
-    pub(crate) fn new(pg: Pg, purpose: Purpose) -> SessionBuilder {
+    pub(crate) fn new(database: Database, purpose: Purpose) -> SessionBuilder {
         let (isolation, access, settings) = (None, None, Vec::new());
-        SessionBuilder { pg, isolation, access, deferrable: false, settings, purpose }
+        SessionBuilder { database, isolation, access, deferrable: false, settings, purpose }
     }
 
     pub(crate) fn options(mut self, options: TransactionOptions) -> SessionBuilder {
@@ -148,15 +152,20 @@ impl SessionBuilder {
     }
 
     async fn begin(self) -> Result<Session, Error> {
-        let read_only = self.pg.resolves_read_only(self.access)?;
-        let lent = self.pg.lend(read_only, self.purpose).await?;
+        let read_only = self.database.resolves_read_only(self.access)?;
+        let lent = self.database.lend(read_only, self.purpose).await?;
+        self.begin_with(lent, read_only).await
+    }
+
+    /// With a connection that the caller has. `read_only` is what it was lent for.
+    pub(crate) async fn begin_with(self, lent: Lent, read_only: bool) -> Result<Session, Error> {
         let sql = self.sql(read_only, lent.search_path());
         match self.begin_on(lent, &sql, read_only).await {
             // A connection that was lent unasked and is lost: nothing has been done in it yet, and
             // from here on the pool asks before it lends.
             Err((_, true)) => {
                 let again = async {
-                    let lent = self.pg.lend(read_only, self.purpose).await?;
+                    let lent = self.database.lend(read_only, self.purpose).await?;
                     self.begin_on(lent, &sql, read_only).await.map_err(|(error, _)| error)
                 };
                 Box::pin(again).await
@@ -172,9 +181,9 @@ impl SessionBuilder {
         sql: &str,
         read_only: bool,
     ) -> Result<Session, (Error, bool)> {
-        lent.set_view(self.pg.view());
+        lent.set_view(&self.database.view);
         match lent.begin(sql).await {
-            Ok(()) => Ok(Session::new(self.pg.shared_name(), read_only, lent)),
+            Ok(()) => Ok(Session::new(Arc::clone(self.database.name()), read_only, lent)),
             Err(error) => {
                 let error = Error::from(DbErr::Exec(pool::runtime(error)));
                 // One that did not answer in time is not tried once more: the caller has waited for it.
@@ -200,7 +209,7 @@ impl SessionBuilder {
         if self.deferrable {
             sql.push_str(" DEFERRABLE");
         }
-        let view = self.pg.view();
+        let view = &self.database.view;
         // The caller's own have the last word.
         let settings = view.settings().iter().chain(&self.settings);
         let mut settings: Vec<String> =
@@ -229,5 +238,15 @@ impl IntoFuture for SessionBuilder {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.begin())
+    }
+}
+
+impl fmt::Debug for SessionBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionBuilder")
+            .field("database", self.database.name())
+            .field("isolation", &self.isolation)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
     }
 }

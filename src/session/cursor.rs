@@ -13,8 +13,8 @@ use sea_orm::{
 };
 
 use super::Session;
-use crate::author::{Author, Writer};
 use crate::pool::{AllRows, Effect};
+use crate::statement::{Author, Request, Text, Writer};
 
 /// Rows of a batch where nobody says otherwise: with so many a batch's round trip is a small part of what its
 /// rows cost, and rows of 1 kB are 1 MB.
@@ -133,7 +133,7 @@ impl<'a> Cursor<'a> {
         let fetch = Statement::from_string(DbBackend::Postgres, fetch);
         let rows = try_stream! {
             loop {
-                let batch = session.ask::<AllRows>(Author::Caller(&fetch)).await?;
+                let batch = session.ask::<AllRows>(Author::Wharf(&fetch)).await?;
                 let last = batch.len() < fetch_size as usize;
                 for row in batch {
                     yield read(row.into())?;
@@ -163,9 +163,11 @@ impl Session {
         let declare = format!("DECLARE {name} NO SCROLL CURSOR WITHOUT HOLD FOR {sql}");
         self.to_its_end(async {
             // It is the query that is looked at: a cursor like this leaves nothing behind.
-            let mut lent = self.lent(sql, writer).await?;
+            let query = Text::new(sql);
+            let mut lent = self.lent(query, writer).await?;
+            lent.note(query, writer);
             let declare = Statement { sql: declare, ..select.clone() };
-            lent.ask::<Effect>(declare.clone(), Author::Caller(&declare)).await
+            lent.ask::<Effect>(Request::new(Author::Wharf(&declare))).await
         })
         .await?;
         Ok(())

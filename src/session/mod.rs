@@ -7,6 +7,7 @@ mod retry;
 mod savepoints;
 mod shared;
 mod statements;
+mod traits;
 
 use std::{fmt, panic::Location, sync::Arc};
 
@@ -15,6 +16,9 @@ use ::sea_orm::{DbErr, TransactionError};
 pub use begin::SessionBuilder;
 pub use cursor::Cursor;
 pub use retry::Retry;
+pub(crate) use traits::implement_sea_orm;
+#[cfg(feature = "schema-sync")]
+pub(crate) use traits::schema_rows;
 
 use self::{
     held::Held,
@@ -22,10 +26,10 @@ use self::{
     shared::{Life, Shared, failed, roll_back},
 };
 use crate::{
-    author::Writer,
     error::Error,
     pool::Lent,
-    sql::{Control, Facts},
+    sql::Control,
+    statement::{Text, Writer},
 };
 
 /// A transaction on one connection: what is done through it is kept together or not at all.
@@ -240,9 +244,9 @@ impl Session {
     }
 
     /// The connection, for a statement.
-    async fn lent(&self, sql: &str, writer: Writer) -> Result<Held<'_>, Error> {
+    async fn lent(&self, text: Text<'_>, writer: Writer) -> Result<Held<'_>, Error> {
         let control = match writer {
-            Writer::Caller => Control::of(sql),
+            Writer::Caller => Control::of(text.sql),
             Writer::Builder | Writer::Wharf => Control::default(),
         };
         if let Some(keyword) = control.keyword {
@@ -257,8 +261,7 @@ impl Session {
         savepoints
             .raw(self.id, control.savepoints)
             .map_err(|reason| self.shared.refused(reason))?;
-        lent.note(sql, writer);
-        let is_noted = !savepoints.is_empty() && !Facts::of(sql).only_reads;
+        let is_noted = !savepoints.is_empty() && !lent.facts(text).only_reads;
         Ok(Held::new(lent, is_noted.then_some((&*self.shared, self.id))))
     }
 

@@ -8,28 +8,23 @@ use sea_orm::{
 };
 use sqlx::postgres::PgQueryResult;
 
-use super::{Session, failed};
+use super::{Session, failed, implement_sea_orm};
 use crate::{
-    author::{Author, Writer},
     error::Error,
     pool::{self, Effect, Fetch, Lent},
-    traits::implement_sea_orm,
+    statement::{Author, Request, Text, Writer},
 };
 
 impl Session {
     pub(crate) async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
-        self.send::<F>(author.write(), author).await
+        self.send::<F>(Request::new(author)).await
     }
 
     /// The same, where its author has written it already.
-    pub(crate) async fn send<F: Fetch>(
-        &self,
-        statement: Statement,
-        author: Author<'_>,
-    ) -> Result<F::Answer, DbErr> {
+    pub(crate) async fn send<F: Fetch>(&self, request: Request<'_>) -> Result<F::Answer, DbErr> {
         self.to_its_end(async {
-            let mut lent = self.lent(&statement.sql, author.writer()).await?;
-            lent.ask::<F>(statement, author).await
+            let mut lent = self.lent(request.text(), request.author.writer()).await?;
+            lent.ask::<F>(request).await
         })
         .await
     }
@@ -41,15 +36,22 @@ impl Session {
             return self.ask::<Effect>(Author::Caller(&statement)).await;
         }
         self.to_its_end(async {
-            self.lent(sql, Writer::Caller).await?.execute_unprepared(sql).await
+            let text = Text::new(sql);
+            self.lent(text, Writer::Caller).await?.execute_unprepared(text, Writer::Caller).await
         })
         .await
     }
 
     /// Runs a statement of wharf's own, which leaves nothing on its connection.
     pub(crate) async fn own(&self, sql: &str) -> Result<(), DbErr> {
-        let run =
-            async { Ok(self.lent(sql, Writer::Wharf).await?.control(sql).await.map_err(failed)?) };
+        let run = async {
+            Ok(self
+                .lent(Text::new(sql), Writer::Wharf)
+                .await?
+                .control(sql)
+                .await
+                .map_err(failed)?)
+        };
         self.to_its_end(run).await
     }
 
@@ -59,7 +61,7 @@ impl Session {
         statement: Statement,
         writer: Writer,
     ) -> Result<BoxStream<'_, Result<QueryResult, DbErr>>, DbErr> {
-        let lent = self.lent(&statement.sql, writer).await?;
+        let lent = self.lent(Text::new(&statement.sql), writer).await?;
         Ok(pool::rows(lent, statement))
     }
 
@@ -69,7 +71,7 @@ impl Session {
         statement: Statement,
         writer: Writer,
     ) -> Result<BoxStream<'static, Result<QueryResult, DbErr>>, DbErr> {
-        drop(self.lent(&statement.sql, writer).await?);
+        drop(self.lent(Text::new(&statement.sql), writer).await?);
         let lent: Box<Lent> = Box::new(self.into_lent().await?);
         Ok(pool::rows(lent, statement))
     }
@@ -98,11 +100,11 @@ impl Session {
     pub(crate) async fn finish_with<T>(
         self,
         result: Result<T, DbErr>,
-        may_write: bool,
+        may_write: impl FnOnce() -> bool,
     ) -> Result<T, DbErr> {
         let commits = result.is_ok() && !self.is_read_only();
         let ended = match self.end(commits).await {
-            Err(Error::CommitUnknown { .. }) if !may_write => Ok(()),
+            Err(Error::CommitUnknown { .. }) if !may_write() => Ok(()),
             ended => ended,
         };
         let value = result?;
@@ -123,7 +125,7 @@ impl Session {
         source: &mut impl pool::Source,
     ) -> Result<u64, pool::Stopped> {
         self.to_its_end(async {
-            let lent = self.lent(sql, Writer::Wharf).await;
+            let lent = self.lent(Text::new(sql), Writer::Wharf).await;
             lent.map_err(pool::Stopped::Source)?.copy_in(sql, source).await
         })
         .await
@@ -137,7 +139,7 @@ impl Session {
         binds: &impl pool::Bind,
     ) -> Result<F::Answer, DbErr> {
         self.to_its_end(async {
-            self.lent(sql, Writer::Wharf).await?.ask_bound::<F>(sql, binds).await
+            self.lent(Text::new(sql), Writer::Wharf).await?.ask_bound::<F>(sql, binds).await
         })
         .await
     }
@@ -149,7 +151,7 @@ impl Session {
         &self,
         sql: String,
     ) -> Result<BoxStream<'_, Result<bytes::Bytes, DbErr>>, Error> {
-        Ok(pool::copied(self.lent(&sql, Writer::Wharf).await?, sql))
+        Ok(pool::copied(self.lent(Text::new(&sql), Writer::Wharf).await?, sql))
     }
 
     /// The same of a session that nobody else has. When they end its transaction is rolled back.
@@ -201,7 +203,9 @@ impl Session {
         sql: &str,
         rows: &mut dyn pool::TextRows,
     ) -> Result<u64, DbErr> {
-        self.to_its_end(async { self.lent(sql, Writer::Caller).await?.text_rows(sql, rows).await })
-            .await
+        self.to_its_end(async {
+            self.lent(Text::new(sql), Writer::Caller).await?.text_rows(sql, rows).await
+        })
+        .await
     }
 }

@@ -20,7 +20,7 @@ pub(super) async fn files(
     serde: bool,
     lib: bool,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let to = pg.connect_to(false).await?;
+    let to = pg.database().connect_to(false).await?;
     let sea_orm = SeaOrm::connect_to(&to).await?;
     let connection = sea_orm.connection();
     let pool = connection.get_postgres_connection_pool().clone();

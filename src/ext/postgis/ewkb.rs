@@ -9,7 +9,7 @@ use geozero::{
 };
 
 use super::{
-    error::GeometryError,
+    GeometryError,
     shape::{self, Shape},
 };
 

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 use sqlx::{Row as _, TypeInfo as _, ValueRef as _, postgres::PgValueFormat};
 
-use super::{error::GeometryError, ewkb, shape::Shape};
+use super::{GeometryError, ewkb, shape::Shape};
 
 macro_rules! field {
     ($(#[$doc:meta])* $name:ident, $sql:literal, $check:ident, $(#[$new:meta])*) => {

@@ -14,7 +14,7 @@ use serde::{
 };
 
 use super::{
-    error::GeometryError,
+    GeometryError,
     field::{Geography, Geometry, finite},
     shape::{self, Shape},
 };

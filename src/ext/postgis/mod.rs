@@ -45,14 +45,13 @@
 //!     .to_owned();
 //! ```
 
-mod error;
 mod ewkb;
 mod expr;
 mod field;
 mod json;
 mod shape;
 
-pub use error::GeometryError;
+pub use crate::error::GeometryError;
 pub use expr::SpatialExpr;
 pub use field::{Geography, Geometry};
 pub use shape::Shape;

@@ -8,7 +8,7 @@ use geo_types::{
 };
 use geozero::{GeomProcessor, error::Result};
 
-use super::error::GeometryError;
+use super::GeometryError;
 
 /// What a column's type says of its rows' shape: one of geo-types' shapes with an `f64` a coordinate, or
 /// `geo_types::Geometry` for any of them. Nothing else can be one.

@@ -51,14 +51,14 @@
 
 mod aggregate;
 mod bucket;
-mod error;
 mod hypertable;
 mod interval;
+mod refused;
 mod statement;
 
+pub use crate::error::TimescaleError;
 pub use aggregate::ContinuousAggregate;
 pub use bucket::{first, last, time_bucket, time_bucket_in};
-pub use error::TimescaleError;
 pub use hypertable::{Compression, Hypertable};
 pub use interval::Interval;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};

@@ -5,7 +5,7 @@ use sea_orm::{
     sea_query::{IntoTableRef, SchemaName, TableName, TableRef},
 };
 
-use super::error::explained;
+use super::refused::explained;
 use crate::sql::{quote_ident, quote_literal};
 
 /// A table or view, and what is asked for it.

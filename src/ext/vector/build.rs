@@ -13,11 +13,11 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 use super::VectorIndex;
 use crate::{
-    author::{Author, Writer},
     error::Error,
     pg::Pg,
     pool::{FirstRow, Lent, Purpose},
     sql::{quote_ident, quote_literal},
+    statement::{Author, Request, Text, Writer},
     view::set_config,
 };
 
@@ -89,7 +89,7 @@ impl IndexBuild {
             let what = format!("creating index `{}`", index.name_or_default());
             return Err(Error::ReadOnly { database, what });
         }
-        let mut lent = pg.lend(false, Purpose::Hold("an index build", None)).await?;
+        let mut lent = pg.database().lend(false, Purpose::Hold("an index build", None)).await?;
         let mut settings = String::from("SET statement_timeout = 0");
         if let Some(scope) = pg.scope() {
             let path = scope.quoted_path(lent.search_path());
@@ -105,14 +105,13 @@ impl IndexBuild {
             settings.push_str(&format!("; SET max_parallel_maintenance_workers = {workers}"));
         }
         // So that the next who has the connection does not have these.
-        lent.note(&settings, Writer::Caller);
-        lent.execute_unprepared(&settings).await?;
+        lent.execute_unprepared(Text::new(&settings), Writer::Caller).await?;
         drop_leftover(&mut lent, &index).await?;
         let built = match progress {
-            None => lent.execute_unprepared(&create).await.map(|_| ()),
+            None => lent.execute_unprepared(Text::new(&create), Writer::Wharf).await.map(|_| ()),
             Some(report) => {
                 let pid = pid(&mut lent).await?;
-                let create = lent.execute_unprepared(&create);
+                let create = lent.execute_unprepared(Text::new(&create), Writer::Wharf);
                 match select(pin!(create), pin!(watch(&pg, pid, report))).await {
                     Either::Left((built, _)) => built.map(|_| ()),
                     Either::Right((never, _)) => match never {},
@@ -132,7 +131,7 @@ impl IndexBuild {
 
 async fn pid(lent: &mut Lent) -> Result<i32, DbErr> {
     let statement = Statement::from_string(DbBackend::Postgres, "SELECT pg_backend_pid()");
-    let row = lent.ask::<FirstRow>(statement.clone(), Author::Caller(&statement)).await?;
+    let row = lent.ask::<FirstRow>(Request::new(Author::Wharf(&statement))).await?;
     row.map_or(Ok(0), |row| QueryResult::from(row).try_get_by_index(0))
 }
 
@@ -140,13 +139,13 @@ async fn drop_leftover(lent: &mut Lent, index: &VectorIndex) -> Result<(), DbErr
     let name = index.name_or_default();
     let values: [Value; 2] = [index.table().into(), name.clone().into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, LEFTOVER, values);
-    let Some(row) = lent.ask::<FirstRow>(statement.clone(), Author::Caller(&statement)).await?
-    else {
+    let Some(row) = lent.ask::<FirstRow>(Request::new(Author::Wharf(&statement))).await? else {
         return Ok(());
     };
     let schema: String = QueryResult::from(row).try_get_by_index(0)?;
     let (schema, name) = (quote_ident(&schema), quote_ident(&name));
-    lent.execute_unprepared(&format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}.{name}")).await?;
+    let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}.{name}");
+    lent.execute_unprepared(Text::new(&drop), Writer::Wharf).await?;
     Ok(())
 }
 

@@ -90,8 +90,9 @@ impl Distance {
         match self.operator_class(column.kind) {
             Some(_) => Ok(()),
             None => {
-                let (place, column) = (column.place.clone(), column.kind);
-                Err(VectorError::Distance { place, column, distance: self })
+                let (place, kind) = (column.place.clone(), column.kind);
+                let (distance, possible) = (self.to_string(), Distance::names(kind));
+                Err(VectorError::Distance { place, column: kind.name(), distance, possible })
             }
         }
     }

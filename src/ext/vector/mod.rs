@@ -39,7 +39,6 @@
 
 mod build;
 mod distance;
-mod error;
 mod field;
 mod hybrid;
 mod index;
@@ -48,9 +47,9 @@ mod search;
 mod types;
 mod value;
 
+pub use crate::error::VectorError;
 pub use build::{IndexBuild, IndexProgress};
 pub use distance::{Distance, VectorColumn};
-pub use error::VectorError;
 pub use hybrid::{Fused, Hybrid, Words, hybrid};
 pub use index::VectorIndex;
 pub use nearest::{Near, Nearest, Rerank, nearest};

@@ -183,7 +183,7 @@ impl Declared {
             (column, given) => column == given,
         };
         if !same {
-            let (column, given) = (self.kind, vector.kind);
+            let (column, given) = (self.kind.name(), vector.kind.name());
             return Err(VectorError::Mismatch { place: place(), column, given });
         }
         self.has(vector.dimensions)

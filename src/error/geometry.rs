@@ -2,7 +2,7 @@
 
 use sea_orm::DbErr;
 
-use crate::error::Error;
+use super::Error;
 
 /// Why something is not the geometry that it is to be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

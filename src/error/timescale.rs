@@ -1,9 +1,6 @@
 //! What TimescaleDB refuses, and what to do about it.
 
-use sea_orm::{DbErr, RuntimeErr};
-use sqlx::postgres::PgDatabaseError;
-
-use crate::error::Error;
+use sea_orm::DbErr;
 
 /// Why something of TimescaleDB's was not done.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -69,46 +66,4 @@ impl TimescaleError {
             | TimescaleError::Refused { source, .. } => source,
         }
     }
-}
-
-/// What the server said of `feature` for `subject`, in wharf's words. Errors that it did not say (a lost
-/// connection, a closed pool) stay as they are.
-pub(super) fn explained(
-    source: DbErr,
-    subject: String,
-    feature: &'static str,
-    columns: &str,
-) -> DbErr {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
-        &source
-    else {
-        return source;
-    };
-    let said = error.as_database_error().and_then(|it| it.try_downcast_ref::<PgDatabaseError>());
-    let Some(said) = said else {
-        return source;
-    };
-    let message = said.message().to_owned();
-    let error = match said.code() {
-        "0A000" if message.contains("license") => {
-            TimescaleError::Licence { subject, feature, source }
-        }
-        // No such function, type, parameter namespace (`timescaledb.compress`), or procedure.
-        "42883" | "42704" | "22023" if is_missing(&message) => {
-            TimescaleError::Missing { subject, source }
-        }
-        "TS103" => TimescaleError::NotInKey { subject, columns: columns.to_owned(), source },
-        _ => {
-            let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            let reason = format!("{message}{hint}");
-            TimescaleError::Refused { subject, reason, source }
-        }
-    };
-    Error::from(error).into()
-}
-
-fn is_missing(message: &str) -> bool {
-    message.contains("does not exist")
-        || message.contains("unrecognized parameter namespace")
-        || message.contains("unrecognized configuration parameter")
 }

@@ -2,6 +2,8 @@
 
 use sea_orm::{DbBackend, Statement, StatementBuilder};
 
+use super::Facts;
+
 /// The author of a statement, who can write it once more.
 ///
 /// SeaORM hands what its builders make to the plain methods of its traits, and what its caller
@@ -12,13 +14,15 @@ pub(crate) enum Author<'a> {
     Builder(&'a dyn StatementBuilder),
     /// The caller: whatever it is.
     Caller(&'a Statement),
+    /// wharf.
+    Wharf(&'a Statement),
 }
 
 impl Author<'_> {
     pub(crate) fn write(self) -> Statement {
         match self {
             Author::Builder(builder) => builder.build(&DbBackend::Postgres),
-            Author::Caller(statement) => statement.clone(),
+            Author::Caller(statement) | Author::Wharf(statement) => statement.clone(),
         }
     }
 
@@ -26,7 +30,13 @@ impl Author<'_> {
         match self {
             Author::Builder(_) => Writer::Builder,
             Author::Caller(_) => Writer::Caller,
+            Author::Wharf(_) => Writer::Wharf,
         }
+    }
+
+    /// Whether it is not known only to read. Scans the text.
+    pub(crate) fn may_write(self) -> bool {
+        self.writer() == Writer::Caller || !Facts::of(&self.write().sql).only_reads
     }
 }
 

@@ -1,10 +1,6 @@
 //! What the words of a text tell of it: whether it only reads, and what it leaves on its connection.
 
-use std::{collections::HashMap, hash::BuildHasher};
-
-use foldhash::fast::RandomState;
-
-use super::{Token, Tokens, is, starts};
+use crate::sql::{Token, Tokens, is, starts};
 
 /// What a statement leaves on its connection that the next borrower would meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,48 +103,6 @@ const PLAIN: [&str; 21] = [
 const DEFINING: [&str; 8] =
     ["CREATE", "ALTER", "DROP", "COPY", "COMMENT", "GRANT", "REVOKE", "REINDEX"];
 const MORE: [&str; 6] = ["BEGIN", "START", "PREPARE", "DEALLOCATE", "DISCARD", "LOAD"];
-
-/// What a connection knows of the texts that it has met, by their hash: each is scanned once.
-#[derive(Default)]
-pub(crate) struct Texts {
-    leaves: HashMap<u64, Leaves, RandomState>,
-    types: HashMap<u64, u64, RandomState>,
-}
-
-impl Texts {
-    /// How many it remembers; with more it forgets them all and begins anew.
-    const MOST: usize = 256;
-
-    pub(crate) fn leaves(&mut self, sql: &str) -> Leaves {
-        let hash = self.leaves.hasher().hash_one(sql);
-        if let Some(leaves) = self.leaves.get(&hash) {
-            return *leaves;
-        }
-        if self.leaves.len() >= Self::MOST {
-            self.leaves.clear();
-        }
-        let leaves = Facts::of(sql).leaves;
-        self.leaves.insert(hash, leaves);
-        leaves
-    }
-
-    /// Whether the binds of a text have other types than when the driver prepared it. `types` is a hash of them.
-    ///
-    /// The driver may have prepared more texts than are remembered here; for those the first types that are seen
-    /// count.
-    pub(crate) fn has_other_types(&mut self, sql: &str, types: u64) -> bool {
-        let hash = self.types.hasher().hash_one(sql);
-        if self.types.len() >= Self::MOST && !self.types.contains_key(&hash) {
-            self.types.clear();
-        }
-        *self.types.entry(hash).or_insert(types) != types
-    }
-
-    /// The driver has forgotten what it prepared.
-    pub(crate) fn forget_types(&mut self) {
-        self.types.clear();
-    }
-}
 
 /// Looks for calls of functions that are not known to change nothing.
 #[derive(Default)]
@@ -385,6 +339,13 @@ mod tests {
             "(SELECT 1)",
         ] {
             assert!(!only_reads(sql), "{sql}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE \\\\\n\u{b}é]{0,60}") {
+            let _ = Facts::of(&sql);
         }
     }
 }

@@ -23,9 +23,9 @@ macro_rules! implement_sea_orm {
                 TransactionError, TransactionOptions, TransactionTrait,
             };
             use $crate::{
-                author::{Author, Writer},
                 pool::{AllRows, Effect, FirstRow},
                 session::Session,
+                statement::{Author, Writer},
             };
 
             const POSTGRES: DbBackend = DbBackend::Postgres;
@@ -230,7 +230,7 @@ macro_rules! implement_sea_orm {
                     select: ::sea_orm::sea_query::SelectStatement,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
                     let rows = self.ask::<AllRows>(Author::Builder(&select)).await;
-                    $crate::traits::schema_rows(rows)
+                    $crate::session::schema_rows(rows)
                 }
 
                 async fn query_all_raw(
@@ -238,7 +238,7 @@ macro_rules! implement_sea_orm {
                     sql: String,
                 ) -> Result<Vec<::sea_schema::sqlx_types::SqlxRow>, ::sqlx::Error> {
                     let statement = Statement::from_string(POSTGRES, sql);
-                    $crate::traits::schema_rows(
+                    $crate::session::schema_rows(
                         self.ask::<AllRows>(Author::Caller(&statement)).await,
                     )
                 }

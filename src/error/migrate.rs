@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use super::Error;
 
 /// Why migrations came to nothing.
 #[derive(thiserror::Error)]
@@ -55,7 +55,7 @@ pub enum MigrateError {
     },
 }
 
-crate::error::debug_is_message!(MigrateError);
+crate::debug::debug_is_message!(MigrateError);
 
 fn left(in_transaction: bool) -> &'static str {
     match in_transaction {

@@ -5,7 +5,7 @@ use std::fmt;
 use sea_orm::DbErr;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::error::driver_error;
+use super::driver_error;
 
 /// A copy into a table that came to nothing, and where it stopped.
 #[non_exhaustive]
@@ -25,7 +25,7 @@ pub struct CopyError {
     pub reason: CopyFault,
 }
 
-crate::error::debug_is_message!(CopyError);
+crate::debug::debug_is_message!(CopyError);
 
 /// What was wrong.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub enum CopyFault {
 }
 
 impl CopyError {
-    pub(super) fn new(database: &str, table: &str, reason: CopyFault) -> CopyError {
+    pub(crate) fn new(database: &str, table: &str, reason: CopyFault) -> CopyError {
         CopyError {
             database: database.to_owned(),
             table: table.to_owned(),
@@ -52,7 +52,7 @@ impl CopyError {
     }
 
     /// The server's error, which knows the row by its place in the COPY that followed `before` rows.
-    pub(super) fn of_server(database: &str, table: &str, before: u64, error: DbErr) -> CopyError {
+    pub(crate) fn of_server(database: &str, table: &str, before: u64, error: DbErr) -> CopyError {
         let mut copy = CopyError::new(database, table, CopyFault::Server(error));
         let CopyFault::Server(error) = &copy.reason else { return copy };
         let place = driver_error(error)
@@ -97,7 +97,7 @@ impl fmt::Display for CopyError {
         match reason {
             CopyFault::Refused(why) => write!(f, ": {why}"),
             CopyFault::Source(error) => write!(f, ": {error}"),
-            CopyFault::Server(error) => write!(f, ": {}", crate::error::text(error)),
+            CopyFault::Server(error) => write!(f, ": {}", super::text(error)),
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use sea_orm::DbErr;
 
-use super::{Distance, Kind};
-use crate::error::Error;
+use super::Error;
 
 /// An error that is found before anything is sent.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -57,19 +56,21 @@ pub enum VectorError {
         /// The column.
         place: String,
         /// What it is.
-        column: Kind,
+        column: &'static str,
         /// What was given.
-        given: Kind,
+        given: &'static str,
     },
     /// A distance that there is none of between such vectors.
-    #[error("{place} is a {column}; pgvector has no {distance} distance for it, only {}", Distance::names(*.column))]
+    #[error("{place} is a {column}; pgvector has no {distance} distance for it, only {possible}")]
     Distance {
         /// The column.
         place: String,
         /// What it is.
-        column: Kind,
+        column: &'static str,
         /// The distance asked for.
-        distance: Distance,
+        distance: String,
+        /// Those that there are.
+        possible: String,
     },
     /// An index that pgvector cannot make.
     #[error("index `{index}`: {reason}")]

@@ -1,0 +1,68 @@
+//! A host that serves a database, and what its pools learned of it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::{ConnectTo, slot};
+
+/// Shared by the pools that connect to it.
+pub(crate) struct Host {
+    current: Mutex<Arc<ConnectTo>>,
+    /// A connection has been opened once: the address is right, and what keeps from it now is an outage.
+    reached: AtomicBool,
+    /// The server, or a pooler before it, does not take the settings by which a server looks after its client.
+    plain: AtomicBool,
+}
+
+impl Host {
+    pub(crate) fn new(to: ConnectTo) -> Host {
+        // An embedded engine looks after no clients.
+        let plain = slot::of(&to.host, to.port).is_some();
+        Host {
+            current: Mutex::new(Arc::new(to)),
+            reached: AtomicBool::new(false),
+            plain: AtomicBool::new(plain),
+        }
+    }
+
+    /// Where it is now: the file's server may have come back on another port.
+    pub(super) fn current(&self) -> Arc<ConnectTo> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks the address up anew, after it could not be reached.
+    pub(super) async fn locate_again(&self) {
+        let now = self.current();
+        match now.locate_again().await {
+            Ok(Some(moved)) => {
+                if (&moved.host, moved.port) != (&now.host, now.port) {
+                    let (host, port) = (&moved.host, moved.port);
+                    tracing::info!(database = %now.name, %host, port, "the server has another address now");
+                }
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(moved);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(database = %now.name, %error, "could not look the address up")
+            }
+        }
+    }
+
+    pub(super) fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_refused(&self) {
+        self.plain.store(true, Ordering::Relaxed);
+    }
+}
