@@ -357,6 +357,13 @@ mod tests {
                 "BEGIN; SET LOCAL app.tenant = acme; SELECT 1",
                 "BEGIN; SET LOCAL app.tenant = ?; SELECT ?",
             ),
+            ("ALTER ROLE app SET app.key = secret", "ALTER ROLE app SET app.key = ?"),
+            ("ALTER SYSTEM SET app.key TO secret, \"More\"", "ALTER SYSTEM SET app.key TO ?, ?"),
+            (
+                "SELECT 1; ALTER DATABASE shop SET app.key TO secret",
+                "SELECT ?; ALTER DATABASE shop SET app.key TO ?",
+            ),
+            ("ALTER TABLE t ALTER a SET NOT NULL", "ALTER TABLE t ALTER a SET NOT NULL"),
             ("UPDATE t SET a = b", "UPDATE t SET a = b"),
         ] {
             assert_eq!(normalized(sql), shown);
@@ -406,7 +413,35 @@ mod tests {
         assert!(text.len() <= 2_010 && text.ends_with('…'), "{}", text.len());
     }
 
+    /// A value as a literal, in each form that PostgreSQL has for it.
+    fn forms(value: &str) -> [String; 6] {
+        let doubled = value.replace('\'', "''");
+        let escaped = value.replace('\\', "\\\\").replace('\'', "\\'");
+        let points: String = value.chars().map(|c| format!("\\+{:06x}", u32::from(c))).collect();
+        [
+            crate::sql::quote_literal(value),
+            format!("'{doubled}'"),
+            format!("E'{escaped}'"),
+            format!("U&'{points}'"),
+            format!("$of_{0}${value}$of_{0}$", value.len()),
+            format!("N'{doubled}'"),
+        ]
+    }
+
     proptest::proptest! {
+        #[test]
+        fn no_value_of_any_form_is_in_the_text(value in "[^\u{0}]{0,30}", wrapped in "['\"$\\\\;/*\n-]{0,3}") {
+            let value = format!("{wrapped}{value}{wrapped}");
+            for literal in forms(&value) {
+                let sql = format!("SELECT a FROM t WHERE b = {literal} AND c = f(1)");
+                // What introduces a literal is no value.
+                let shown = normalized(&sql).replace("U&?", "?").replace("N?", "?");
+                proptest::prop_assert_eq!(shown, "SELECT a FROM t WHERE b = ? AND c = f(?)", "{}", sql);
+                let plan = crate::monitor::plan::without(&format!("{literal}::text"), |_| true);
+                proptest::prop_assert_eq!(plan.replace("U&?", "?").replace("N?", "?"), "?::text", "{}", literal);
+            }
+        }
+
         #[test]
         fn no_text_makes_the_scan_panic(sql in "[-;'\"$/*a-zE0-9. \\\\\n\u{b}é(),]{0,80}") {
             let _ = (outline(&sql), normalized(&sql));

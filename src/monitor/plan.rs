@@ -64,7 +64,7 @@ fn without_values(plan: &str) -> String {
 }
 
 /// The text with `?` for the literals that are `hidden`.
-fn without(text: &str, hidden: impl Fn(&str) -> bool) -> String {
+pub(super) fn without(text: &str, hidden: impl Fn(&str) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut tokens = Tokens::new(text);
     let mut last = 0;

@@ -100,6 +100,8 @@ enum Place {
     End,
     /// Before the first word of a further statement, of which only the values of SET are of interest.
     Further,
+    /// In a further ALTER, which may have a SET.
+    Alters,
 }
 
 impl<'a> Subject<'a> {
@@ -121,8 +123,16 @@ impl<'a> Subject<'a> {
             }
             (Place::End, _) => {}
             (Place::Further, _) => {
-                let sets = token.word().is_some_and(|word| is(word, "SET"));
-                self.place = if sets { Place::Setting } else { Place::End };
+                self.place = match token.word() {
+                    Some(word) if is(word, "SET") => Place::Setting,
+                    Some(word) if is(word, "ALTER") => Place::Alters,
+                    _ => Place::End,
+                };
+            }
+            (Place::Alters, _) => {
+                if token.word().is_some_and(|word| is(word, "SET")) {
+                    self.place = Place::Setting;
+                }
             }
             (Place::Setting, Token::Other(b'=')) => self.place = Place::Value,
             (Place::Setting, Token::Word(word)) => {
@@ -170,7 +180,12 @@ impl<'a> Subject<'a> {
             }
             (Place::With, _) => self.with(token, depth),
             (Place::Before, Token::Word(word)) => {
-                if is(word, self.keyword) && self.table.is_none_or(|found| depth < found.depth) {
+                // ALTER SYSTEM, of a role, of a database.
+                if self.operation == "ALTER" && self.table.is_none() && is(word, "SET") {
+                    self.place = Place::Setting;
+                } else if is(word, self.keyword)
+                    && self.table.is_none_or(|found| depth < found.depth)
+                {
                     self.place = Place::Name;
                 }
             }

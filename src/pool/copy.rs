@@ -86,7 +86,7 @@ impl Lent {
             let (flight, query) = self.send_bound(sql, binds)?;
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
-                Err(_) if self.heals().await => {}
+                Err(_) if self.heals(None).await => {}
                 landed => return answer::<F>(landed),
             }
         }

@@ -1,11 +1,16 @@
 //! A host that serves a database, and what its pools learned of it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashSet,
+    hash::BuildHasherDefault,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{ConnectTo, slot};
+use crate::statement::AsIs;
 
 /// Shared by the pools that connect to it.
 pub(crate) struct Host {
@@ -14,7 +19,12 @@ pub(crate) struct Host {
     reached: AtomicBool,
     /// The server, or a pooler before it, does not take the settings by which a server looks after its client.
     plain: AtomicBool,
+    /// Hashes of texts that do not mean the same in every schema.
+    by_schema: Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>,
 }
+
+/// How many texts are remembered to differ by schema; with more all are forgotten, and each costs an error anew.
+const MOST_BY_SCHEMA: usize = 4_096;
 
 impl Host {
     pub(crate) fn new(to: ConnectTo) -> Host {
@@ -24,6 +34,7 @@ impl Host {
             current: Mutex::new(Arc::new(to)),
             reached: AtomicBool::new(false),
             plain: AtomicBool::new(plain),
+            by_schema: Mutex::default(),
         }
     }
 
@@ -64,5 +75,22 @@ impl Host {
 
     pub(super) fn has_refused(&self) {
         self.plain.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the text has to be prepared for each schema: tenants' tables may differ in a column's type.
+    pub(super) fn differs_by_schema(&self, text: u64) -> bool {
+        self.by_schema().contains(&text)
+    }
+
+    pub(super) fn note_difference(&self, text: u64) {
+        let mut texts = self.by_schema();
+        if texts.len() >= MOST_BY_SCHEMA {
+            texts.clear();
+        }
+        texts.insert(text);
+    }
+
+    fn by_schema(&self) -> MutexGuard<'_, HashSet<u64, BuildHasherDefault<AsIs>>> {
+        self.by_schema.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     error::{Error, server_error},
     monitor::{Context, Ledger, Running, TooOften},
     statement::{Author, Facts, Request, Text, Writer},
-    view::View,
+    view::{Scope, View},
 };
 
 /// The protocol counts binds in 16 bits.
@@ -110,6 +110,10 @@ impl Lent {
         self.view = (!view.is_empty()).then(|| Arc::clone(view));
     }
 
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        self.view.as_ref()?.scope()
+    }
+
     /// Sends BEGIN, with what else opens the transaction.
     pub(crate) async fn begin(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         // Before it is sent: if that is dropped half-way, nobody knows.
@@ -172,11 +176,11 @@ impl Lent {
         mut request: Request<'_>,
     ) -> Result<F::Answer, DbErr> {
         loop {
-            let author = request.author;
+            let (author, hash) = (request.author, request.text().hash);
             let (flight, query) = self.send(request)?;
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
-                Err(_) if self.heals().await => request = Request::new(author),
+                Err(_) if self.heals(Some(hash)).await => request = Request::new(author),
                 landed => return answer::<F>(landed),
             }
         }
@@ -223,7 +227,7 @@ impl Lent {
             started: Instant::now(),
         });
         let is_kept = self.keeps_statements();
-        let mut retyped = None;
+        let mut tag = None;
         if let Some(open) = &mut self.open {
             let known = open.memory.texts.of(request.text());
             if author.writer() != Writer::Wharf {
@@ -231,16 +235,23 @@ impl Lent {
             }
             if let Some(values) = statement.values.as_ref().filter(|_| is_kept) {
                 let types = types_of(&values.0);
-                retyped = known.has_other_types(types).then_some(types);
+                tag = known.has_other_types(types).then_some(types);
             }
+        }
+        if let Some(scope) = self.scope()
+            && is_kept
+            && self.pool.connector.host.differs_by_schema(request.text().hash)
+        {
+            tag = Some(tagged(tag.unwrap_or_default(), scope));
         }
         let mut flight = self.statement(request.text(), Some(*author))?;
         flight.watch = watch;
         let mut statement = request.statement;
-        // The driver keeps a statement by its text alone, and the server one for each list of types.
-        if let Some(types) = retyped {
+        // The driver keeps a statement by its text alone, and the server one for each list of types and, of those
+        // that differ, for each schema.
+        if let Some(tag) = tag {
             // Writing to a String cannot fail.
-            let _ = write!(statement.sql, " /* types {types:x} */");
+            let _ = write!(statement.sql, " /* types {tag:x} */");
         }
         let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
         let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
@@ -428,6 +439,11 @@ pub(crate) fn gives_up(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
         _ => false,
     }
+}
+
+/// A hash of `types` and the schema that a text is prepared for.
+fn tagged(types: u64, scope: &Scope) -> u64 {
+    FixedState::default().hash_one((types, scope.name()))
 }
 
 /// A hash of the types of binds. NULL has its column's type.

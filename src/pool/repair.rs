@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::{
     Check, Lent, Open, Purpose,
@@ -105,9 +105,14 @@ impl Lent {
 
     /// Whether the statement that has just failed may be sent again: it did nothing, because it was
     /// prepared for something else than there is now, and the next one is prepared anew.
-    pub(super) async fn heals(&mut self) -> bool {
+    ///
+    /// `text` is its hash: one that goes stale in the view of a schema is prepared for each schema from then on.
+    pub(super) async fn heals(&mut self, text: Option<u64>) -> bool {
         if self.state.plans != Plans::Stale || self.state.work == Work::Broken {
             return false;
+        }
+        if let (Some(text), Some(_)) = (text, self.scope()) {
+            self.pool.connector.host.note_difference(text);
         }
         Box::pin(self.heal()).await
     }
@@ -138,6 +143,7 @@ impl Lent {
             None => Ok(ended.await),
         };
         flight.land(ended.map_err(|_| sqlx::Error::PoolTimedOut)?)?;
+        self.state.dropped = true;
         failures.iter().for_each(|failure| self.state.note(failure));
         self.state.last_failed = !failures.is_empty();
         Ok(())
@@ -146,8 +152,8 @@ impl Lent {
     /// Whether dropping it ends its transaction then and there, without a task: nothing is in it but
     /// an open transaction, whose last statement's answer was read to its end.
     pub(crate) fn rolls_back_when_dropped(&self) -> bool {
-        let State { work, transaction, failures, leaves, plans, .. } = self.state;
-        let is_open = work == Work::Idle && transaction == Transaction::Open;
+        let State { work, transaction, failures, leaves, plans, dropped, .. } = self.state;
+        let is_open = work == Work::Idle && transaction == Transaction::Open && !dropped;
         let only = failures == Failures::None && leaves == Leaves::Nothing && !plans.are_stale();
         // The embedded engine's goes to another pool, which closes it.
         is_open && only && self.claim.is_none()
@@ -214,11 +220,30 @@ impl Lent {
         if !sql.is_empty() {
             self.control(&sql.join("; ")).await?;
         }
-        if before.plans.are_stale() || self.state.plans.are_stale() {
+        let is_leftover = before.dropped || self.state.dropped;
+        if is_leftover && self.has_unknown_statements().await? {
+            self.forget_statements().await?;
+            self.control("DEALLOCATE ALL").await?;
+        } else if before.plans.are_stale() || self.state.plans.are_stale() {
             self.forget_statements().await?;
         }
         self.state = State::default();
         Ok(())
+    }
+
+    /// Whether the server keeps statements of the driver's that the driver does not know.
+    async fn has_unknown_statements(&mut self) -> Result<bool, sqlx::Error> {
+        const COUNT: &str =
+            "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'sqlx\\_s\\_%'";
+        let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
+        let known = flight.driver.cached_statements_size();
+        let counted = flight.driver.fetch_one(sqlx::raw_sql(COUNT));
+        let (landed, kept) = match flight.wait.until(counted).await {
+            Ok(row) => (Ok(()), row.try_get_unchecked::<String, _>(0)?.parse()),
+            Err(error) => (Err(error), Ok(0)),
+        };
+        flight.land(landed)?;
+        Ok(kept.is_ok_and(|kept: usize| kept > known))
     }
 
     /// Whether the server has a transaction open. A ROLLBACK where it has none would be a warning in its log.
@@ -273,7 +298,7 @@ async fn end(
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut open) = self.take() else { return };
-        let State { work, transaction, leaves, plans, .. } = self.state;
+        let State { work, transaction, leaves, plans, dropped, .. } = self.state;
         if work == Work::Broken {
             self.pool.distrust_idle();
         }
@@ -286,7 +311,8 @@ impl Drop for Lent {
         let is_clean = work == Work::Idle
             && transaction == Transaction::None
             && leaves == Leaves::Nothing
-            && !plans.are_stale();
+            && !plans.are_stale()
+            && !dropped;
         if is_clean {
             // A single statement's has nothing else to do after it.
             let heard = open.lent_at.is_some_and(|lent_at| open.heard_at >= lent_at);

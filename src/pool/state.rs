@@ -13,6 +13,8 @@ pub(super) struct State {
     /// Settings, locks and the like that its statements may have left.
     pub(super) leaves: Leaves,
     pub(super) plans: Plans,
+    /// The future of a statement was dropped: the server may have prepared it without the driver's knowledge.
+    pub(super) dropped: bool,
 }
 
 /// The work under way between driver and server.

@@ -42,8 +42,10 @@ where
     let some = try_stream! {
         let mut any = false;
         loop {
+            let request = Request::new(Author::Caller(&statement));
+            let hash = request.text().hash;
             let (InFlight { driver, state, heard_at, wait, mut running, watch }, query) =
-                lent.send(Request::new(Author::Caller(&statement)))?;
+                lent.send(request)?;
             state.work = Work::Stream;
             if let Some(running) = &mut running {
                 running.streams(Arc::clone(&counted));
@@ -60,7 +62,7 @@ where
             };
             drop(rows);
             let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(end);
-            if landed.is_err() && !any && lent.heals().await {
+            if landed.is_err() && !any && lent.heals(Some(hash)).await {
                 continue;
             }
             landed.map_err(|error| DbErr::Query(runtime(error)))?;

@@ -128,8 +128,9 @@ impl SessionBuilder {
     /// # Ok(()) }
     /// ```
     ///
-    /// In an axum handler the closure must not borrow from around it: write `async move |s| buy(s, order).await`
-    /// with owned values, as [`Retry::run`] explains.
+    /// In a task or an axum handler the closure must not borrow from around it: write
+    /// `async move |s| buy(s, order).await` with owned values, as [`Retry::run`] explains. Statements between
+    /// `session().await` and `commit()` may borrow there as well.
     ///
     /// # Errors
     /// What `work` gives; else what beginning or [committing](Session::commit) gives.

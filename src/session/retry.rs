@@ -41,9 +41,9 @@ impl Retry {
     /// # Ok(()) }
     /// ```
     ///
-    /// # In an axum handler
+    /// # In a task or an axum handler
     /// A closure that borrows from around it makes a future that the compiler cannot prove to be `Send`
-    /// ("implementation of `Send` is not general enough"), so a handler with it is refused. Move owned values
+    /// ("implementation of `Send` is not general enough"), so `tokio::spawn` and axum refuse it. Move owned values
     /// in, and give each call its own copy:
     /// ```no_run
     /// # fn is_handler<F: Future<Output = Result<(), wharf::Error>> + Send>(_: fn(wharf::Pg, Order) -> F) {}

@@ -193,6 +193,37 @@ async fn the_error_of_a_dropped_statement_is_not_the_next_ones() {
 }
 
 #[tokio::test]
+async fn what_was_prepared_for_nobody_does_not_stay_at_the_server() {
+    const PREPARED: &str = "SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql";
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    // Wherever it waits: one of the places is where the server has prepared it and the driver does not know.
+    let (mut dropped, mut done) = (0, 0);
+    for n in 0..20 {
+        for times in 1.. {
+            let text = format!("SELECT {n} + {times} FROM generate_series(1, 3)");
+            match dropped_after(times, pg.query_all_raw(statement(&text))).await {
+                None => dropped += 1,
+                Some(_) => break,
+            }
+        }
+        for times in 1.. {
+            let session = pg.session().await.unwrap();
+            let text = format!("SELECT {n} + {times} FROM generate_series(1, 4)");
+            let ended = dropped_after(times, session.query_all_raw(statement(&text))).await;
+            session.rollback().await.unwrap();
+            match ended {
+                None => dropped += 1,
+                Some(_) => break,
+            }
+        }
+        done += 2;
+    }
+    let kept = number(&pg, PREPARED).await;
+    assert!(kept <= done + 1, "{kept} statements, of {done} and {dropped} that were dropped");
+}
+
+#[tokio::test]
 async fn one_that_ends_soon_costs_no_connection() {
     let database = TestDatabase::new().await;
     let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);

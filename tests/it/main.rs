@@ -9,6 +9,7 @@ mod proxy;
 mod seen;
 mod support;
 
+mod closures;
 mod copy;
 mod cursor;
 mod dropped;

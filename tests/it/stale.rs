@@ -171,6 +171,41 @@ async fn tenants_whose_columns_differ_in_type_are_read_in_turn() {
 
 /// The driver keeps a prepared statement by its text alone; binds of another type are another statement.
 #[tokio::test]
+async fn sessions_of_tenants_whose_columns_differ_find_out_once() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 3", "max_overflow: 0"]);
+    for (schema, mood) in [("old", "'sad', 'glad'"), ("new", "'glad', 'mad'")] {
+        pg.ensure_schema(schema).await.unwrap();
+        let tables = format!(
+            "CREATE TYPE mood AS ENUM ({mood}); CREATE TABLE item (id bigint, name mood); \
+             INSERT INTO item VALUES (1, 'glad')"
+        );
+        pg.scoped(schema).unwrap().execute_unprepared(&tables).await.unwrap();
+    }
+    let tenants = [pg.scoped("old").unwrap(), pg.scoped("new").unwrap()];
+    let mut failures = Vec::new();
+    for turn in 0..60 {
+        // On each connection of the pool in turn.
+        let mut others = Vec::new();
+        for _ in 0..turn % 3 {
+            others.push(pg.session().await.unwrap());
+        }
+        let session = tenants[turn % 2].session().await.unwrap();
+        match session.query_one_raw(raw()).await {
+            Ok(row) => assert!(row.is_some()),
+            Err(error) => failures.push(Error::from(error).sqlstate()),
+        }
+        match session.stream_raw(raw()).await.unwrap().try_collect::<Vec<_>>().await {
+            Ok(rows) => assert_eq!(rows.len(), 1),
+            Err(error) => failures.push(Error::from(error).sqlstate()),
+        }
+        session.rollback().await.unwrap();
+    }
+    // And the statement behind it in the same transaction.
+    assert!(failures.len() <= 2, "{failures:?}");
+}
+
+#[tokio::test]
 async fn the_same_text_with_binds_of_other_types_is_another_statement() {
     let database = TestDatabase::new().await;
     let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
