@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::TryStreamExt;
+use futures_util::{
+    TryStreamExt,
+    future::{BoxFuture, join_all},
+};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StreamTrait};
 use wharf::{
     ConnectErrorKind, Error, Pg,
@@ -291,6 +294,90 @@ async fn a_session_that_lost_its_connection_has_ended_at_once() {
     assert_eq!(number(&pg, "SELECT sum(n) FROM entry WHERE n = 2").await, 2);
 }
 
+/// The table in docs/connections.md. The limit of each call is a timer beside it, so that a busy machine delays both.
+#[tokio::test]
+async fn no_call_takes_longer_than_its_worst_case() {
+    const P: Duration = Duration::from_millis(1500);
+    const S: Duration = Duration::from_millis(1000);
+    let database = TestDatabase::new().await;
+    let select = || Statement::from_string(DbBackend::Postgres, "SELECT 1");
+    type Call = for<'a> fn(&'a Pg, &'a Proxy) -> BoxFuture<'a, Duration>;
+    /// What `call` takes, once nothing answers any more.
+    async fn timed<T>(proxy: &Proxy, call: impl Future<Output = T>) -> Duration {
+        proxy.set(Network::Swallows);
+        let started = Instant::now();
+        drop(call.await);
+        started.elapsed()
+    }
+    let calls: [(&str, Duration, Call); 9] = [
+        ("a statement", P + S, |pg, proxy| Box::pin(timed(proxy, one(pg)))),
+        ("one without a connection", P, |pg, proxy| {
+            Box::pin(async {
+                pg.resize(2, 0).unwrap();
+                let _held = pg.session().await.unwrap();
+                timed(proxy, one(pg)).await
+            })
+        }),
+        ("session().await", 2 * P + S, |pg, proxy| {
+            Box::pin(timed(proxy, async { pg.session().await }))
+        }),
+        ("a statement of a session", S, |pg, proxy| {
+            Box::pin(async {
+                let s = pg.session().await.unwrap();
+                timed(proxy, s.execute_unprepared("SELECT 1")).await
+            })
+        }),
+        ("commit()", S, |pg, proxy| {
+            Box::pin(async {
+                let s = pg.session().await.unwrap();
+                timed(proxy, s.commit()).await
+            })
+        }),
+        ("commit() behind a failed statement", 2 * S, |pg, proxy| {
+            Box::pin(async {
+                let s = pg.session().await.unwrap();
+                s.execute_unprepared("SELECT 1/0").await.unwrap_err();
+                timed(proxy, s.commit()).await
+            })
+        }),
+        ("rollback()", S, |pg, proxy| {
+            Box::pin(async {
+                let s = pg.session().await.unwrap();
+                timed(proxy, s.rollback()).await
+            })
+        }),
+        ("ping()", P, |pg, proxy| Box::pin(timed(proxy, pg.ping()))),
+        ("close_within(1 s)", 2 * S, |pg, proxy| {
+            Box::pin(async {
+                let s = pg.session().await.unwrap();
+                let (closed, _) = futures_util::join!(
+                    timed(proxy, pg.close_within(S)),
+                    s.execute_unprepared("SELECT 1")
+                );
+                closed
+            })
+        }),
+    ];
+    let database = &database;
+    join_all(calls.map(async |(name, worst, call)| {
+        let proxy = Proxy::start().await;
+        let more = [
+            "pool_size: 1",
+            "max_overflow: 0",
+            "pool_timeout: 1.5",
+            "connect_timeout: 1.5",
+            "socket_timeout: 1",
+        ];
+        let pg = proxy.pg(database, &more);
+        pg.query_one_raw(select()).await.unwrap();
+        // Less than one more timeout is too long.
+        let took = tokio::time::timeout(worst + S / 2, call(&pg, &proxy)).await;
+        let took = took.unwrap_or_else(|_| panic!("{name} took longer than {worst:?}"));
+        eprintln!("{name}: {took:.1?} of {worst:?}");
+    }))
+    .await;
+}
+
 /// Rows that keep coming are no silence, however long all of them take.
 #[tokio::test]
 async fn socket_timeout_does_not_end_an_answer_that_keeps_coming() {
@@ -380,6 +467,28 @@ async fn an_outage_longer_than_the_deadline_is_told_by_its_own_name() {
     let back = Instant::now();
     one(&pg).await.unwrap();
     assert!(back.elapsed() < AT_ONCE, "{:?}", back.elapsed());
+}
+
+/// Where the server is right for writing, it is for reading: what keeps from it is an outage.
+#[tokio::test]
+async fn readers_wait_for_a_server_that_only_writers_have_reached() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["pool_size: 1", "max_overflow: 0"]);
+    one(&pg).await.unwrap();
+    proxy.set(Network::Resets);
+    proxy.accepted();
+    let readers = pg.read_only();
+    let reader = tokio::spawn(async move { one(&readers).await });
+    let mut attempts = 0;
+    until("it was tried again", async || {
+        attempts += proxy.accepted();
+        attempts >= 3
+    })
+    .await;
+    assert!(!reader.is_finished(), "{:?}", reader.await);
+    proxy.set(Network::Whole);
+    reader.await.unwrap().unwrap();
 }
 
 #[tokio::test]
