@@ -353,17 +353,20 @@ impl Checked<'_> {
     fn settings(&self, given: Option<Settings>) -> Result<BTreeMap<String, String>, ConfigError> {
         let path = [self.path, &["settings".to_owned()]].concat();
         let settings = read::settings(self.tree, &path, given)?;
+        let mut faults = Vec::new();
         for (name, value) in &settings {
+            let mut invalid =
+                |reason: &str| faults.push(self.invalid(&format!("settings.{name}"), reason));
             // The server splits startup options at white space, of which the driver escapes the space alone.
             if value.contains(|c: char| c.is_ascii_control()) {
-                let reason = "contains a tab or another control character; remove it";
-                return Err(self.invalid(&format!("settings.{name}"), reason));
+                invalid("contains a tab or another control character; remove it");
             }
             let own = |known: &&(&str, &str)| known.0.eq_ignore_ascii_case(name);
             if let Some((_, reason)) = ELSEWHERE.iter().find(own) {
-                return Err(self.invalid(&format!("settings.{name}"), *reason));
+                invalid(reason);
             }
         }
+        ConfigError::all(faults)?;
         Ok(settings)
     }
 

@@ -206,23 +206,24 @@ pub(super) fn settings(
     path: &[String],
     settings: Option<Settings>,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut checked = BTreeMap::new();
+    let (mut checked, mut faults) = (BTreeMap::new(), Vec::new());
     for (name, value) in settings.map(|settings| settings.0).unwrap_or_default() {
-        let invalid = |key: &str, reason: &str| {
+        let mut invalid = |key: &str, reason: &str| {
             let path: Vec<&str> = path.iter().map(String::as_str).chain([key]).collect();
             let (at, path) = (tree::origin_at(tree, &path), path.join("."));
-            Err(ConfigError::Invalid { at, path, reason: reason.to_owned() })
+            faults.push(ConfigError::Invalid { at, path, reason: reason.to_owned() });
         };
         let is_named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
         if name.is_empty() || !name.chars().all(is_named) {
             let reason = "is not the name of a PostgreSQL setting: letters, digits, `_` and `.`";
-            return invalid(&tree::shown(&name), reason);
+            invalid(&tree::shown(&name), reason);
+        } else if value.0.contains(['\n', '\r']) {
+            invalid(&name, "contains a line break; write it on one line");
+        } else {
+            checked.insert(name, value.0);
         }
-        if value.0.contains(['\n', '\r']) {
-            return invalid(&name, "contains a line break; write it on one line");
-        }
-        checked.insert(name, value.0);
     }
+    ConfigError::all(faults)?;
     Ok(checked)
 }
 

@@ -112,3 +112,13 @@ fn a_setting_with_a_key_of_its_own_or_that_the_driver_needs_is_refused() {
         assert!(error.contains("databases.db.settings.") && error.contains(named), "{error}");
     }
 }
+
+#[test]
+fn every_setting_that_is_refused_is_named() {
+    for settings in ["DateStyle: German, role: admin", "'bad name': 1, app.x: \"a\\nb\""] {
+        let yaml = format!("databases: {{db: {{database: x, settings: {{{settings}}}}}}}");
+        let refused = wharf::config::Config::loader("infra.yaml").text(&yaml).env([]).load();
+        let error = refused.unwrap_err().to_string();
+        assert_eq!(error.matches("databases.db.settings.").count(), 2, "{error}");
+    }
+}

@@ -144,3 +144,21 @@ async fn an_index_is_built_in_the_schema_that_is_seen() {
     let error = index.build(&pg.read_only()).await.unwrap_err();
     assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn an_index_is_built_with_the_settings_of_its_view() {
+    let Some((_database, pg)) = points(10).await else { return };
+    let watched = "
+        CREATE TABLE seen (tenant text);
+        CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO seen VALUES (current_setting('app.tenant', true)); END $$;
+        CREATE EVENT TRIGGER see ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION see()";
+    pg.execute_unprepared(watched).await.unwrap();
+    let index = VectorIndex::on(point::Column::At, Distance::Cosine);
+    index.build(&pg.with_local("app.tenant", "42")).await.unwrap();
+    let seen =
+        "SELECT (SELECT string_agg(tenant, ',') FROM seen) || current_setting('app.tenant', true)";
+    let seen = Statement::from_string(DbBackend::Postgres, seen);
+    let seen: String = pg.query_one_raw(seen).await.unwrap().unwrap().try_get_by_index(0).unwrap();
+    assert_eq!(seen, "42");
+}
