@@ -63,6 +63,10 @@ impl Pg {
     /// cannot run in a transaction (VACUUM, CREATE INDEX CONCURRENTLY) needs a
     /// [dedicated](Pg::dedicated) pool.
     ///
+    /// Tenants' tables may differ in a column's type, as while they are migrated one by one. In a session, the first
+    /// statement that meets the difference fails (0A000; [`retry`](crate::SessionBuilder::retry) runs it again), and
+    /// from then on this process prepares its text for each schema.
+    ///
     /// This keeps honest code of one tenant from another's rows. It is no boundary against SQL that
     /// was let in, which can name any schema that its login may use.
     ///

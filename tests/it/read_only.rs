@@ -3,8 +3,9 @@
 use entity::shop::{customer, prelude::Customer};
 use futures_util::TryStreamExt;
 use sea_orm::{
-    AccessMode, ActiveModelTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, PaginatorTrait,
-    Set, Statement, StreamTrait, TransactionSession, TransactionTrait,
+    AccessMode, ActiveModelTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, ExprTrait,
+    PaginatorTrait, Set, Statement, StatementBuilder, StreamTrait, TransactionSession,
+    TransactionTrait,
     sea_query::{Alias, Expr, Func, Query},
 };
 use wharf::{Error, Pg};
@@ -96,9 +97,26 @@ enum By {
     One,
     All,
     Stream,
+    /// As a query builder's, where one can make such a statement; raw else.
+    Built,
+    BuiltStream,
 }
 
-const EVERY_WAY: [By; 5] = [By::Unprepared, By::Execute, By::One, By::All, By::Stream];
+const EVERY_WAY: [By; 7] =
+    [By::Unprepared, By::Execute, By::One, By::All, By::Stream, By::Built, By::BuiltStream];
+
+/// What a query builder made, with custom expressions in it.
+struct Built<'a>(&'a str);
+
+impl StatementBuilder for Built<'_> {
+    fn build(&self, _: &DbBackend) -> Statement {
+        statement(self.0)
+    }
+}
+
+fn can_be_built(sql: &str) -> bool {
+    ["SELECT", "INSERT", "WITH"].iter().any(|word| sql.starts_with(word)) && !sql.contains("; ")
+}
 
 /// One call; what it gives does not matter, what it writes does.
 async fn call<C: ConnectionTrait + StreamTrait>(db: &C, sql: &str, by: By) -> Result<(), DbErr> {
@@ -107,7 +125,11 @@ async fn call<C: ConnectionTrait + StreamTrait>(db: &C, sql: &str, by: By) -> Re
         By::Execute => db.execute_raw(statement(sql)).await.map(|_| ()),
         By::One => db.query_one_raw(statement(sql)).await.map(|_| ()),
         By::All => db.query_all_raw(statement(sql)).await.map(|_| ()),
-        By::Stream => {
+        By::Built if can_be_built(sql) => db.query_all(&Built(sql)).await.map(|_| ()),
+        By::BuiltStream if can_be_built(sql) => {
+            db.stream(&Built(sql)).await?.try_collect::<Vec<_>>().await.map(|_| ())
+        }
+        By::Stream | By::Built | By::BuiltStream => {
             let stream = db.stream_raw(statement(sql)).await?;
             stream.try_collect::<Vec<_>>().await.map(|_| ())
         }
