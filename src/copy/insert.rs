@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    pool::{AllRows, Bind, Effect},
+    pool::{AllRows, Effect},
+    statement::{Author, Bind},
 };
 
 /// Rows to insert by one statement. See [`Pg::insert_many`](crate::Pg::insert_many).
@@ -59,9 +60,10 @@ where
     pub async fn exec(self) -> Result<u64, Error> {
         let (on, Some((insert, lists))) = self.statement().await? else { return Ok(0) };
         let sql = insert.to_string(PostgresQueryBuilder);
+        let insert = Author::Bound { sql: &sql, binds: &lists };
         let done = match &on {
-            On::Pg(pg) => pg.ask_bound::<Effect>(&sql, &lists).await?,
-            On::Session(session) => session.ask_bound::<Effect>(&sql, &lists).await?,
+            On::Pg(pg) => pg.ask::<Effect>(insert).await?,
+            On::Session(session) => session.ask::<Effect>(insert).await?,
         };
         Ok(done.rows_affected())
     }
@@ -78,9 +80,10 @@ where
         let columns = E::Column::iter().map(|column| column.select_as(Expr::col(column)));
         insert.returning(Query::returning().exprs(columns));
         let sql = insert.to_string(PostgresQueryBuilder);
+        let insert = Author::Bound { sql: &sql, binds: &lists };
         let rows = match &on {
-            On::Pg(pg) => pg.ask_bound::<AllRows>(&sql, &lists).await?,
-            On::Session(session) => session.ask_bound::<AllRows>(&sql, &lists).await?,
+            On::Pg(pg) => pg.ask::<AllRows>(insert).await?,
+            On::Session(session) => session.ask::<AllRows>(insert).await?,
         };
         let model = |row| E::Model::from_query_result(&QueryResult::from(row), "");
         Ok(rows.into_iter().map(model).collect::<Result<_, DbErr>>()?)

@@ -41,7 +41,7 @@ impl Pg {
         SessionBuilder::new(self.database.clone(), purpose).await
     }
 
-    async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
+    pub(crate) async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
         let request = Request::new(author);
         match self.way(request.text(), author.writer(), Purpose::Statement).await? {
             Way::Direct(mut lent) => lent.ask::<F>(request).await,
@@ -91,22 +91,6 @@ impl Pg {
                 session.into_rows(statement, writer).await
             }
             Way::Alone(session) => session.into_kept_rows(statement, writer).await,
-        }
-    }
-
-    /// A statement of wharf's own, with binds that SeaORM has no form of.
-    #[cfg(feature = "copy")]
-    pub(crate) async fn ask_bound<F: Fetch>(
-        &self,
-        sql: &str,
-        binds: &impl pool::Bind,
-    ) -> Result<F::Answer, DbErr> {
-        match self.way(Text::new(sql), Writer::Wharf, Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.ask_bound::<F>(sql, binds).await,
-            Way::Alone(session) => {
-                let result = session.ask_bound::<F>(sql, binds).await;
-                session.finish_with(result, || true).await
-            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! COPY: rows in and out as bytes; and statements with the rows of many in their binds.
+//! COPY: rows in and out as bytes.
 
 use std::{
     ops::DerefMut,
@@ -9,13 +9,10 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use sea_orm::DbErr;
-use sqlx::{
-    AssertSqlSafe, PgConnection, Postgres, error::BoxDynError, postgres::PgArguments, query::Query,
-};
+use sqlx::PgConnection;
 
 use super::{
-    Fetch,
-    lent::{InFlight, Lent, Wait, answer, runtime},
+    lent::{InFlight, Lent, Wait, runtime},
     outcome::Ended,
     state::Work,
     stream,
@@ -67,41 +64,6 @@ impl Lent {
             (Err(error), None) => Err(Stopped::Server(DbErr::Exec(runtime(error)))),
             (Ok(Copied(rows)), None) => Ok(rows),
         }
-    }
-}
-
-/// Makes a statement's binds, where SeaORM has no form of them; once more where it is prepared anew.
-pub(crate) trait Bind: Sync {
-    fn bind(&self) -> Result<PgArguments, BoxDynError>;
-}
-
-impl Lent {
-    /// The same as [`ask`](Lent::ask), with these binds.
-    pub(crate) async fn ask_bound<F: Fetch>(
-        &mut self,
-        sql: &str,
-        binds: &impl Bind,
-    ) -> Result<F::Answer, DbErr> {
-        loop {
-            let (flight, query) = self.send_bound(sql, binds)?;
-            let result = F::drive(flight.driver, flight.wait, query).await;
-            match flight.land(result) {
-                Err(_) if self.heals(None).await => {}
-                landed => return answer::<F>(landed),
-            }
-        }
-    }
-
-    fn send_bound(
-        &mut self,
-        sql: &str,
-        binds: &impl Bind,
-    ) -> Result<(InFlight<'_>, Query<'static, Postgres, PgArguments>), DbErr> {
-        let arguments =
-            binds.bind().map_err(|error| DbErr::Exec(runtime(sqlx::Error::Encode(error))))?;
-        let query = sqlx::query_with(AssertSqlSafe(sql.to_owned()), arguments)
-            .persistent(self.keeps_statements());
-        Ok((self.statement(Text::new(sql), None)?, query))
     }
 }
 

@@ -3,12 +3,15 @@
 use futures_util::TryStreamExt as _;
 use sea_orm::{DbErr, RuntimeErr};
 use sqlx::{
-    Executor, IntoArguments, PgConnection, Postgres,
-    postgres::{PgQueryResult, PgRow},
+    Executor, PgConnection, Postgres,
+    postgres::{PgArguments, PgQueryResult, PgRow},
     query::Query,
 };
 
 use super::{lent::Wait, outcome::Ended};
+
+/// A statement that the driver prepares, with its binds.
+pub(super) type Prepared = Query<'static, Postgres, PgArguments>;
 
 pub(crate) trait Fetch {
     type Answer: Ended + Send;
@@ -19,13 +22,11 @@ pub(crate) trait Fetch {
     /// The rows of an answer.
     fn rows(answer: &Self::Answer) -> &[PgRow];
 
-    fn drive<A>(
+    fn drive(
         driver: &mut PgConnection,
         wait: Wait<'_>,
-        query: Query<'static, Postgres, A>,
-    ) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send
-    where
-        A: IntoArguments<Postgres> + Send + 'static;
+        query: Prepared,
+    ) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send;
 }
 
 /// How many rows were affected.
@@ -48,14 +49,11 @@ impl Fetch for Effect {
         &[]
     }
 
-    async fn drive<A>(
+    async fn drive(
         driver: &mut PgConnection,
         wait: Wait<'_>,
-        query: Query<'static, Postgres, A>,
-    ) -> Result<PgQueryResult, sqlx::Error>
-    where
-        A: IntoArguments<Postgres> + Send + 'static,
-    {
+        query: Prepared,
+    ) -> Result<PgQueryResult, sqlx::Error> {
         wait.until(driver.execute(query)).await
     }
 }
@@ -71,14 +69,11 @@ impl Fetch for FirstRow {
         first.as_slice()
     }
 
-    async fn drive<A>(
+    async fn drive(
         driver: &mut PgConnection,
         wait: Wait<'_>,
-        query: Query<'static, Postgres, A>,
-    ) -> Result<Option<PgRow>, sqlx::Error>
-    where
-        A: IntoArguments<Postgres> + Send + 'static,
-    {
+        query: Prepared,
+    ) -> Result<Option<PgRow>, sqlx::Error> {
         wait.until(driver.fetch_optional(query)).await
     }
 }
@@ -95,14 +90,11 @@ impl Fetch for AllRows {
     }
 
     /// `socket_timeout` is about silence: it begins anew with each row.
-    async fn drive<A>(
+    async fn drive(
         driver: &mut PgConnection,
         wait: Wait<'_>,
-        query: Query<'static, Postgres, A>,
-    ) -> Result<Vec<PgRow>, sqlx::Error>
-    where
-        A: IntoArguments<Postgres> + Send + 'static,
-    {
+        query: Prepared,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
         if !wait.has_limit() {
             return wait.until(driver.fetch_all(query)).await;
         }

@@ -11,15 +11,13 @@ use std::{
 use foldhash::fast::FixedState;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, Statement, Value, metric::Info};
-use sea_query_sqlx::SqlxValues;
-use sqlx::{
-    AssertSqlSafe, Executor, PgConnection, Postgres, postgres::PgQueryResult, query::Query,
-};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, postgres::PgQueryResult};
 
 use super::{
     Check, Fetch, Open, Pool,
     checkout::Cut,
     dates,
+    fetch::Prepared,
     outcome::{self, Ended},
     slot::Claim,
     state::{Failures, State, Transaction, Work},
@@ -210,7 +208,7 @@ impl Lent {
     pub(super) fn send<'a>(
         &'a mut self,
         request: Request<'a>,
-    ) -> Result<(InFlight<'a>, Query<'static, Postgres, SqlxValues>), DbErr> {
+    ) -> Result<(InFlight<'a>, Prepared), DbErr> {
         let Request { statement, author, .. } = &request;
         let binds = statement.values.as_ref().map_or(0, |values| values.0.len());
         if binds > MOST_BINDS {
@@ -246,15 +244,17 @@ impl Lent {
         }
         let mut flight = self.statement(request.text(), Some(*author))?;
         flight.watch = watch;
-        let mut statement = request.statement;
+        let Request { mut statement, author, .. } = request;
+        let arguments = author.binds(statement.values.take());
+        let arguments =
+            arguments.map_err(|error| DbErr::Exec(runtime(sqlx::Error::Encode(error))))?;
         // The driver keeps a statement by its text alone, and the server one for each list of types and, of those
         // that differ, for each schema.
         if let Some(tag) = tag {
             // Writing to a String cannot fail.
             let _ = write!(statement.sql, " /* types {tag:x} */");
         }
-        let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
-        let query = sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values));
+        let query = sqlx::query_with(AssertSqlSafe(statement.sql), arguments);
         Ok((flight, query.persistent(is_kept)))
     }
 

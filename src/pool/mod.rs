@@ -36,7 +36,7 @@ use tokio::{
 pub(crate) use checkout::Purpose;
 use connector::{Connector, Open};
 #[cfg(feature = "copy")]
-pub(crate) use copy::{Bind, Source, Stopped, copied};
+pub(crate) use copy::{Source, Stopped, copied};
 pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use host::Host;
 pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};

@@ -131,19 +131,6 @@ impl Session {
         .await
     }
 
-    /// A statement of wharf's own, with binds that SeaORM has no form of.
-    #[cfg(feature = "copy")]
-    pub(crate) async fn ask_bound<F: Fetch>(
-        &self,
-        sql: &str,
-        binds: &impl pool::Bind,
-    ) -> Result<F::Answer, DbErr> {
-        self.to_its_end(async {
-            self.lent(Text::new(sql), Writer::Wharf).await?.ask_bound::<F>(sql, binds).await
-        })
-        .await
-    }
-
     /// The bytes of a COPY … TO STDOUT of wharf's own. The session's other statements wait until the
     /// stream is dropped.
     #[cfg(feature = "copy")]

@@ -1,6 +1,8 @@
 //! Who wrote a statement, which decides how far it is trusted.
 
-use sea_orm::{DbBackend, Statement, StatementBuilder};
+use sea_orm::{DbBackend, Statement, StatementBuilder, Values};
+use sea_query_sqlx::SqlxValues;
+use sqlx::{IntoArguments as _, error::BoxDynError, postgres::PgArguments};
 
 use super::Facts;
 
@@ -16,6 +18,9 @@ pub(crate) enum Author<'a> {
     Caller(&'a Statement),
     /// wharf.
     Wharf(&'a Statement),
+    /// wharf, with binds that SeaORM has no form of.
+    #[cfg(feature = "copy")]
+    Bound { sql: &'a str, binds: &'a dyn Bind },
 }
 
 impl Author<'_> {
@@ -23,6 +28,8 @@ impl Author<'_> {
         match self {
             Author::Builder(builder) => builder.build(&DbBackend::Postgres),
             Author::Caller(statement) | Author::Wharf(statement) => statement.clone(),
+            #[cfg(feature = "copy")]
+            Author::Bound { sql, .. } => Statement::from_string(DbBackend::Postgres, sql),
         }
     }
 
@@ -31,6 +38,17 @@ impl Author<'_> {
             Author::Builder(_) => Writer::Builder,
             Author::Caller(_) => Writer::Caller,
             Author::Wharf(_) => Writer::Wharf,
+            #[cfg(feature = "copy")]
+            Author::Bound { .. } => Writer::Wharf,
+        }
+    }
+
+    /// Its binds, of which `values` are those that SeaORM has a form of.
+    pub(crate) fn binds(self, values: Option<Values>) -> Result<PgArguments, BoxDynError> {
+        match self {
+            #[cfg(feature = "copy")]
+            Author::Bound { binds, .. } => binds.bind(),
+            _ => Ok(SqlxValues(values.unwrap_or_else(|| Values(Vec::new()))).into_arguments()),
         }
     }
 
@@ -38,6 +56,12 @@ impl Author<'_> {
     pub(crate) fn may_write(self) -> bool {
         self.writer() == Writer::Caller || !Facts::of(&self.write().sql).only_reads
     }
+}
+
+/// Makes a statement's binds, where SeaORM has no form of them; once more where it is prepared anew.
+#[cfg(feature = "copy")]
+pub(crate) trait Bind: Sync {
+    fn bind(&self) -> Result<PgArguments, BoxDynError>;
 }
 
 /// Tells who wrote the text of a statement.

@@ -6,6 +6,8 @@ mod text;
 
 use sea_orm::Statement;
 
+#[cfg(feature = "copy")]
+pub(crate) use author::Bind;
 pub(crate) use author::{Author, Writer};
 pub(crate) use facts::{Facts, Leaves};
 pub(crate) use text::{AsIs, Text, Texts};
