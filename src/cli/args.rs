@@ -47,6 +47,9 @@ pub(super) struct Cli {
     /// Answer yes to every confirmation.
     #[arg(long, short, global = true)]
     pub(super) yes: bool,
+    /// With --yes: the host whose database may be destroyed, if it is not the file's own server.
+    #[arg(long, global = true, value_name = "HOST", requires = "yes")]
+    pub(super) host: Option<String>,
     /// Print more detail; repeat for all of it.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,

@@ -36,7 +36,7 @@ pub(super) async fn run(server: &PgServer, mut program: Program) -> Result<(), F
     let mut running = server.spawn(program).await?;
     while let Some(chunk) = running.output.next().await {
         match chunk? {
-            Chunk::Out(bytes) => out::raw(&bytes)?,
+            Chunk::Out(bytes) => out::stream(&bytes)?,
             Chunk::Err(bytes) => out::written(io::stderr().write_all(&bytes))?,
         }
     }

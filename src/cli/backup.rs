@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::context::{Context, entry, is_on_server, named, shown};
+use super::context::{Context, entry, is_on_server, must_write, named, shown};
 use super::failure::Failure;
 use super::log::Work;
 use super::out;
@@ -17,7 +17,7 @@ pub(super) async fn backup(
     to: &Path,
     json: bool,
 ) -> Result<(), Failure> {
-    let (server, name, database) = on_server(context, name).await?;
+    let (server, name, database) = on_server(context, name, false).await?;
     if to.exists() {
         context.ask(&format!("This overwrites {}.", shown(to)))?;
     }
@@ -33,7 +33,7 @@ pub(super) async fn restore(
     from: &Path,
     json: bool,
 ) -> Result<(), Failure> {
-    let (server, name, database) = on_server(context, name).await?;
+    let (server, name, database) = on_server(context, name, true).await?;
     let contents = server.contents(from).await?;
     context.ask(&format!(
         "{} has {}. This drops them in database `{database}` and restores them from the file.",
@@ -50,9 +50,13 @@ pub(super) async fn restore(
 async fn on_server(
     context: &Context,
     name: Option<String>,
+    writes: bool,
 ) -> Result<(PgServer, String, String), Failure> {
     let (manager, server) = context.server()?;
     let name = named(&manager, name)?;
+    if writes {
+        must_write(&manager, &name)?;
+    }
     let entry = entry(&manager, &name)?;
     if !is_on_server(entry) {
         return Err(Failure::File(format!(

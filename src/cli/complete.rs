@@ -37,7 +37,7 @@ pub(super) fn databases() -> Vec<CompletionCandidate> {
     let mut words = std::env::args_os().skip_while(|word| word != "--file").skip(1);
     let named = words.next().or_else(|| std::env::var_os("WHARF_FILE"));
     let prefix = std::env::var("WHARF_ENV_PREFIX").unwrap_or_else(|_| "INFRA".to_owned());
-    let Ok(config) = Context::new(named.map(PathBuf::from), prefix, false).config() else {
+    let Ok(config) = Context::new(named.map(PathBuf::from), prefix, None).config() else {
         return Vec::new();
     };
     config.databases.into_keys().map(CompletionCandidate::new).collect()

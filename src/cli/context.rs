@@ -14,11 +14,24 @@ const USUAL: [&str; 2] = ["etc/infra.yaml", "infra.yaml"];
 pub(super) struct Context {
     file: Option<PathBuf>,
     env_prefix: String,
-    yes: bool,
+    yes: Option<Yes>,
+}
+
+/// The answer to every confirmation, given on the command line.
+pub(super) struct Yes {
+    /// The host for which it holds, beside the file's own server.
+    pub(super) host: Option<String>,
+}
+
+/// A database that is about to lose something.
+pub(super) struct Doomed {
+    pub(super) name: String,
+    /// Where it is, if not on the file's own server.
+    pub(super) host: Option<String>,
 }
 
 impl Context {
-    pub(super) fn new(file: Option<PathBuf>, env_prefix: String, yes: bool) -> Context {
+    pub(super) fn new(file: Option<PathBuf>, env_prefix: String, yes: Option<Yes>) -> Context {
         Context { file, env_prefix, yes }
     }
 
@@ -69,7 +82,7 @@ impl Context {
 
     /// Asks for confirmation on the terminal. `consequence` is a sentence, or several.
     pub(super) fn ask(&self, consequence: &str) -> Result<(), Failure> {
-        if self.yes {
+        if self.yes.is_some() {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
@@ -77,15 +90,68 @@ impl Context {
                 "{consequence} Standard input is not a terminal; pass --yes to confirm"
             )));
         }
-        let mut err = io::stderr().lock();
-        write!(err, "{consequence} Continue? [y/N] ")?;
-        err.flush()?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        match answer.trim().to_ascii_lowercase().as_str() {
+        match answer(&format!("{consequence} Continue? [y/N] "))?.to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
-            _ => Err(Failure::Declined("declined; nothing was changed".to_owned())),
+            _ => Err(declined()),
         }
+    }
+
+    /// Asks before something is destroyed. On a server that is not the file's own, a habitual `y` or `--yes` does
+    /// not do: the database's name is typed, or `--host` names the host as well.
+    pub(super) fn ask_to_destroy(
+        &self,
+        consequence: &str,
+        doomed: &[Doomed],
+    ) -> Result<(), Failure> {
+        let beyond: Vec<(&str, &str)> =
+            doomed.iter().filter_map(|it| Some((it.name.as_str(), it.host.as_deref()?))).collect();
+        let Some((name, host)) = beyond.first() else {
+            return self.ask(consequence);
+        };
+        if let Some(yes) = &self.yes {
+            let other = beyond.iter().find(|(_, host)| yes.host.as_deref() != Some(host));
+            return match other {
+                None => Ok(()),
+                Some((name, host)) => Err(Failure::Declined(format!(
+                    "{consequence} Database `{name}` is not on the file's own server; to confirm, pass --yes --host {host}"
+                ))),
+            };
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::Declined(format!(
+                "{consequence} Standard input is not a terminal; to confirm, pass --yes --host {host}"
+            )));
+        }
+        match answer(&format!("{consequence}\nType the name of the database to continue: "))?
+            == *name
+        {
+            true => Ok(()),
+            false => Err(declined()),
+        }
+    }
+}
+
+/// What the user types.
+fn answer(question: &str) -> Result<String, Failure> {
+    let mut err = io::stderr().lock();
+    err.write_all(question.as_bytes())?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().to_owned())
+}
+
+fn declined() -> Failure {
+    Failure::Declined("declined; nothing was changed".to_owned())
+}
+
+/// Refuses what would change a database that the file says is only read.
+pub(super) fn must_write(manager: &Manager, name: &str) -> Result<(), Failure> {
+    match entry(manager, name)?.readonly {
+        false => Ok(()),
+        true => Err(Failure::File(format!(
+            "database `{name}` is `readonly: true` in the file, which holds for this command, too; name an entry that may write"
+        ))),
     }
 }
 

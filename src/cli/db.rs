@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
 use serde_json::{Value, json};
 
 use super::args::Db;
-use super::context::{Context, elsewhere, entry, is_on_server, named};
+use super::context::{Context, Doomed, elsewhere, entry, is_on_server, must_write, named};
 use super::failure::Failure;
 use super::out;
 use crate::{Error, Manager, Pg, sql};
@@ -42,6 +42,7 @@ pub(super) async fn run(context: &Context, command: Db) -> Result<(), Failure> {
 }
 
 async fn create(manager: &Manager, name: &str) -> Result<(), Failure> {
+    must_write(manager, name)?;
     let wanted = entry(manager, name)?.clone();
     let admin = elsewhere(manager, name, MAINTENANCE).await?;
     let create = format!("CREATE DATABASE {}", sql::quote_ident(&wanted.database));
@@ -71,6 +72,7 @@ async fn create(manager: &Manager, name: &str) -> Result<(), Failure> {
 }
 
 async fn drop(context: &Context, manager: &Manager, name: &str) -> Result<(), Failure> {
+    must_write(manager, name)?;
     let wanted = entry(manager, name)?.clone();
     let admin = elsewhere(manager, name, MAINTENANCE).await?;
     let there = "SELECT pg_database_size(oid), (SELECT count(*) FROM pg_stat_activity a \
@@ -85,15 +87,17 @@ async fn drop(context: &Context, manager: &Manager, name: &str) -> Result<(), Fa
         return out::line(format_args!("database `{}` does not exist", wanted.database));
     };
     let (bytes, connected): (i64, i64) = (row.try_get_by(0)?, row.try_get_by(1)?);
-    let on = match is_on_server(&wanted) {
-        true => "the file's own server".to_owned(),
-        false => admin.database().connect_to(false).await?.target(None),
+    let to = admin.database().connect_to(false).await?;
+    let (on, host) = match is_on_server(&wanted) {
+        true => ("the file's own server".to_owned(), None),
+        false => (to.target(None), Some(to.host)),
     };
-    context.ask(&format!(
+    let consequence = format!(
         "This permanently deletes database `{}` on {on}: {}, {connected} connected.",
         wanted.database,
         out::size(u64::try_from(bytes).unwrap_or(0)),
-    ))?;
+    );
+    context.ask_to_destroy(&consequence, &[Doomed { name: wanted.database.clone(), host }])?;
     let drop = format!("DROP DATABASE {} WITH (FORCE)", sql::quote_ident(&wanted.database));
     admin.execute_unprepared(&drop).await?;
     admin.close().await?;

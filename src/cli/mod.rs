@@ -28,7 +28,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use self::args::{Cli, Command};
-use self::context::Context;
+use self::context::{Context, Yes};
 use self::failure::Failure;
 pub use self::program::Program;
 
@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli, program: &Program) -> Result<(), Failure> {
-    let context = Context::new(cli.file, cli.env_prefix, cli.yes);
+    let context = Context::new(cli.file, cli.env_prefix, cli.yes.then_some(Yes { host: cli.host }));
     match cli.command {
         Command::Server(command) => server::run(&context, command).await,
         Command::Config { command, json } => config::run(&context, command, json.json),

@@ -9,16 +9,26 @@ use serde_json::Value;
 
 use super::failure::Failure;
 
-/// A line on standard output. Who stops reading (`| head`) ends the program, and is no failure.
+/// A line on standard output. Who stops reading (`| head`) ends the output, and neither the work nor its exit code.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
     raw(format!("{text}\n").as_bytes())
 }
 
+/// The same, as it is.
 pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
+    match stream(bytes) {
+        Err(Failure::Code(0)) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// What is the whole work, such as a log that is followed: who stops reading ends the program.
+pub(super) fn stream(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     written(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
+/// Who stops reading ends the program, and that is no failure.
 pub(super) fn written(outcome: io::Result<()>) -> Result<(), Failure> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Code(0)),

@@ -66,7 +66,13 @@ pub(super) async fn run(context: &Context, mut args: Vec<String>) -> Result<(), 
     if let (Some(server), Some(at)) = (server, running)
         && at.runtime == Runtime::Docker
     {
-        let mut argv = vec!["psql".to_owned(), "--dbname".to_owned(), config.database.clone()];
+        // Options of the connection go into its string: the container's psql has an environment of its own.
+        let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+        let mut connection = format!("dbname='{}'", quoted(&config.database));
+        if to.read_only {
+            connection.push_str(" options='-c default_transaction_read_only=on'");
+        }
+        let mut argv = vec!["psql".to_owned(), "--dbname".to_owned(), connection];
         argv.extend(["--username".to_owned(), login.user.clone()]);
         argv.extend(args);
         return attach::run(&server, Program::new(argv)).await;

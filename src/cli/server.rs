@@ -382,7 +382,7 @@ async fn logs(context: &Context, lines: usize, follow: bool) -> Result<(), Failu
     loop {
         tokio::select! {
             next = lines.next() => match next {
-                Some(text) => out::line(text?)?,
+                Some(text) => out::stream(format!("{}\n", text?).as_bytes())?,
                 None => return Ok(()),
             },
             _ = &mut interrupted => return Ok(()),

@@ -1,6 +1,6 @@
 //! An entry of `databases:` as the file has it, to a checked [`DatabaseConfig`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -253,9 +253,9 @@ impl Checked<'_> {
             monitor,
             application_name: entry.application_name.map_or_else(source::program, |name| name.0),
             ssl_mode: entry.ssl_mode.map(|mode| mode.0).unwrap_or_default(),
-            ssl_root_cert: entry.ssl_root_cert.map(|name| name.0),
-            ssl_cert: entry.ssl_cert.map(|name| name.0),
-            ssl_key: entry.ssl_key.map(|name| name.0),
+            ssl_root_cert: self.file("ssl_root_cert", entry.ssl_root_cert),
+            ssl_cert: self.file("ssl_cert", entry.ssl_cert),
+            ssl_key: self.file("ssl_key", entry.ssl_key),
         })
     }
 
@@ -375,14 +375,27 @@ impl Checked<'_> {
         of: &str,
         password: &Option<Secret>,
         file: Option<FileName>,
-    ) -> Result<Option<std::path::PathBuf>, ConfigError> {
+    ) -> Result<Option<PathBuf>, ConfigError> {
         match (password, file) {
             (Some(_), Some(_)) => Err(self.invalid(
                 &format!("{of}password_file"),
                 "is given with a password; keep one of the two",
             )),
-            (_, file) => Ok(file.map(|name| name.0)),
+            (_, file) => Ok(self.file(&format!("{of}password_file"), file)),
         }
+    }
+
+    /// A file as it was named, relative to the file that names it. A variable and a URL that was given stand in
+    /// none: what they name is relative to where the process is.
+    fn file(&self, key: &str, name: Option<FileName>) -> Option<PathBuf> {
+        let name = name?.0;
+        let path: Vec<&str> = self.path.iter().map(String::as_str).chain(key.split('.')).collect();
+        Some(match tree::origin_at(self.tree, &path) {
+            Origin::File { path, .. } => {
+                path.parent().map_or(name.clone(), |folder| folder.join(&name))
+            }
+            _ => name,
+        })
     }
 
     fn role(&self, role: Option<EntryRole>) -> Result<Option<Role>, ConfigError> {

@@ -1,62 +1,245 @@
-//! Which way to run a server is taken, and why.
+//! Which runtime the server has: decided in one place, before anything is started or stopped.
+//!
+//! What runs goes first, and then what holds the server's data; a server is never started beside another of the
+//! same name, and never empty while its data is elsewhere. Only where there is neither, the first that can serve
+//! the file is taken.
 
 use super::error::{Declined, PgServerError};
 use super::folder::Folder;
-use super::launcher::Launcher;
+use super::launcher::{Data, Launcher, Offer};
 use super::server::PgServer;
 use crate::config::Runtime;
 
-impl PgServer {
-    /// Chooses a runtime, and logs which; at debug level, why, and why not the others.
-    pub(super) async fn choose(&self) -> Result<Box<dyn Launcher>, PgServerError> {
-        let server = self.request.name();
-        let mut declined: Vec<Declined> = Vec::new();
-        let mut fit: Vec<(Box<dyn Launcher>, String)> = Vec::new();
-        for launcher in self.launchers()? {
-            let runtime = launcher.runtime();
-            if !self.may_use(runtime) {
-                continue;
-            }
-            match launcher.can_serve().await {
-                Ok(what) => fit.push((launcher, what)),
-                Err(mut reason) => {
-                    if matches!(launcher.running().await, Ok(Some(_))) {
-                        reason.push_str(" (it is running there, with data)");
-                    }
-                    declined.push(Declined { runtime, reason });
-                }
-            }
-        }
-        declined.extend(self.not_built());
-        // One that runs goes first, or its data would seem gone.
-        let mut taken = 0;
-        let mut why = "it is the first that can serve the file";
-        if self.request.config.runtime != Runtime::Auto {
-            why = "the file names it";
-        } else {
-            for (at, (launcher, _)) in fit.iter().enumerate() {
-                if matches!(launcher.running().await, Ok(Some(_))) {
-                    (taken, why) = (at, "it is running already");
-                    break;
-                }
-            }
-        }
-        if taken >= fit.len() {
-            return Err(self.nothing_fits(declined));
-        }
-        let (launcher, what) = fit.swap_remove(taken);
-        tracing::info!("pgserver `{server}`: runtime {}, {what}", launcher.runtime().as_str());
-        tracing::debug!(
-            "pgserver `{server}`: runtime {} because {why}",
-            launcher.runtime().as_str()
-        );
-        for declined in &declined {
-            tracing::debug!("pgserver `{server}`: not {declined}");
-        }
-        Ok(launcher)
+/// What the runtime is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// A start, which leaves what runs as it is.
+    Start,
+    /// A start after everything that runs has been stopped.
+    Restart,
+    /// The log of a server that is stopped.
+    Log,
+}
+
+/// A runtime, with what speaks for it and against it.
+struct Way {
+    launcher: Box<dyn Launcher>,
+    is_running: bool,
+    data: Option<Data>,
+    offer: Result<Offer, String>,
+}
+
+impl Way {
+    fn runtime(&self) -> Runtime {
+        self.launcher.runtime()
     }
 
-    fn nothing_fits(&self, mut declined: Vec<Declined>) -> PgServerError {
+    fn name(&self) -> &'static str {
+        self.runtime().as_str()
+    }
+
+    /// `native (folder /…)`, or its name alone.
+    fn with_place(&self) -> String {
+        match &self.data {
+            Some(data) => format!("{} ({})", self.name(), data.place),
+            None => self.name().to_owned(),
+        }
+    }
+}
+
+impl PgServer {
+    /// Chooses a runtime, and logs which; at debug level, why, and why not the others.
+    pub(super) async fn choose(&self, purpose: For) -> Result<Box<dyn Launcher>, PgServerError> {
+        let mut ways = self.ways().await?;
+        let (at, why) = match self.settled(&ways, purpose)? {
+            Some(settled) => settled,
+            None => (
+                self.first_that_serves(&ways, purpose).await?,
+                "it is the first that can serve the file",
+            ),
+        };
+        let server = self.request.name();
+        let way = ways.swap_remove(at);
+        let what = way.offer.as_ref().map_or_else(String::clone, |offer| offer.what.clone());
+        if purpose != For::Log {
+            tracing::info!("pgserver `{server}`: runtime {}, {what}", way.name());
+        }
+        tracing::debug!("pgserver `{server}`: runtime {} because {why}", way.name());
+        for Declined { runtime, reason } in self.declined(&ways) {
+            tracing::debug!("pgserver `{server}`: not {}: {reason}", runtime.as_str());
+        }
+        if self.request.config.runtime != Runtime::Auto && way.data.is_none() {
+            for other in ways.iter().filter(|other| other.data.is_some()) {
+                tracing::warn!(
+                    "pgserver `{server}`: the file says `runtime: {}`, which has no data; its data in {} is left there",
+                    way.name(),
+                    other.with_place(),
+                );
+            }
+        }
+        Ok(way.launcher)
+    }
+
+    async fn ways(&self) -> Result<Vec<Way>, PgServerError> {
+        let mut ways = Vec::new();
+        for launcher in self.launchers()? {
+            let is_running = matches!(launcher.running().await, Ok(Some(_)));
+            let data = launcher.data().await?;
+            // Nobody is asked who would not be taken.
+            let offer = match is_running || self.may_use(launcher.runtime()) {
+                true => launcher.can_serve().await,
+                false => Err(String::new()),
+            };
+            ways.push(Way { launcher, is_running, data, offer });
+        }
+        Ok(ways)
+    }
+
+    /// The way that is taken because it runs, because it has the data, or because the file names it.
+    fn settled(
+        &self,
+        ways: &[Way],
+        purpose: For,
+    ) -> Result<Option<(usize, &'static str)>, PgServerError> {
+        let named = self.request.config.runtime;
+        let is_named = |way: &Way| self.may_use(way.runtime());
+        if purpose != For::Log {
+            let running: Vec<usize> = (0..ways.len()).filter(|at| ways[*at].is_running).collect();
+            if let ([first, second, ..], For::Start) = (running.as_slice(), purpose) {
+                return Err(self.elsewhere(format!(
+                    "it runs twice, in {} and in {}; stop both with `wharf server down`, and set `runtime:` to the one whose data you mean",
+                    ways[*first].with_place(),
+                    ways[*second].with_place(),
+                )));
+            }
+            let runs = running.iter().map(|at| (*at, &ways[*at]));
+            for (at, way) in runs {
+                match (&way.offer, purpose) {
+                    (_, For::Start) if !is_named(way) => {
+                        return Err(self.elsewhere(format!(
+                            "it is running in {}, and the file says `runtime: {}`; stop it first with `wharf server down`, which keeps its data, or set `runtime: {}`",
+                            way.with_place(),
+                            named.as_str(),
+                            way.name(),
+                        )));
+                    }
+                    (Err(reason), For::Start) => {
+                        return Err(self.elsewhere(format!(
+                            "it is running in {}, which cannot serve the file any more: {reason}",
+                            way.with_place(),
+                        )));
+                    }
+                    (Ok(_), _) if is_named(way) => {
+                        self.fits_its_data(way, purpose)?;
+                        return Ok(Some((at, "it is running already")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let holders: Vec<usize> =
+            (0..ways.len()).filter(|at| ways[*at].data.is_some() && is_named(&ways[*at])).collect();
+        match holders.as_slice() {
+            [] => Ok(None),
+            [only] => {
+                self.fits_its_data(&ways[*only], purpose).map(|()| Some((*only, "it has the data")))
+            }
+            [first, second, ..] => Err(self.elsewhere(format!(
+                "it has data in {} and in {}; set `runtime:` to the one that you mean",
+                ways[*first].with_place(),
+                ways[*second].with_place(),
+            ))),
+        }
+    }
+
+    /// Whether a way can go on with the data that it has.
+    fn fits_its_data(&self, way: &Way, purpose: For) -> Result<(), PgServerError> {
+        let (Some(data), true) = (&way.data, purpose != For::Log) else { return Ok(()) };
+        let offer = match &way.offer {
+            Ok(offer) => offer,
+            Err(reason) if self.request.config.runtime == way.runtime() => {
+                let declined = Declined { runtime: way.runtime(), reason: reason.clone() };
+                let server = self.request.name().to_owned();
+                return Err(PgServerError::Unavailable { server, declined });
+            }
+            Err(reason) => {
+                return Err(self.elsewhere(format!(
+                    "its data is in {}, which cannot serve the file: {reason}; an empty server beside it is started if you set `runtime:` to another",
+                    way.with_place(),
+                )));
+            }
+        };
+        match (&data.major, &offer.major) {
+            (Some(made), Some(wanted)) if made != wanted => Err(PgServerError::DataVersion {
+                server: self.request.name().to_owned(),
+                data: made.clone(),
+                wanted: match self.request.wanted_version() {
+                    Some(version) => format!("the file requests {version}"),
+                    None => format!("{} has PostgreSQL {wanted}", way.name()),
+                },
+                folder: data.folder.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first way that can serve the file. One whose image cannot be pulled makes room for another of the same
+    /// major version.
+    async fn first_that_serves(&self, ways: &[Way], purpose: For) -> Result<usize, PgServerError> {
+        let fits = |way: &Way| self.may_use(way.runtime()) && way.offer.is_ok();
+        let mut fitting = (0..ways.len()).filter(|at| fits(&ways[*at]));
+        let Some(first) = fitting.next() else {
+            return Err(self.nothing_fits(ways));
+        };
+        if purpose == For::Log {
+            return Ok(first);
+        }
+        let Err(error) = ways[first].launcher.prepare().await else { return Ok(first) };
+        if self.request.config.runtime != Runtime::Auto {
+            return Err(error);
+        }
+        let major = |at: usize| ways[at].offer.as_ref().ok().and_then(|offer| offer.major.clone());
+        let wanted = major(first);
+        let mut declined = self.declined(ways);
+        let reason = error.to_string();
+        declined.insert(0, Declined { runtime: ways[first].runtime(), reason: reason.clone() });
+        for at in fitting {
+            let way = &ways[at];
+            if wanted.is_some() && major(at) == wanted {
+                tracing::warn!(
+                    "{reason}; runtime {} is used in place of {}, because it has the same major version",
+                    way.name(),
+                    ways[first].name(),
+                );
+                return Ok(at);
+            }
+            let has = major(at).unwrap_or_else(|| "of an unknown version".to_owned());
+            let wants = wanted.as_deref().unwrap_or("of an unknown version");
+            declined.push(Declined {
+                runtime: way.runtime(),
+                reason: format!("it has PostgreSQL {has}, and the image PostgreSQL {wants}; set `version:` to the one that you mean"),
+            });
+        }
+        let server = self.request.name().to_owned();
+        Err(PgServerError::NoRuntime { server, needs: self.request.needs(), tried: declined })
+    }
+
+    fn elsewhere(&self, reason: String) -> PgServerError {
+        PgServerError::Elsewhere { server: self.request.name().to_owned(), reason }
+    }
+
+    /// Why the ways that the file allows cannot serve it.
+    fn declined(&self, ways: &[Way]) -> Vec<Declined> {
+        let allowed = ways.iter().filter(|way| self.may_use(way.runtime()));
+        let refused = allowed.filter_map(|way| {
+            let reason = way.offer.as_ref().err()?.clone();
+            Some(Declined { runtime: way.runtime(), reason })
+        });
+        refused.chain(self.not_built()).collect()
+    }
+
+    fn nothing_fits(&self, ways: &[Way]) -> PgServerError {
+        let mut declined = self.declined(ways);
         let server = self.request.name().to_owned();
         if self.request.config.runtime != Runtime::Auto && declined.len() == 1 {
             let declined = declined.remove(0);

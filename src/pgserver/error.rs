@@ -56,6 +56,14 @@ pub enum PgServerError {
         /// The runtime and its reason.
         declined: Declined,
     },
+    /// The server runs, or its data is, where it would not be started now. Nothing was started or stopped.
+    #[error("pgserver `{server}`: {reason}")]
+    Elsewhere {
+        /// Name of the server.
+        server: String,
+        /// Where it is, and what to do.
+        reason: String,
+    },
     /// Something else listens where the server is to.
     #[error(
         "pgserver `{server}`: port {port} of {host} is in use by {}; stop that, set another `pgserver.port`, or leave out the port so that a free one is chosen",
@@ -73,7 +81,7 @@ pub enum PgServerError {
     },
     /// The data was made by another major version than the one that would run it.
     #[error(
-        "pgserver `{server}`: its data in {} was created by PostgreSQL {data}, but {wanted}; set `version: \"{data}\"` and install it, or move the data with pg_dump, or remove the folder if you do not need the data",
+        "pgserver `{server}`: its data in {} was created by PostgreSQL {data}, but {wanted}; set `version: \"{data}\"`; to move, run `wharf server backup` for each database with that version, then `wharf server clean`, and `up` and `restore` with the new one",
         .folder.display()
     )]
     DataVersion {

@@ -11,6 +11,25 @@ use super::program::{Chunk, Program, Running};
 use super::server::Endpoint;
 use crate::config::Runtime;
 
+/// What would run.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    /// For the log.
+    pub(crate) what: String,
+    /// PostgreSQL's major version, where it is known before it runs.
+    pub(crate) major: Option<String>,
+}
+
+/// Data of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Data {
+    /// The major version that made it, if that is known.
+    pub(crate) major: Option<String>,
+    /// `folder /…`, `volume shop-data`.
+    pub(crate) place: String,
+    pub(crate) folder: PathBuf,
+}
+
 /// One way to run the server that a request describes. [`super::PgServer`] calls `start`, `stop` and
 /// `remove` with the server's lock held, so that no two of them overlap, in this process or another.
 #[async_trait]
@@ -18,9 +37,16 @@ pub(crate) trait Launcher: Send + Sync {
     /// Which way this is.
     fn runtime(&self) -> Runtime;
 
-    /// Whether it can serve what is asked for: what would run (for the log), or why it cannot and
-    /// what to do about it.
-    async fn can_serve(&self) -> Result<String, String>;
+    /// Whether it can serve what is asked for, or why it cannot and what to do about it.
+    async fn can_serve(&self) -> Result<Offer, String>;
+
+    /// The data that it has of the server, whether or not that runs.
+    async fn data(&self) -> Result<Option<Data>, PgServerError>;
+
+    /// Fetches what a start needs and may not get, before anything is stopped for it.
+    async fn prepare(&self) -> Result<(), PgServerError> {
+        Ok(())
+    }
 
     /// Where the server was last known to listen, if its process is there. Asks files and the
     /// process table, not the server.

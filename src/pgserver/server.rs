@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 
+use super::choice::For;
 use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Lock};
@@ -150,10 +151,12 @@ impl PgServer {
         self.detached(async move {
             server.watch().await?;
             let _lock = server.lock().await?;
+            let chosen = server.choose(For::Restart).await?;
+            chosen.prepare().await?;
             for launcher in server.launchers()? {
                 launcher.stop().await?;
             }
-            let launcher = server.choose().await?;
+            let launcher = chosen;
             let endpoint = launcher.start().await?;
             server.record(&*launcher, &endpoint).await?;
             Ok(endpoint)
@@ -225,7 +228,7 @@ impl PgServer {
         let launcher = match self.in_use().await? {
             Some((launcher, _)) => launcher,
             // One that has stopped, by what the file would take.
-            None => self.choose().await?,
+            None => self.choose(For::Log).await?,
         };
         Ok(Box::pin(logs::lines(launcher.log(lines, follow).await?)))
     }
@@ -296,7 +299,7 @@ impl PgServer {
     async fn start_locked(&self) -> Result<Endpoint, PgServerError> {
         self.watch().await?;
         let _lock = self.lock().await?;
-        let launcher = self.choose().await?;
+        let launcher = self.choose(For::Start).await?;
         let endpoint = launcher.start().await?;
         self.record(&*launcher, &endpoint).await?;
         let differences = launcher.differences().await?;

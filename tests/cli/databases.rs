@@ -30,6 +30,13 @@ async fn a_read_only_entry_is_never_written_by() {
     project.run(&["run", "reports", create, "--write"]).failed(3, &["readonly: true"]);
     let psql = project.run(&["psql", "reports", "-c", create]);
     psql.failed(1, &["read-only transaction"]);
+    // Nor dropped, made or restored over; whatever is confirmed.
+    let (host, _) = crate::it::server_address().await;
+    for command in ["drop", "create"] {
+        let refused = project.run(&["db", command, "reports", "--yes", "--host", &host]);
+        refused.failed(3, &["`reports` is `readonly: true`"]);
+    }
+    project.run(&["ping", "reports"]).well();
 }
 
 #[tokio::test]
@@ -52,17 +59,31 @@ async fn databases_are_made_listed_measured_and_dropped_after_a_question() {
     assert!(size["tables"][0]["size_bytes"].as_i64().unwrap() > 100_000, "{size}");
     let asked = project
         .run(&["db", "drop", "new"])
-        .failed(5, &["permanently deletes database", &name, "--yes"]);
+        .failed(5, &["permanently deletes database", &name, "--yes --host"]);
     assert_eq!(asked.out, "");
+    // It is not the file's own server: a habitual yes does not do.
+    let (host, _) = crate::it::server_address().await;
+    let refused = project.run(&["db", "drop", "new", "--yes"]);
+    refused.failed(5, &["is not on the file's own server", &format!("--yes --host {host}")]);
+    let other = project.run(&["db", "drop", "new", "--yes", "--host", "elsewhere"]);
+    other.failed(5, &["is not on the file's own server"]);
+    project.run(&["db", "drop", "new", "--host", &host]).failed(2, &["--yes"]);
+    // On a terminal it asks, and takes only the name.
+    for typed in ["n\r", "y\r", "ne\r"] {
+        let mut terminal = project.terminal(&["db", "drop", "new"]);
+        terminal.shows(&["permanently deletes", "Type the name of the database to continue:"]);
+        terminal.press(typed);
+        assert_eq!(terminal.ends(), 5);
+    }
     project.run(&["ping"]).well();
-    // On a terminal it asks, and takes only a yes.
     let mut terminal = project.terminal(&["db", "drop", "new"]);
-    terminal.shows(&["permanently deletes", "Continue? [y/N]"]);
-    terminal.press("n\r");
-    assert_eq!(terminal.ends(), 5);
-    project.run(&["ping"]).well();
-    project.run(&["db", "drop", "new", "--yes"]).well().says(&["dropped database"]);
-    project.run(&["db", "drop", "new", "--yes"]).well().says(&["does not exist"]);
+    terminal.shows(&["Type the name of the database to continue:"]);
+    terminal.press(&format!("{name}\r"));
+    assert_eq!(terminal.ends(), 0);
+    project.run(&["db", "create", "new"]).well();
+    let confirmed = ["db", "drop", "new", "--yes", "--host", &host];
+    project.run(&confirmed).well().says(&["dropped database"]);
+    project.run(&confirmed).well().says(&["does not exist"]);
 }
 
 #[tokio::test]

@@ -40,13 +40,16 @@ async fn a_database_is_brought_up_to_date_and_back_and_its_state_is_told() {
     assert_eq!(json[0]["migrations"][0], "m20261123_000002_create_purchase", "{json}");
     wharf(&project, &["migrate", "up", "shop"]).well().says(&["shop: nothing to do\n"]);
 
-    // What loses data asks.
+    // What loses data asks; and a yes alone is no answer on a server that is not the file's own.
+    let (host, _) = crate::it::server_address().await;
     for command in ["down", "fresh", "refresh"] {
         let asked = wharf(&project, &["migrate", command, "shop"]);
-        asked.failed(5, &["shop.", "pass --yes to confirm"]);
+        let at = format!("to confirm, pass --yes --host {host}");
+        asked.failed(5, &[&format!("/{}, ", database.name), " MB).", &at]);
+        wharf(&project, &["migrate", command, "shop", "--yes"]).failed(5, &["--host"]);
     }
     assert!(table_exists(&pg, "public", "purchase").await.unwrap());
-    wharf(&project, &["migrate", "down", "shop", "--yes"])
+    wharf(&project, &["migrate", "down", "shop", "--yes", "--host", &host])
         .well()
         .says(&["1 migration rolled back"]);
     assert!(!table_exists(&pg, "public", "purchase").await.unwrap());
@@ -55,10 +58,19 @@ async fn a_database_is_brought_up_to_date_and_back_and_its_state_is_told() {
     )
     .await
     .unwrap();
-    wharf(&project, &["migrate", "fresh", "shop", "--yes"]).well().says(&["2 migrations applied"]);
+    wharf(&project, &["migrate", "fresh", "shop", "--yes", "--host", &host])
+        .well()
+        .says(&["2 migrations applied"]);
     assert!(!table_exists(&pg, "public", "stray").await.unwrap());
     assert_eq!(number(&pg, "SELECT count(*) FROM customer").await, 0);
-    let again = wharf(&project, &["migrate", "refresh", "shop", "--yes"]).well();
+    // Nor does anything confirm a change of what the file says is only read.
+    project.write(&format!("databases:\n{}", database.entry("shop", &["readonly: true"])));
+    for command in ["up", "down", "fresh", "refresh"] {
+        let refused = wharf(&project, &["migrate", command, "shop", "--yes", "--host", &host]);
+        refused.failed(3, &["`shop` is `readonly: true`"]);
+    }
+    project.write(&format!("databases:\n{}", database.entry("shop", &[])));
+    let again = wharf(&project, &["migrate", "refresh", "shop", "--yes", "--host", &host]).well();
     again.says(&["4 migrations rolled back or applied"]);
 }
 
@@ -68,7 +80,17 @@ async fn every_tenant_is_brought_up_to_date_and_one_that_fails_keeps_none_of_the
     let pg = database.pg().await;
     let project = Project::new(&format!("databases:\n{}", database.entry("shop", &[])));
     let named = ["migrate", "up", "shop", "--schema", "tenant_a", "--schema", "tenant_b"];
-    wharf(&project, &named).well().says(&["shop, schema tenant_a: 2", "shop, schema tenant_b: 2"]);
+    // Nobody reads on (`| head`): that ends the output and not the work.
+    let file = project.path().join("etc/infra.yaml");
+    let mut unread = project.command(&named);
+    unread.current_dir(env!("CARGO_MANIFEST_DIR")).env("WHARF_FILE", file);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = run_by_cargo(unread.stdout(writer));
+    assert!(ended.status.success(), "{ended:?}");
+    for schema in ["tenant_a", "tenant_b"] {
+        assert!(table_exists(&pg, schema, "purchase").await.unwrap(), "{schema}");
+    }
     // In the way of the third; `_` is no wildcard.
     let more = "CREATE SCHEMA tenant_c CREATE TABLE customer (); CREATE SCHEMA tenantxd";
     pg.execute_unprepared(more).await.unwrap();

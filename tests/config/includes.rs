@@ -290,3 +290,36 @@ fn a_document_may_be_on_top_of_other_files() {
     ]);
     says(&error.unwrap_err().to_string(), &["infra.yaml:3", "pool_size"]);
 }
+
+#[test]
+fn files_are_relative_to_the_file_that_names_them() {
+    let url = "postgres://app@db/shop?sslrootcert=ca.pem";
+    let main = format!(
+        "databases: {{main: !include etc/a.yaml, other: {{url: '{url}', password_file: o.txt}}}}\n"
+    );
+    let included = "{database: shop, user: app, password_file: secret/p.txt, ssl_root_cert: /all/ca.pem, ssl_cert: ../c.pem, \
+                    read_role: {user: r, password_file: r.txt}}\n";
+    let config = load_files(&[("infra.yaml", &main), ("etc/a.yaml", included)]).unwrap();
+    let main = &config.databases["main"];
+    let ends = |path: &Option<std::path::PathBuf>, with: &str| {
+        let path = path.as_ref().unwrap();
+        assert!(path.is_absolute() && path.ends_with(with), "{}", path.display());
+    };
+    ends(&main.password_file, "etc/secret/p.txt");
+    ends(&main.ssl_cert, "etc/../c.pem");
+    assert_eq!(main.ssl_root_cert.as_deref().unwrap().to_str(), Some("/all/ca.pem"));
+    ends(&main.read_role.as_ref().unwrap().password_file, "etc/r.txt");
+    let other = &config.databases["other"];
+    ends(&other.password_file, "o.txt");
+    ends(&other.ssl_root_cert, "ca.pem");
+    assert!(!other.ssl_root_cert.as_ref().unwrap().ends_with("etc/ca.pem"));
+}
+
+#[test]
+fn files_that_a_variable_names_are_relative_to_the_process() {
+    let yaml = "databases: {main: {database: shop, user: app}}";
+    let loader = Config::loader("etc/infra.yaml").text(yaml);
+    let loaded = loader.env([("INFRA_DATABASES_MAIN_PASSWORD_FILE".into(), "p.txt".into())]).load();
+    let config = loaded.unwrap();
+    assert_eq!(config.databases["main"].password_file.as_deref().unwrap().to_str(), Some("p.txt"));
+}

@@ -220,7 +220,8 @@ async fn what_was_prepared_for_nobody_does_not_stay_at_the_server() {
         done += 2;
     }
     let kept = number(&pg, PREPARED).await;
-    assert!(kept <= done + 1, "{kept} statements, of {done} and {dropped} that were dropped");
+    // With those that count, and those that ask for a type.
+    assert!(kept < done + 5, "{kept} statements, of {done} and {dropped} that were dropped");
 }
 
 #[tokio::test]

@@ -350,17 +350,6 @@ async fn auto_takes_the_engine_that_has_the_image_and_says_so() {
             && line.contains("because it is the first that can serve the file"),
         "{line}"
     );
-    // What it would have to pull it leaves to those who can serve without.
-    let other = Server::new("auto-absent");
-    let mut config = other.config();
-    config.runtime = Runtime::Auto;
-    config.version = Some("15".to_owned());
-    config.image = None;
-    let pg = other.pg(config);
-    let at = pg.start().await.unwrap();
-    assert_eq!(at.runtime, Runtime::Native);
-    assert!(log.lines().join("\n").contains("docker: the engine has no image postgres:15"));
-    pg.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod backup;
 mod choice;
 mod docker;
 mod embedded;
+mod held;
 mod life;
 mod native;
 mod registry;

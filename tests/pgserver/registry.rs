@@ -138,19 +138,12 @@ async fn an_image_that_is_not_there_is_pulled_and_how_far_it_is_is_told() {
     let image = format!("{address}/postgres:17");
     let _pulled = Pulled(image.clone());
     let mut config = server.config();
-    config.image = Some(image.clone());
-
-    // Where the engine would have to pull it first, `auto` takes what is there.
-    let mut auto = config.clone();
-    auto.runtime = Runtime::Auto;
-    auto.version = None;
-    let other = server.pg(auto);
-    assert_eq!(other.start().await.unwrap().runtime, Runtime::Native);
-    other.remove().await.unwrap();
+    (config.image, config.runtime) = (Some(image.clone()), Runtime::Auto);
 
     let log = Log::everywhere();
     let pg = server.pg(config);
     let at = pg.start().await.unwrap();
+    assert_eq!(at.runtime, Runtime::Docker);
     assert_eq!(run(&at, "SELECT 1::text").await.unwrap(), "1");
     let lines = log.lines().join("\n");
     assert!(lines.contains(&format!("image {image}, which is pulled first")), "{lines}");

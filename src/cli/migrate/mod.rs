@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(super) use self::init::files;
 pub(super) use self::known::{Known, Migrations};
 use super::args::{Migrate, Of, On, Schemas};
-use super::context::{Context, entry};
+use super::context::{Context, Doomed, entry, is_on_server, must_write};
 use super::failure::Failure;
 use super::log::Work;
 use super::program::Program;
@@ -62,6 +62,9 @@ async fn known(
     match command {
         Migrate::Init { .. } | Migrate::New { .. } => Ok(()),
         Migrate::Up { on, steps, dry_run, json } => {
+            if !dry_run {
+                may_change(program, manager, &on)?;
+            }
             let targets = targets(program, manager, &on).await?;
             match dry_run {
                 true => show(&dry_runs(&targets).await?, json.json),
@@ -75,27 +78,21 @@ async fn known(
             lint(&dry_runs(&targets(program, manager, &on).await?).await?, json.json)
         }
         Migrate::Down { of, steps, json } => {
-            let targets = targets(program, manager, &on(program, of)?).await?;
+            let targets = doomed(program, manager, of).await?;
             let many = out::count(usize::try_from(steps).unwrap_or(usize::MAX), "migration");
-            ask(context, &format!("This rolls back {many} on"), &targets)?;
+            ask(context, manager, &format!("This rolls back {many} on"), &targets).await?;
             apply(&targets, Step::Down(steps), json.json).await
         }
         Migrate::Fresh { of, json } => {
-            let targets = targets(program, manager, &on(program, of)?).await?;
-            ask(
-                context,
-                "This permanently drops all tables, views, types and functions of",
-                &targets,
-            )?;
+            let targets = doomed(program, manager, of).await?;
+            let what = "This permanently drops all tables, views, types and functions of";
+            ask(context, manager, what, &targets).await?;
             apply(&targets, Step::Fresh, json.json).await
         }
         Migrate::Refresh { of, json } => {
-            let targets = targets(program, manager, &on(program, of)?).await?;
-            ask(
-                context,
-                "This rolls back all migrations, with all data in their tables, on",
-                &targets,
-            )?;
+            let targets = doomed(program, manager, of).await?;
+            let what = "This rolls back all migrations, with all data in their tables, on";
+            ask(context, manager, what, &targets).await?;
             apply(&targets, Step::Refresh, json.json).await
         }
     }
@@ -196,9 +193,49 @@ async fn schemas(pg: &Pg, asked: &Schemas) -> Result<Vec<String>, Failure> {
     Ok(schemas)
 }
 
-fn ask(context: &Context, what: &str, targets: &[Target<'_>]) -> Result<(), Failure> {
-    let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
-    context.ask(&format!("{what} {}.", names.join("; ")))
+/// Refuses databases that the file says are only read.
+fn may_change(program: &Program, manager: &Manager, on: &On) -> Result<(), Failure> {
+    chosen(program, &on.databases)?.iter().try_for_each(|it| must_write(manager, &it.database))
+}
+
+/// The targets of something that destroys.
+async fn doomed<'a>(
+    program: &'a Program,
+    manager: &Manager,
+    of: Of,
+) -> Result<Vec<Target<'a>>, Failure> {
+    let on = on(program, of)?;
+    may_change(program, manager, &on)?;
+    targets(program, manager, &on).await
+}
+
+async fn ask(
+    context: &Context,
+    manager: &Manager,
+    what: &str,
+    targets: &[Target<'_>],
+) -> Result<(), Failure> {
+    let (mut shown, mut doomed) = (Vec::new(), Vec::new());
+    for Target { pg, name, .. } in targets {
+        let to = pg.database().connect_to(false).await?;
+        let (at, host) = match is_on_server(entry(manager, pg.name())?) {
+            true => (name.clone(), None),
+            false => {
+                let size = "SELECT pg_database_size(current_database())";
+                let size = Statement::from_string(DbBackend::Postgres, size);
+                // Where it is not there yet, nothing is lost.
+                let size = match pg.query_one_raw(size).await {
+                    Ok(Some(row)) => row.try_get_by_index::<i64>(0).unwrap_or(0),
+                    _ => 0,
+                };
+                let size = out::size(u64::try_from(size).unwrap_or(0));
+                (format!("{name} ({}, {size})", to.target(None)), Some(to.host.clone()))
+            }
+        };
+        shown.push(at);
+        doomed.push(Doomed { name: to.config.database.clone(), host });
+    }
+    context.ask_to_destroy(&format!("{what} {}.", shown.join("; ")), &doomed)
 }
 
 /// Migrates each target, also after one has failed.

@@ -125,7 +125,7 @@ impl Output {
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        let written = out::raw(&self.buffer);
+        let written = out::stream(&self.buffer);
         self.buffer.clear();
         self.flushed = Some(Instant::now());
         written

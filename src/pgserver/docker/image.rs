@@ -81,10 +81,22 @@ fn lacks(request: &Request, image: &str, major: &str) -> Option<String> {
     None
 }
 
+/// The major version of PostgreSQL in an image with this environment.
+pub(super) fn major_of(env: &[String]) -> Option<String> {
+    env.iter().find_map(|line| line.strip_prefix("PG_MAJOR=")).map(str::to_owned)
+}
+
+/// The same as the image's tag says it: `postgres:17.5`, `pgvector/pgvector:pg17`, `timescaledb:latest-pg17`.
+pub(super) fn major_in_tag(image: &str) -> Option<String> {
+    let (_, tag) = image.rsplit_once(':')?;
+    let from = tag.find("pg").map_or(0, |at| at + 2);
+    let digits: String = tag[from..].chars().take_while(char::is_ascii_digit).collect();
+    (!digits.is_empty()).then_some(digits)
+}
+
 /// Where the image keeps its data: from version 18 on one level up.
 pub(super) fn data_mount(env: &[String]) -> &'static str {
-    let major = env.iter().find_map(|line| line.strip_prefix("PG_MAJOR="));
-    match major.and_then(|major| major.parse::<u32>().ok()) {
+    match major_of(env).and_then(|major| major.parse::<u32>().ok()) {
         Some(18..) => "/var/lib/postgresql",
         _ => "/var/lib/postgresql/data",
     }
@@ -137,6 +149,21 @@ mod tests {
         );
         let contrib = request(Some("17"), None, &["pg_trgm"]);
         assert_eq!(objection(&contrib, "postgres:17", &env("17")), None);
+    }
+
+    #[test]
+    fn a_tag_tells_the_major_version() {
+        for (image, major) in [
+            ("postgres:17", Some("17")),
+            ("postgres:17.5-alpine", Some("17")),
+            ("pgvector/pgvector:pg16", Some("16")),
+            ("timescale/timescaledb:latest-pg17", Some("17")),
+            ("postgis/postgis:17-3.5", Some("17")),
+            ("registry.local:5000/mine", None),
+            ("postgres:latest", None),
+        ] {
+            assert_eq!(major_in_tag(image).as_deref(), major, "{image}");
+        }
     }
 
     #[test]

@@ -31,11 +31,12 @@ use self::engine::{CallError, Engine};
 use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Remembered};
-use super::launcher::Launcher;
+use super::launcher::{Data, Launcher, Offer};
 use super::password;
 use super::program::{Chunk, Program, Running};
 use super::request::Request;
 use super::server::{Endpoint, blocking};
+use super::version::Version;
 use crate::config::Runtime;
 
 /// What everything that wharf makes on an engine is labelled with: the server's name.
@@ -200,7 +201,7 @@ impl Launcher for Docker {
         Runtime::Docker
     }
 
-    async fn can_serve(&self) -> Result<String, String> {
+    async fn can_serve(&self) -> Result<Offer, String> {
         if self.request.temporary {
             return Err(
                 "a temporary server must end with its process, and a container does not".to_owned()
@@ -218,16 +219,45 @@ impl Launcher for Docker {
         match env_of(&engine, &image).await {
             Ok(env) => match image::objection(&self.request, &image, &env) {
                 Some(reason) => Err(reason),
-                None => Ok(format!("image {image}")),
+                None => Ok(Offer { what: format!("image {image}"), major: image::major_of(&env) }),
             },
-            Err(CallError::NotFound) if self.request.config.runtime == Runtime::Docker => {
-                Ok(format!("image {image}, which is pulled first"))
+            Err(CallError::NotFound) => {
+                let wanted = self.request.wanted_version().map(|version| version.major());
+                let major = wanted.or_else(|| image::major_in_tag(&image));
+                Ok(Offer { what: format!("image {image}, which is pulled first"), major })
             }
-            Err(CallError::NotFound) => Err(format!(
-                "the engine has no image {image}; run `docker pull {image}`, or set `runtime: docker`, which pulls it"
-            )),
             Err(error) => Err(format!("could not inspect {image}: {error}")),
         }
+    }
+
+    async fn data(&self) -> Result<Option<Data>, PgServerError> {
+        let begun = Instant::now();
+        // Who never started one here need not have an engine.
+        if !self.remembered().exists() {
+            return Ok(None);
+        }
+        let name = self.volume();
+        let place = format!("volume {name}");
+        let data = |major| Data { major, place: place.clone(), folder: place.clone().into() };
+        match Engine::connect().await {
+            Ok(engine) => {
+                let failed = |error| self.failed("could not look up its volume", begun, error);
+                let made_by = self.major_of(&engine, &name).await.map_err(failed)?;
+                Ok(made_by.map(|major| data(Some(major).filter(|major| !major.is_empty()))))
+            }
+            // Nobody can say that it is gone.
+            Err(_) if self.has_served() => {
+                let remembered = Remembered::read(&self.remembered());
+                let version = remembered.get("version").and_then(Version::parse);
+                Ok(Some(data(version.map(|version| version.major()))))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), PgServerError> {
+        let engine = self.engine().await?;
+        self.image(&engine, Instant::now()).await.map(|_| ())
     }
 
     fn password_file(&self) -> PathBuf {

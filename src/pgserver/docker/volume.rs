@@ -52,6 +52,17 @@ impl Docker {
         Ok(labels.is_some_and(|it| it.get(LABEL).is_some_and(|it| it == self.request.name())))
     }
 
+    /// The major version that made the data of a volume of this server's, if that is there.
+    pub(super) async fn major_of(
+        &self,
+        engine: &Engine,
+        name: &str,
+    ) -> Result<Option<String>, CallError> {
+        let labels = self.labels_of(engine, name).await?;
+        let own = labels.filter(|it| it.get(LABEL).is_some_and(|it| it == self.request.name()));
+        Ok(own.map(|it| it.get(MAJOR).cloned().unwrap_or_default()))
+    }
+
     pub(super) async fn remove_volume(&self, engine: &Engine, name: &str) -> Result<(), CallError> {
         let volume = engine.docker().volumes().get(name);
         match engine.ask(volume.delete()).await {

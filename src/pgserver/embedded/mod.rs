@@ -21,7 +21,7 @@ use self::relay::Relay;
 use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Remembered};
-use super::launcher::Launcher;
+use super::launcher::{Data, Launcher, Offer};
 use super::login::Login;
 use super::program::{Chunk, Program, Running as Spawned};
 use super::request::Request;
@@ -247,7 +247,7 @@ impl Launcher for Embedded {
         Runtime::Embedded
     }
 
-    async fn can_serve(&self) -> Result<String, String> {
+    async fn can_serve(&self) -> Result<Offer, String> {
         if let Some(version) = Version::parse(VERSION)
             && let Some(reason) = self.request.version_reason(&version)
         {
@@ -268,17 +268,17 @@ impl Launcher for Embedded {
                 self.request.config.host
             ));
         }
-        if let Some(running) = self.look() {
-            let missing = self.request.extensions.difference(&running.extensions);
-            let missing: Vec<String> = missing.cloned().collect();
-            if !missing.is_empty() {
-                return Err(format!(
-                    "it runs in this process without extension {}; restart it",
-                    missing.join(", ")
-                ));
-            }
-        }
-        Ok(format!("PostgreSQL {VERSION} in this process, for one connection in all"))
+        let what = format!("PostgreSQL {VERSION} in this process, for one connection in all");
+        let major = Version::parse(VERSION).map(|version| version.major());
+        Ok(Offer { what, major })
+    }
+
+    async fn data(&self) -> Result<Option<Data>, PgServerError> {
+        let folder = self.folder.join("embedded");
+        let is_there = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+        let major = Version::parse(VERSION).map(|version| version.major());
+        let place = format!("folder {}", folder.display());
+        Ok(is_there.then_some(Data { major, place, folder }))
     }
 
     fn password_file(&self) -> PathBuf {
@@ -301,6 +301,17 @@ impl Launcher for Embedded {
             self.stop().await?;
         }
         if let Some(running) = self.look() {
+            let missing = self.request.extensions.difference(&running.extensions);
+            let missing: Vec<String> = missing.cloned().collect();
+            if !missing.is_empty() {
+                return Err(PgServerError::Elsewhere {
+                    server: self.request.name().to_owned(),
+                    reason: format!(
+                        "it runs in this process without extension {}; restart it",
+                        missing.join(", ")
+                    ),
+                });
+            }
             return Ok(running.endpoint.clone());
         }
         let begun = Instant::now();

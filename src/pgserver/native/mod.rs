@@ -24,7 +24,7 @@ use self::programs::Installation;
 use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Remembered};
-use super::launcher::Launcher;
+use super::launcher::{Data, Launcher, Offer};
 use super::login::{Greeting, LoginError};
 use super::password;
 use super::program::{Chunk, Program, Running};
@@ -289,17 +289,30 @@ impl Launcher for Native {
         Runtime::Native
     }
 
-    async fn can_serve(&self) -> Result<String, String> {
-        let request = self.request.clone();
+    async fn can_serve(&self) -> Result<Offer, String> {
+        let (request, made_by) = (self.request.clone(), self.cluster.data_version());
         let looked = tokio::task::spawn_blocking(move || {
             Account::find()?;
             if let Some(reason) = request.standby_reason() {
                 return Err(reason);
             }
             let fitting = Installation::fitting(&request)?;
-            Ok(fitting.first().map(Installation::to_string).unwrap_or_default())
+            // Data is gone on with by the major version that made it.
+            let same = fitting.iter().find(|one| Some(one.version.major()) == made_by);
+            let taken = same.or(fitting.first());
+            Ok(Offer {
+                what: taken.map(Installation::to_string).unwrap_or_default(),
+                major: taken.map(|one| one.version.major()),
+            })
         });
         looked.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    async fn data(&self) -> Result<Option<Data>, PgServerError> {
+        let folder = self.cluster.data();
+        let place = format!("folder {}", folder.display());
+        let major = self.cluster.data_version();
+        Ok(major.map(|major| Data { major: Some(major), place, folder }))
     }
 
     fn password_file(&self) -> PathBuf {

@@ -22,13 +22,14 @@ pub(crate) struct Postmaster {
 
 impl Postmaster {
     /// The server of a data folder, if its process is there. One that was killed leaves its file
-    /// behind, and its number may since have gone to any other program.
+    /// behind, and its number may since have gone to any other program, another PostgreSQL included.
     pub(crate) fn of(data: &Path) -> Option<Postmaster> {
         let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
-        let port = lines.nth(2).and_then(|port| port.trim().parse().ok());
-        is_postgres(pid).then_some(Postmaster { pid, port })
+        let started = lines.nth(1).and_then(|seconds| seconds.trim().parse().ok());
+        let port = lines.next().and_then(|port| port.trim().parse().ok());
+        (is_postgres(pid) && is_of(pid, data, started)).then_some(Postmaster { pid, port })
     }
 
     /// Fast shutdown: sessions are ended, everything is written; then, if that takes too long,
@@ -75,4 +76,33 @@ fn is_postgres(pid: i32) -> bool {
         }
     };
     !state.starts_with('Z') && ["postgres", "postmaster"].iter().any(|p| name.contains(p))
+}
+
+/// Whether a PostgreSQL process is the one of this data folder, in which each works.
+#[cfg(target_os = "linux")]
+fn is_of(pid: i32, data: &Path, _: Option<u64>) -> bool {
+    let Ok(works_in) = fs::read_link(format!("/proc/{pid}/cwd")) else {
+        // Another user's, and this one's server is its own.
+        return false;
+    };
+    fs::canonicalize(data).is_ok_and(|data| data == works_in)
+}
+
+/// The same where the process table does not tell its folder: by the time at which it started.
+#[cfg(not(target_os = "linux"))]
+fn is_of(pid: i32, _: &Path, started: Option<u64>) -> bool {
+    /// Between the process and the file that it writes.
+    const NEAR: u64 = 10;
+    let ps = Command::new("ps").args(["-o", "etime=", "-p", &pid.to_string()]).output();
+    let Ok(said) = ps.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()) else {
+        return true;
+    };
+    // [[days-]hours:]minutes:seconds
+    let mut age = 0;
+    for (part, of_it) in said.rsplit([':', '-']).zip([1, 60, 3_600, 86_400]) {
+        age += part.trim().parse::<u64>().unwrap_or(0) * of_it;
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let (Some(started), Ok(now)) = (started, now) else { return true };
+    now.as_secs().saturating_sub(age).abs_diff(started) <= NEAR
 }
