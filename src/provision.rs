@@ -50,6 +50,8 @@ pub(crate) fn as_superuser(
     admin.address = Address::Host { host: endpoint.host.clone(), port: endpoint.port };
     admin.user.clone_from(&endpoint.user);
     admin.password.clone_from(&endpoint.password);
+    // Those are the application's.
+    (admin.password_file, admin.login_source) = (None, None);
     admin.database = database.to_owned();
     (admin.readonly, admin.read_role, admin.schema) = (false, None, None);
     admin
@@ -165,5 +167,30 @@ mod tests {
         assert_eq!(first("\"$user\", public"), None);
         assert_eq!(first("pg_catalog, app"), None);
         assert_eq!(first(" "), None);
+    }
+}
+
+#[cfg(all(test, feature = "pgserver"))]
+mod superuser {
+    use crate::{config::DatabaseConfig, pgserver::Endpoint};
+
+    #[test]
+    fn the_superuser_does_not_log_in_with_the_applications_secret() {
+        let mut entry = DatabaseConfig::from_url("postgres://app@localhost/shop").unwrap();
+        entry.password_file = Some("app.txt".into());
+        entry.set_login_source(|login| async move { Ok(login) });
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 6543,
+            replica_port: None,
+            user: "postgres".to_owned(),
+            password: Some("generated".into()),
+            runtime: crate::config::Runtime::Native,
+            version: "17.5".to_owned(),
+            single_connection: false,
+        };
+        let admin = super::as_superuser(&entry, &endpoint, "postgres");
+        assert!(admin.password_file.is_none() && admin.login_source.is_none());
+        assert_eq!((admin.user.as_str(), admin.database.as_str()), ("postgres", "postgres"));
     }
 }

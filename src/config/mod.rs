@@ -97,7 +97,7 @@ mod server;
 mod source;
 mod tree;
 mod url;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{
     collections::BTreeMap,

@@ -7,17 +7,17 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag as YamlTag};
 use super::{ConfigError, Origin};
 
 /// Deeper trees are refused, so that walking one can use the stack.
-pub(super) const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Where a text came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     File(PathBuf),
     Variable(String),
 }
 
 impl Place {
-    pub(super) fn line(&self, line: usize) -> Origin {
+    pub(crate) fn line(&self, line: usize) -> Origin {
         match self {
             Self::File(path) => Origin::File { path: path.clone(), line },
             Self::Variable(variable) => Origin::Override { variable: variable.clone() },
@@ -26,7 +26,7 @@ impl Place {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Tag {
+pub(crate) enum Tag {
     /// None, or one of YAML's own whose meaning the field decides anyway (`!!str`, `!!int`).
     Plain,
     Include,
@@ -34,30 +34,32 @@ pub(super) enum Tag {
 }
 
 // No Debug: a node may hold a password.
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) tag: Tag,
-    pub(super) kind: Kind,
+pub(crate) struct Node {
+    pub(crate) line: usize,
+    pub(crate) tag: Tag,
+    pub(crate) kind: Kind,
+    /// Of a scalar: written without quotes.
+    pub(crate) plain: bool,
     depth: usize,
 }
 
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Null,
     Scalar(String),
     List(Vec<Rc<Node>>),
     Map(Vec<(Key, Rc<Node>)>),
 }
 
-pub(super) struct Key {
-    pub(super) line: usize,
+pub(crate) struct Key {
+    pub(crate) line: usize,
     /// `None` for a list or a map as a key.
-    pub(super) text: Option<String>,
+    pub(crate) text: Option<String>,
     /// Written `<<` without quotes.
-    pub(super) merge: bool,
+    pub(crate) merge: bool,
 }
 
 /// Reads one document.
-pub(super) fn parse(text: &str, place: &Place) -> Result<Rc<Node>, ConfigError> {
+pub(crate) fn parse(text: &str, place: &Place) -> Result<Rc<Node>, ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = Parser::new_from_str(text);
     let mut builder = Builder { place, open: Vec::new(), anchors: HashMap::new(), root: None };
@@ -119,6 +121,7 @@ impl Builder<'_> {
                     line,
                     tag: read_tag(tag.as_deref()),
                     kind,
+                    plain,
                     depth: 1,
                 };
                 self.place_node(Rc::new(node), anchor, merge)
@@ -180,7 +183,7 @@ impl Builder<'_> {
         if depth > MAX_DEPTH {
             return Err(self.too_deep(line));
         }
-        self.place_node(Rc::new(Node { line, tag, kind, depth }), anchor, false)
+        self.place_node(Rc::new(Node { line, tag, kind, plain: false, depth }), anchor, false)
     }
 
     fn place_node(

@@ -34,7 +34,9 @@ pub(crate) fn of_or_new(request: &Request, kept: &Path) -> io::Result<Option<Sec
         return Ok(known);
     }
     let made = random_hex()?;
-    match fs::remove_file(kept) {
+    // Beside its place and moved there when it is whole, because a full disk would leave half a password.
+    let new = kept.with_extension("new");
+    match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
@@ -42,6 +44,9 @@ pub(crate) fn of_or_new(request: &Request, kept: &Path) -> io::Result<Option<Sec
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    writeln!(options.open(kept)?, "{made}")?;
+    let mut file = options.open(&new)?;
+    writeln!(file, "{made}")?;
+    file.sync_all()?;
+    fs::rename(&new, kept)?;
     Ok(Some(SecretString::from(made)))
 }

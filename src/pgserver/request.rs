@@ -1,6 +1,7 @@
 //! What is asked of a server, whatever runs it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,12 @@ impl Request {
         {
             return Err(self.invalid(format!(
                 "`version: \"{version}\"` is not a version of PostgreSQL; write a major version (\"17\") or a full one (\"17.5\")"
+            )));
+        }
+        if super::password::is_not_asked_for(self) && !is_loopback(&self.config.host) {
+            return Err(self.invalid(format!(
+                "`pass: \"\"` lets anybody log in as its superuser, and `host: {}` is reachable from other machines; give it a password, or listen at 127.0.0.1",
+                self.config.host
             )));
         }
         let setting = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
@@ -178,6 +185,12 @@ impl Request {
     }
 }
 
+/// Whether only this machine reaches it.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::Request;
@@ -192,6 +205,25 @@ mod tests {
         for name in ["wharf", "my-app_2.test", &"x".repeat(63)] {
             let request = Request::new(PgServerConfig::new(name), []);
             assert!(request.check().is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_superuser_without_a_password_is_not_opened_to_others() {
+        for (host, pass, is_right) in [
+            ("127.0.0.1", Some(""), true),
+            ("localhost", Some(""), true),
+            ("::1", Some(""), true),
+            ("0.0.0.0", Some(""), false),
+            ("*", Some(""), false),
+            ("::", Some(""), false),
+            ("db.example.com", Some(""), false),
+            ("0.0.0.0", Some("secret"), true),
+            ("0.0.0.0", None, true),
+        ] {
+            let mut config = PgServerConfig::new("wharf");
+            (config.host, config.pass) = (host.to_owned(), pass.map(Into::into));
+            assert_eq!(Request::new(config, []).check().is_ok(), is_right, "{host} {pass:?}");
         }
     }
 

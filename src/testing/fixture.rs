@@ -1,13 +1,18 @@
 //! What a test finds in its tables.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, rc::Rc};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
-use serde_json::{Map, Value};
 
-use crate::{error::Error, session::Session, sql};
+use crate::{
+    config::yaml::{self, Kind, Node, Place},
+    error::Error,
+    session::Session,
+    sql,
+};
 
-type Row = Map<String, Value>;
+/// The columns of a row, each with its value as JSON.
+type Row = Vec<(String, String)>;
 
 /// Those of `$2` that a sequence fills.
 const NUMBERED: &str = "
@@ -18,21 +23,110 @@ SELECT a.attname::text, pg_get_serial_sequence($1, a.attname)
 /// Puts the rows of a text into their tables, in its order. The server reads each value as its column's
 /// type would be written.
 pub(super) async fn load(session: &Session, yaml: &str) -> Result<(), Error> {
-    let tables: Map<String, Value> = serde_saphyr::from_str(yaml)
-        .map_err(|error| DbErr::Custom(format!("the fixture is not valid YAML: {error}")))?;
-    for (table, rows) in tables {
+    for (table, rows) in tables(yaml)? {
         let failed =
-            |error: String| Error::from(DbErr::Custom(format!("fixture, table {table}: {error}")));
-        let rows: Vec<Row> = serde_json::from_value(rows).map_err(|error| {
-            failed(format!("it must be a list of rows, each `column: value`: {error}"))
-        })?;
+            |error: DbErr| Error::from(DbErr::Custom(format!("fixture, table {table}: {error}")));
+        let names = |row: &Row| row.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         // What a row does not name has its default.
-        for alike in rows.chunk_by(|a, b| a.keys().eq(b.keys())) {
-            insert(session, &table, alike).await.map_err(|error| failed(error.to_string()))?;
+        for alike in rows.chunk_by(|a, b| names(a) == names(b)) {
+            insert(session, &table, alike).await.map_err(failed)?;
         }
-        go_on(session, &table, &rows).await.map_err(|error| failed(error.to_string()))?;
+        go_on(session, &table, &rows).await.map_err(failed)?;
     }
     Ok(())
+}
+
+/// The tables with their rows, read as the file of the service is: numbers keep every digit.
+fn tables(yaml: &str) -> Result<Vec<(String, Vec<Row>)>, DbErr> {
+    let root = yaml::parse(yaml, &Place::File("fixture".into()))
+        .map_err(|error| DbErr::Custom(format!("the fixture is not valid YAML: {error}")))?;
+    let mut tables = Vec::new();
+    let Some(entries) = entries(&root) else {
+        return Err(DbErr::Custom("the fixture must be a map of tables".to_owned()));
+    };
+    for (table, rows) in entries {
+        let refused = || {
+            let line = rows.line;
+            let error = format!("line {line}: it must be a list of rows, each `column: value`");
+            DbErr::Custom(format!("fixture, table {table}: {error}"))
+        };
+        let Kind::List(list) = &rows.kind else { return Err(refused()) };
+        let mut read = Vec::new();
+        for row in list {
+            let columns = self::entries(row).ok_or_else(refused)?;
+            read.push(columns.into_iter().map(|(name, value)| (name, json(&value))).collect());
+        }
+        tables.push((table, read));
+    }
+    Ok(tables)
+}
+
+/// The entries of a map, with what is merged into it (`<<`); the first of a name holds.
+fn entries(node: &Node) -> Option<Vec<(String, Rc<Node>)>> {
+    let Kind::Map(map) = &node.kind else { return None };
+    let mut entries: Vec<(String, Rc<Node>)> = Vec::new();
+    let mut merged = Vec::new();
+    for (key, value) in map {
+        match (&key.text, &value.kind) {
+            (Some(_), Kind::List(all)) if key.merge => merged.extend(all.iter().cloned()),
+            (Some(_), _) if key.merge => merged.push(Rc::clone(value)),
+            (Some(name), _) => entries.push((name.clone(), Rc::clone(value))),
+            (None, _) => return None,
+        }
+    }
+    for of in merged {
+        for (name, value) in self::entries(&of)? {
+            if entries.iter().all(|(known, _)| *known != name) {
+                entries.push((name, value));
+            }
+        }
+    }
+    Some(entries)
+}
+
+/// A value as JSON. What is written without quotes is a number or a boolean if it looks like one.
+fn json(node: &Node) -> String {
+    match &node.kind {
+        Kind::Null => "null".to_owned(),
+        Kind::Scalar(text) if node.plain => match text.as_str() {
+            "true" | "True" | "TRUE" => "true".to_owned(),
+            "false" | "False" | "FALSE" => "false".to_owned(),
+            ".inf" | ".Inf" | ".INF" => text_of("Infinity"),
+            "-.inf" | "-.Inf" | "-.INF" => text_of("-Infinity"),
+            ".nan" | ".NaN" | ".NAN" => text_of("NaN"),
+            number if sql::is_json_number(number) => number.to_owned(),
+            text => text_of(text),
+        },
+        Kind::Scalar(text) => text_of(text),
+        Kind::List(items) => {
+            let items: Vec<String> = items.iter().map(|item| json(item)).collect();
+            format!("[{}]", items.join(","))
+        }
+        Kind::Map(_) => {
+            let entries = entries(node).unwrap_or_default();
+            let entries: Vec<String> = entries
+                .iter()
+                .map(|(name, value)| format!("{}:{}", text_of(name), json(value)))
+                .collect();
+            format!("{{{}}}", entries.join(","))
+        }
+    }
+}
+
+/// A JSON text.
+fn text_of(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            c if c.is_ascii_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 async fn insert(session: &Session, table: &str, rows: &[Row]) -> Result<(), DbErr> {
@@ -40,26 +134,32 @@ async fn insert(session: &Session, table: &str, rows: &[Row]) -> Result<(), DbEr
         return Ok(());
     };
     let table = quoted(table);
-    let columns: Vec<String> = first.keys().map(|name| sql::quote_ident(name)).collect();
+    let columns: Vec<String> = first.iter().map(|(name, _)| sql::quote_ident(name)).collect();
     let columns = columns.join(", ");
     let insert = match columns.is_empty() {
-        true => format!("INSERT INTO {table} SELECT FROM jsonb_array_elements($1)"),
+        true => format!("INSERT INTO {table} SELECT FROM jsonb_array_elements($1::text::jsonb)"),
         false => format!(
             "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
-             SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1)"
+             SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1::text::jsonb)"
         ),
     };
-    let rows = serde_json::to_value(rows).map_err(|error| DbErr::Custom(error.to_string()))?;
-    let rows = sea_orm::Value::Json(Some(Box::new(rows)));
+    let object = |row: &Row| {
+        let pairs: Vec<String> =
+            row.iter().map(|(name, value)| format!("{}:{value}", text_of(name))).collect();
+        format!("{{{}}}", pairs.join(","))
+    };
+    let rows = format!("[{}]", rows.iter().map(object).collect::<Vec<_>>().join(","));
     session
-        .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, insert, [rows]))
+        .execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, insert, [rows.into()]))
         .await?;
     Ok(())
 }
 
-/// Lets sequences go on behind the numbers that were given.
+/// Lets sequences go on behind the numbers that were given. None is lowered, and none gets a number that it does not
+/// have.
 async fn go_on(session: &Session, table: &str, rows: &[Row]) -> Result<(), DbErr> {
-    let given: BTreeSet<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
+    let given: BTreeSet<String> =
+        rows.iter().flat_map(|row| row.iter().map(|(name, _)| name.clone())).collect();
     let given: Vec<String> = given.into_iter().collect();
     let table = quoted(table);
     let values = [table.clone().into(), given.into()];
@@ -68,7 +168,12 @@ async fn go_on(session: &Session, table: &str, rows: &[Row]) -> Result<(), DbErr
         let (column, sequence): (String, String) =
             (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
         let column = sql::quote_ident(&column);
-        let set = format!("SELECT setval($1::regclass, max({column})) FROM {table}");
+        let set = format!(
+            "SELECT setval(seqrelid::regclass, most)
+               FROM (SELECT max({column}) AS most FROM {table}) given, pg_sequence
+              WHERE seqrelid = $1::regclass AND most BETWEEN seqmin AND seqmax
+                AND most > coalesce(pg_sequence_last_value(seqrelid), seqmin - 1)"
+        );
         let set = Statement::from_sql_and_values(DbBackend::Postgres, set, [sequence.into()]);
         session.query_one_raw(set).await?;
     }
@@ -79,4 +184,39 @@ async fn go_on(session: &Session, table: &str, rows: &[Row]) -> Result<(), DbErr
 fn quoted(table: &str) -> String {
     let parts = table.splitn(2, '.').map(sql::quote_ident);
     parts.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json_with_every_digit_and_quotes_make_a_text() {
+        let yaml = "
+t:
+  - {a: 12345678901234567890.10, b: \"1\", c: 01234, d: -0.5e3, e: ~, f: yes, g: True}
+  - {a: [1, x], b: {k: 'it''s \"so\"'}, c: \"a\\nb\", d: .nan, e: 1_000, f: +5}
+";
+        let tables = tables(yaml).unwrap();
+        let values = |row: usize| -> Vec<&str> {
+            tables[0].1[row].iter().map(|(_, value)| value.as_str()).collect()
+        };
+        assert_eq!(
+            values(0),
+            ["12345678901234567890.10", "\"1\"", "\"01234\"", "-0.5e3", "null", "\"yes\"", "true"]
+        );
+        let text = r#"{"k":"it's \"so\""}"#;
+        assert_eq!(
+            values(1),
+            ["[1,\"x\"]", text, r#""a\u000ab""#, "\"NaN\"", "\"1_000\"", "\"+5\""]
+        );
+    }
+
+    #[test]
+    fn what_is_merged_is_there_and_the_rows_own_holds() {
+        let yaml = "t:\n  - &ada {id: 1, name: Ada}\n  - {<<: *ada, id: 2}\n";
+        let rows = &tables(yaml).unwrap()[0].1;
+        let own: Vec<_> = rows[1].iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(own, [("id", "2"), ("name", "\"Ada\"")]);
+    }
 }

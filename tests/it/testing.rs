@@ -199,6 +199,24 @@ async fn rows_come_from_yaml_as_their_columns_are(database: &TestDatabase) {
 }
 
 #[wharf::test(Counted)]
+async fn a_fixtures_numbers_are_exact_and_no_sequence_is_lowered(database: &TestDatabase) {
+    let exact = "CREATE TABLE exact (n numeric, seen jsonb)";
+    database.execute_unprepared(exact).await.unwrap();
+    let zero = "customer:\n  - {id: 0, name: Zero, email: z@x}\n\
+                exact:\n  - {n: 12345678901234567890.10, seen: {n: 0.10}}\n";
+    database.load_yaml(zero).await.unwrap();
+    let kept = "SELECT count(*) FROM exact WHERE n::text = '12345678901234567890.10' \
+                AND seen->>'n' = '0.10'";
+    assert_eq!(number(&**database, kept).await, 1);
+    let next = "INSERT INTO customer (name, email) VALUES ('Next', nextval('customer_id_seq')::text) RETURNING id";
+    assert!(number(&**database, next).await <= 2);
+    let ahead = "SELECT max(nextval('customer_id_seq')) FROM generate_series(1, 50)";
+    let ahead = number(&**database, ahead).await;
+    database.load_yaml("customer:\n  - {id: 7, name: Seven, email: s@x}\n").await.unwrap();
+    assert_eq!(number(&**database, "SELECT nextval('customer_id_seq')").await, ahead + 1);
+}
+
+#[wharf::test(Counted)]
 async fn rows_that_cannot_be_loaded_are_named_and_none_are_loaded(database: &TestDatabase) {
     let ada = "customer:\n  - {name: Ada, email: a@x}\n";
     for (more, said) in [

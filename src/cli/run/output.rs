@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::array;
 use super::table::Rows;
@@ -11,6 +12,7 @@ use crate::cli::args::{Expanded, Run};
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::pool::{Column, TextRows};
+use crate::sql;
 
 /// How long a row may wait for others before it is written.
 const FLUSH: Duration = Duration::from_millis(50);
@@ -150,10 +152,10 @@ impl Output {
 
     fn json(&mut self, row: &[Option<&str>]) {
         let pairs = self.columns.iter().zip(row).map(|(column, value)| {
-            let value = value.map_or(Value::Null, |text| typed(&column.kind, text));
-            (column.name.clone(), value)
+            let value = value.map_or_else(|| "null".to_owned(), |text| typed(&column.kind, text));
+            format!("{}:{value}", quoted(&column.name))
         });
-        let object = Value::Object(pairs.collect::<Map<_, _>>());
+        let object = format!("{{{}}}", pairs.collect::<Vec<_>>().join(","));
         let _ = write!(self.buffer, "{}{object}", if self.count == 1 { "[\n" } else { ",\n" });
     }
 }
@@ -213,21 +215,42 @@ fn distinct(columns: Vec<Column>) -> Vec<Column> {
     named.collect()
 }
 
-fn typed(kind: &str, text: &str) -> Value {
+/// A value as JSON, as the server has it: digits and the order of keys are not serde_json's matter.
+fn typed(kind: &str, text: &str) -> String {
     // A box has commas of its own, and its arrays another separator.
     if let Some(element) = kind.strip_suffix("[]").filter(|element| *element != "BOX") {
         let array = array::json(text, &|text| typed(element, text));
-        return array.unwrap_or_else(|| json!(text));
+        return array.unwrap_or_else(|| quoted(text));
     }
-    let read = match kind {
-        "BOOL" => return json!(text == "t"),
-        "INT2" | "INT4" | "INT8" | "OID" | "FLOAT4" | "FLOAT8" | "NUMERIC" | "JSON" | "JSONB" => {
-            serde_json::from_str(text).ok()
+    match kind {
+        "BOOL" => (text == "t").to_string(),
+        "INT2" | "INT4" | "INT8" | "OID" | "FLOAT4" | "FLOAT8" | "NUMERIC"
+            // NaN and Infinity are no numbers to JSON.
+            if sql::is_json_number(text) =>
+        {
+            text.to_owned()
         }
-        _ => None,
-    };
-    // NaN and Infinity are no numbers to JSON.
-    read.unwrap_or_else(|| json!(text))
+        "JSON" | "JSONB" if serde_json::from_str::<IgnoredAny>(text).is_ok() => on_one_line(text),
+        _ => quoted(text),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// JSON without the white space between its tokens.
+fn on_one_line(json: &str) -> String {
+    let (mut line, mut in_text, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for c in json.chars() {
+        if !in_text && c.is_ascii_whitespace() {
+            continue;
+        }
+        in_text ^= c == '"' && !escaped;
+        escaped = in_text && c == '\\' && !escaped;
+        line.push(c);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -236,15 +259,23 @@ mod tests {
 
     #[test]
     fn values_keep_their_type_and_every_digit() {
-        assert_eq!(
-            typed("NUMERIC", "12345678901234567890.10").to_string(),
-            "12345678901234567890.10"
-        );
-        assert_eq!(typed("FLOAT8", "NaN"), json!("NaN"));
-        assert_eq!(typed("BOOL", "t"), json!(true));
-        assert_eq!(typed("JSONB", "{\"a\": [1]}"), json!({"a": [1]}));
-        assert_eq!(typed("TEXT", "1"), json!("1"));
-        assert_eq!(typed("INT4[]", "{1,NULL}"), json!([1, null]));
-        assert_eq!(typed("TEXT[]", "{1,a}"), json!(["1", "a"]));
+        for (kind, text, json) in [
+            ("NUMERIC", "12345678901234567890.10", "12345678901234567890.10"),
+            ("FLOAT8", "1e+20", "1e+20"),
+            ("FLOAT8", "NaN", "\"NaN\""),
+            ("BOOL", "t", "true"),
+            (
+                "JSONB",
+                "{\"b\": [1.10], \"a\": \"x  \\\" y\"}",
+                "{\"b\":[1.10],\"a\":\"x  \\\" y\"}",
+            ),
+            ("JSON", "{\n \"a\" : 1e400 }", "{\"a\":1e400}"),
+            ("TEXT", "1", "\"1\""),
+            ("INT4[]", "{1,NULL}", "[1,null]"),
+            ("TEXT[]", "{1,a}", "[\"1\",\"a\"]"),
+        ] {
+            assert_eq!(typed(kind, text), json, "{kind}");
+            assert!(serde_json::from_str::<IgnoredAny>(json).is_ok(), "{json}");
+        }
     }
 }

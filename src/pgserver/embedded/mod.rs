@@ -6,14 +6,13 @@ mod relay;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use secrecy::ExposeSecret as _;
 use sqlx::Row as _;
 
 use self::engine::{Engine, VERSION};
@@ -24,7 +23,7 @@ use super::folder::{Folder, Remembered};
 use super::launcher::{Data, Launcher, Offer};
 use super::login::Login;
 use super::program::{Chunk, Program, Running as Spawned};
-use super::request::Request;
+use super::request::{Request, is_loopback};
 use super::server::{Endpoint, blocking};
 use super::version::Version;
 use crate::config::Runtime;
@@ -82,12 +81,6 @@ fn make_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
-}
-
-/// Whether only this machine can reach an address.
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn registry() -> MutexGuard<'static, HashMap<PathBuf, Arc<Running>>> {
@@ -260,11 +253,9 @@ impl Launcher for Embedded {
         if !missing.is_empty() {
             return Err(format!("it does not include extension {}", missing.join(", ")));
         }
-        let pass = self.request.config.pass.as_ref();
-        let open = pass.is_some_and(|pass| pass.expose_secret().is_empty());
-        if !is_loopback(&self.request.config.host) && !open {
+        if !is_loopback(&self.request.config.host) {
             return Err(format!(
-                "it does not check passwords, and `host: {}` is reachable from other machines; use a loopback address, or set `pass: \"\"` if anybody may log in",
+                "it does not check passwords, and `host: {}` is reachable from other machines; listen at 127.0.0.1",
                 self.request.config.host
             ));
         }
