@@ -5,6 +5,7 @@ mod lint;
 mod lock;
 mod run;
 mod status;
+mod watch;
 
 use std::{
     fmt,
@@ -100,8 +101,13 @@ impl Pg {
     /// outside of a transaction; an invalid index that it leaves is dropped, and that it was begun is
     /// noted until it is done.
     ///
+    /// A statement of a migration is waited for as long as it takes. If the entry has a `socket_timeout`, another
+    /// connection of `self` asks the server for a sign of life that often; where none comes, [`Error::NoAnswer`] is
+    /// the end of it, within two to three `socket_timeout`.
+    ///
     /// If the future is dropped, the connection is ended on the server, by another one of `self`, and the
-    /// migration under way is rolled back.
+    /// migration under way is rolled back. The server also ends that of a process that is gone, with the lock: at
+    /// once while a statement runs (PostgreSQL 14), else after 90 s without a sign of its machine.
     ///
     /// # Errors
     /// [`Error::Migrate`]: the lock was not to be had, a migration failed, one that was applied is not
@@ -281,10 +287,20 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
             }
             Ok(Migrated { migrations, waited, took: begun.elapsed() })
         };
-        let done = done.await;
-        // The lock goes with the connection.
-        run.close().await;
-        done
+        let limit = run.to.config.socket_timeout;
+        let done = watch::while_it_answers(&pg.in_scope(None), limit, done).await;
+        match done {
+            Some(done) => {
+                // The lock goes with the connection.
+                run.close().await;
+                done
+            }
+            // Nor would it answer to a farewell; the connection is ended as for a future that was dropped.
+            None => Err(Error::NoAnswer {
+                database: pg.name().to_owned(),
+                waited: limit.unwrap_or_default(),
+            }),
+        }
     }
 }
 

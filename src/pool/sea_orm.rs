@@ -9,6 +9,8 @@ use sqlx::{
 };
 
 use super::{ConnectTo, slot};
+#[cfg(any(feature = "migrate", feature = "cli"))]
+use super::{Host, connector::Connector};
 use crate::{config::Role, error::Error, monitor::Monitor};
 
 pub(crate) struct SeaOrm {
@@ -17,10 +19,10 @@ pub(crate) struct SeaOrm {
 }
 
 impl SeaOrm {
-    /// Connects to nothing yet, with the login of now.
+    /// Opens a connection, to find out how the server is connected to, and closes it.
     #[cfg(any(feature = "migrate", feature = "cli"))]
     pub(crate) async fn connect_to(to: &ConnectTo) -> Result<SeaOrm, Error> {
-        SeaOrm::new(to, &login_of(to).await?)
+        SeaOrm::with(to, options_of(to).await?)
     }
 
     /// Connects to nothing yet. On the runtime of the caller, on which the driver's pool looks after itself.
@@ -38,8 +40,7 @@ impl SeaOrm {
         let loud = |options: PgConnectOptions| {
             options.log_statements(Always).log_slow_statements(Always, Duration::MAX)
         };
-        let login = login_of(to).await?;
-        SeaOrm::with(to, loud(to.driver_options(&login)))
+        SeaOrm::with(to, loud(options_of(to).await?))
     }
 
     fn with(to: &ConnectTo, options: PgConnectOptions) -> Result<SeaOrm, Error> {
@@ -88,6 +89,24 @@ impl SeaOrm {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// What a connection opens with, the login of now included: with or without TLS as libpq would, and so that the server
+/// looks after its client, where it takes that.
+#[cfg(any(feature = "migrate", feature = "cli"))]
+async fn options_of(to: &ConnectTo) -> Result<PgConnectOptions, Error> {
+    use futures_util::FutureExt as _;
+    use sqlx::Connection as _;
+    if slot::of(&to.host, to.port).is_some() {
+        // An embedded engine has one connection, and somebody may have it.
+        return Ok(to.driver_options(&login_of(to).await?));
+    }
+    let connector = Connector::new(Arc::new(Host::new(to.clone())), to.read_only);
+    let opened = connector.within_limit(async |to, login| connector.connect(to, login).await);
+    let (driver, options) = opened.await.map_err(Error::Connect)?;
+    // It has served its purpose, however it ends.
+    let _ = driver.close().now_or_never();
+    Ok(options)
 }
 
 /// The login of now.

@@ -13,7 +13,10 @@ use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaMana
 use wharf::migrate::{MigrateError, MigrationState, Unsafe};
 use wharf::{Error, Pg};
 
-use crate::support::{TestDatabase, config, number};
+use crate::{
+    proxy::{Network, Proxy},
+    support::{TestDatabase, config, number, until},
+};
 
 /// A migration that is a text.
 struct Text {
@@ -452,4 +455,55 @@ async fn part() {
     let mut out = std::io::stdout();
     out.write_all(format!("\npart applied {} of them\n", migrated.migrations.len()).as_bytes())
         .unwrap();
+}
+
+const SLEEPS: Text = text("m1_sleeps", "CREATE TABLE slow (n int);;SELECT pg_sleep(600)", "");
+migrator!(Sleeps: SLEEPS);
+
+/// The migrations' own connection waits as long as a statement takes; whether the server still answers is asked on
+/// another.
+#[tokio::test]
+async fn a_network_that_swallows_everything_ends_a_migration() {
+    let database = TestDatabase::new().await;
+    let other = database.pg().await;
+    let proxy = Proxy::start().await;
+    let more = ["socket_timeout: 1", "pool_timeout: 2", "connect_timeout: 2"];
+    let pg = proxy.pg(&database, &more);
+    let migrating = pg.clone();
+    let migrating = tokio::spawn(async move { migrating.migrate::<Sleeps>().await });
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                  AND state = 'active' AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()";
+    until("it migrates", async || number(&other, sleeps).await == 1).await;
+    // As long as the server answers, it goes on, however long that is.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(!migrating.is_finished());
+    proxy.set(Network::Swallows);
+    let ended = tokio::time::timeout(Duration::from_secs(60), migrating).await;
+    let error = ended.expect("it waits for ever").unwrap().unwrap_err();
+    assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
+               AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()";
+    number(&other, end).await;
+}
+
+/// A server that looks after its client ends the connection, and with it the lock, of a migrator that is gone.
+#[tokio::test]
+async fn the_server_looks_after_who_migrates() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    pg.migrate::<Two>()
+        .after(async move |db| {
+            for name in ["client_connection_check_interval", "tcp_keepalives_idle"] {
+                let show = format!("SELECT current_setting('{name}')");
+                let show = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, show);
+                let row = db.query_one_raw(show).await?.unwrap();
+                told.lock().unwrap().push(row.try_get_by_index::<String>(0)?);
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["500ms", "60"]);
 }

@@ -1,0 +1,48 @@
+//! Whether the server still answers while migrations run.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::future::{Either, select};
+use tokio::time::timeout;
+
+use crate::{
+    error::{ConnectErrorKind, Error},
+    pg::Pg,
+};
+
+/// What `work` gives. The migrations' own connection waits for a statement as long as that takes, because nobody can
+/// know how long an index is built; so another connection asks for a sign of life every `socket_timeout`. None if the
+/// server does not answer that one for as long.
+///
+/// Dropping the future drops `work`.
+pub(super) async fn while_it_answers<T>(
+    pg: &Pg,
+    socket_timeout: Option<Duration>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let Some(limit) = socket_timeout else { return Some(work.await) };
+    let mut work = pin!(work);
+    loop {
+        if let Ok(done) = timeout(limit, &mut work).await {
+            return Some(done);
+        }
+        let asked = pin!(timeout(limit, pg.ping()));
+        match select(&mut work, asked).await {
+            Either::Left((done, _)) => return Some(done),
+            Either::Right((Err(_), _)) => return None,
+            Either::Right((Ok(Err(error)), _)) if Error::of(&error).is_some_and(is_silence) => {
+                return None;
+            }
+            // One that is down has told the migrations' connection so.
+            Either::Right((Ok(_), _)) => {}
+        }
+    }
+}
+
+fn is_silence(error: &Error) -> bool {
+    match error {
+        Error::NoAnswer { .. } => true,
+        Error::Connect(error) => error.kind == ConnectErrorKind::Timeout,
+        _ => false,
+    }
+}
