@@ -70,8 +70,8 @@ impl Database {
         Database { shared, read_only, metric: None, view: Arc::default() }
     }
 
-    /// The same database, which somebody kept without keeping it open.
-    pub(crate) fn of(shared: Arc<Shared>, read_only: bool, view: Arc<View>) -> Database {
+    /// Makes the value anew from what was kept weakly.
+    pub(crate) fn from_shared(shared: Arc<Shared>, read_only: bool, view: Arc<View>) -> Database {
         Database { shared, read_only, metric: None, view }
     }
 

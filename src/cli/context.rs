@@ -96,8 +96,8 @@ impl Context {
         }
     }
 
-    /// Asks before something is destroyed. On a server that is not the file's own, a habitual `y` or `--yes` does
-    /// not do: the database's name is typed, or `--host` names the host as well.
+    /// Asks for confirmation before data is destroyed. On a server that is not the file's own, `y` or `--yes` is not
+    /// enough, because they become a habit: the user types the database's name, or names the host with `--host`.
     pub(super) fn ask_to_destroy(
         &self,
         consequence: &str,
@@ -145,12 +145,12 @@ fn declined() -> Failure {
     Failure::Declined("declined; nothing was changed".to_owned())
 }
 
-/// Refuses what would change a database that the file says is only read.
+/// Refuses a command that writes on an entry with `readonly: true`.
 pub(super) fn must_write(manager: &Manager, name: &str) -> Result<(), Failure> {
     match entry(manager, name)?.readonly {
         false => Ok(()),
         true => Err(Failure::File(format!(
-            "database `{name}` is `readonly: true` in the file, which holds for this command, too; name an entry that may write"
+            "database `{name}` is `readonly: true` in the file, and this command writes; use an entry without `readonly: true`"
         ))),
     }
 }

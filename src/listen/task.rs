@@ -136,7 +136,7 @@ impl Task {
         };
         match done.map_err(Arc::new) {
             Ok(()) => drop(told.send(Ok(()))),
-            Err(error) if pool::gives_up(&error) => {
+            Err(error) if pool::is_fatal(&error) => {
                 self.untold = Some(told);
                 return Err(error);
             }

@@ -98,8 +98,8 @@ impl Pg {
     /// with a `lock_timeout` of 5 s for every statement, so that a migration that waits for a lock does
     /// not have all others wait behind it. One that did not get its locks is tried again up to four
     /// times. A migration that says `use_transaction() == Some(false)` (CREATE INDEX CONCURRENTLY) runs
-    /// outside of a transaction; an invalid index that it leaves is dropped, and that it was begun is
-    /// noted until it is done.
+    /// outside of a transaction, without `lock_timeout`, and is never run twice by itself. An invalid index
+    /// that it leaves is dropped, and that it was begun is noted until it is done.
     ///
     /// A statement of a migration is waited for as long as it takes. If the entry has a `socket_timeout`, another
     /// connection of `self` asks the server for a sign of life that often; where none comes, [`Error::NoAnswer`] is

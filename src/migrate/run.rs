@@ -224,7 +224,7 @@ impl<M: MigratorTrait> Run<M> {
         }
     }
 
-    /// Runs one, again where it did not get its locks.
+    /// Runs one. In a transaction, it is run again if it did not get its locks, because nothing of it was kept.
     async fn one(&self, migration: &str, in_transaction: bool, step: Step) -> Result<(), Error> {
         let begun = Instant::now();
         // One that is being taken back stays applied until it is gone.
@@ -236,22 +236,33 @@ impl<M: MigratorTrait> Run<M> {
                 status::begun(&self.db, migration).await?;
                 before = self.invalid_indexes().await?;
             }
+            if !in_transaction {
+                // CREATE INDEX CONCURRENTLY waits for old transactions, and has nobody wait behind it meanwhile.
+                self.db.execute_unprepared("SET lock_timeout = 0").await?;
+            }
             let done = match step {
                 Step::Up => M::up(&self.db, Some(1)).await,
                 Step::Down => M::down(&self.db, Some(1)).await,
             };
-            let Err(error) = done else {
+            let error = done.err().map(Error::from);
+            if let Some(error) = error.as_ref().filter(|_| noted) {
+                self.clean_up(migration, error, &before).await;
+            }
+            if !in_transaction {
+                // Back to that of the connection. Where that is lost, the migration's own error says so.
+                let reset = self.db.execute_unprepared("RESET lock_timeout").await;
+                if error.is_none() {
+                    reset?;
+                }
+            }
+            let Some(error) = error else {
                 if noted {
                     status::done(&self.db, migration).await?;
                 }
                 return Ok(());
             };
-            let error = Error::from(error);
-            if noted {
-                self.drop_broken_indexes(&before).await?;
-                status::broken_off(&self.db, migration, &error.to_string()).await?;
-            }
-            if error.sqlstate().as_deref() != Some("55P03") || attempt == ATTEMPTS {
+            let missed_its_locks = error.sqlstate().as_deref() == Some("55P03");
+            if !in_transaction || !missed_its_locks || attempt == ATTEMPTS {
                 return Err(MigrateError::Failed {
                     database: self.name().to_owned(),
                     migration: migration.to_owned(),
@@ -271,6 +282,24 @@ impl<M: MigratorTrait> Run<M> {
             );
             tokio::time::sleep(BACKOFF * attempt).await;
             attempt += 1;
+        }
+    }
+
+    /// Notes that a migration is incomplete, and drops what an interrupted CREATE INDEX CONCURRENTLY left. What fails
+    /// here is logged, because the migration's own error is the one to report.
+    async fn clean_up(&self, migration: &str, error: &Error, before: &[i64]) {
+        let noted = status::broken_off(&self.db, migration, &error.to_string()).await;
+        let dropped = self.drop_broken_indexes(before).await;
+        let name = self.name();
+        if let Err(error) = noted {
+            tracing::warn!(
+                "database `{name}`: could not note that {migration} is incomplete: {error}"
+            );
+        }
+        if let Err(error) = dropped {
+            tracing::warn!(
+                "database `{name}`: could not drop the invalid indexes of {migration}: {error}"
+            );
         }
     }
 

@@ -10,9 +10,10 @@ use crate::{
     pg::Pg,
 };
 
-/// What `work` gives. The migrations' own connection waits for a statement as long as that takes, because nobody can
-/// know how long an index is built; so another connection asks for a sign of life every `socket_timeout`. None if the
-/// server does not answer that one for as long.
+/// Runs `work` for as long as the server answers; returns `None` once it does not.
+///
+/// The migrations' own connection has no time limit, because an index may take hours to build. So another connection
+/// pings the server every `socket_timeout`, and the ping must be answered within the same time.
 ///
 /// Dropping the future drops `work`.
 pub(super) async fn while_it_answers<T>(

@@ -15,17 +15,17 @@ pub struct Digest {
     operation: &'static str,
     table: Option<Arc<str>>,
     controls_transaction: bool,
-    goes_on: bool,
+    is_cursor_step: bool,
 }
 
 impl Digest {
     pub(super) fn new(sql: &str, outline: Outline<'_>) -> Digest {
         const CONTROL: [&str; 8] =
             ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
-        // With what a DECLARE has begun.
-        const GO_ON: [&str; 3] = ["FETCH", "MOVE", "CLOSE"];
+        // What follows a DECLARE.
+        const CURSOR_STEPS: [&str; 3] = ["FETCH", "MOVE", "CLOSE"];
         Digest {
-            goes_on: GO_ON.contains(&outline.operation),
+            is_cursor_step: CURSOR_STEPS.contains(&outline.operation),
             controls_transaction: CONTROL.contains(&outline.operation),
             fingerprint: outline.fingerprint,
             text: fingerprint::normalized(sql).into(),
@@ -66,9 +66,9 @@ impl Digest {
         self.controls_transaction
     }
 
-    /// Whether it goes on with a cursor, or ends it: again and again is what it is for.
-    pub(super) fn goes_on(&self) -> bool {
-        self.goes_on
+    /// Whether it is FETCH, MOVE or CLOSE, which do not count as N+1.
+    pub(super) fn is_cursor_step(&self) -> bool {
+        self.is_cursor_step
     }
 
     /// As spans are named by OpenTelemetry's conventions.

@@ -99,7 +99,7 @@ impl Monitor {
     /// Whether it may run once more; else how often it has.
     fn ran_again(&self, entry: &Arc<Entry>, repeats: &mut Repeats) -> Result<(), u32> {
         let action = self.config.n_plus_one;
-        if action == NPlusOne::Off || entry.digest().goes_on() {
+        if action == NPlusOne::Off || entry.digest().is_cursor_step() {
             return Ok(());
         }
         let kind = repeats.count(entry.digest().fingerprint());

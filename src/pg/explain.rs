@@ -36,7 +36,7 @@ pub(super) fn explainer(database: Weak<Shared>, config: &MonitorConfig) -> Expla
 
 async fn explain(database: Arc<Shared>, asked: ToExplain, with_values: bool) {
     let view = asked.view.clone().unwrap_or_default();
-    let pg = Pg { database: Database::of(database, true, view) };
+    let pg = Pg { database: Database::from_shared(database, true, view) };
     // A database that has no connection to spare has something better to do.
     if pg.stats().reader.waiting > 0 || pg.stats().writer.waiting > 0 {
         return;

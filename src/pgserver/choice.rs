@@ -10,7 +10,7 @@ use super::launcher::{Data, Launcher, Offer};
 use super::server::PgServer;
 use crate::config::Runtime;
 
-/// What the runtime is chosen for.
+/// The purpose of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
     /// A start, which leaves what runs as it is.
@@ -85,7 +85,7 @@ impl PgServer {
         for launcher in self.launchers()? {
             let is_running = matches!(launcher.running().await, Ok(Some(_)));
             let data = launcher.data().await?;
-            // Nobody is asked who would not be taken.
+            // Only a runtime that may be used is asked, because asking an engine costs time.
             let offer = match is_running || self.may_use(launcher.runtime()) {
                 true => launcher.can_serve().await,
                 false => Err(String::new()),
@@ -95,7 +95,7 @@ impl PgServer {
         Ok(ways)
     }
 
-    /// The way that is taken because it runs, because it has the data, or because the file names it.
+    /// Returns the way to take because it runs or because it has the data, if there is one.
     fn settled(
         &self,
         ways: &[Way],
@@ -107,7 +107,7 @@ impl PgServer {
             let running: Vec<usize> = (0..ways.len()).filter(|at| ways[*at].is_running).collect();
             if let ([first, second, ..], For::Start) = (running.as_slice(), purpose) {
                 return Err(self.elsewhere(format!(
-                    "it runs twice, in {} and in {}; stop both with `wharf server down`, and set `runtime:` to the one whose data you mean",
+                    "two servers of this name are running, in {} and in {}; stop both with `wharf server down`, then set `runtime:` to the one whose data you want",
                     ways[*first].with_place(),
                     ways[*second].with_place(),
                 )));
@@ -145,14 +145,14 @@ impl PgServer {
                 self.fits_its_data(&ways[*only], purpose).map(|()| Some((*only, "it has the data")))
             }
             [first, second, ..] => Err(self.elsewhere(format!(
-                "it has data in {} and in {}; set `runtime:` to the one that you mean",
+                "both {} and {} have data of it; set `runtime:` to the one to use",
                 ways[*first].with_place(),
                 ways[*second].with_place(),
             ))),
         }
     }
 
-    /// Whether a way can go on with the data that it has.
+    /// Refuses a way that cannot serve the file with the data that it has.
     fn fits_its_data(&self, way: &Way, purpose: For) -> Result<(), PgServerError> {
         let (Some(data), true) = (&way.data, purpose != For::Log) else { return Ok(()) };
         let offer = match &way.offer {
@@ -164,7 +164,7 @@ impl PgServer {
             }
             Err(reason) => {
                 return Err(self.elsewhere(format!(
-                    "its data is in {}, which cannot serve the file: {reason}; an empty server beside it is started if you set `runtime:` to another",
+                    "its data is in {}, which cannot serve the file: {reason}; correct that, or set `runtime:` to another runtime to start an empty server there",
                     way.with_place(),
                 )));
             }
@@ -183,8 +183,8 @@ impl PgServer {
         }
     }
 
-    /// The first way that can serve the file. One whose image cannot be pulled makes room for another of the same
-    /// major version.
+    /// Returns the first way that can serve the file. If its image cannot be pulled, another with the same major
+    /// version is used instead.
     async fn first_that_serves(&self, ways: &[Way], purpose: For) -> Result<usize, PgServerError> {
         let fits = |way: &Way| self.may_use(way.runtime()) && way.offer.is_ok();
         let mut fitting = (0..ways.len()).filter(|at| fits(&ways[*at]));
@@ -217,7 +217,7 @@ impl PgServer {
             let wants = wanted.as_deref().unwrap_or("of an unknown version");
             declined.push(Declined {
                 runtime: way.runtime(),
-                reason: format!("it has PostgreSQL {has}, and the image PostgreSQL {wants}; set `version:` to the one that you mean"),
+                reason: format!("it has PostgreSQL {has}, and the image PostgreSQL {wants}; set `version:` to the one to use"),
             });
         }
         let server = self.request.name().to_owned();

@@ -156,9 +156,8 @@ impl PgServer {
             for launcher in server.launchers()? {
                 launcher.stop().await?;
             }
-            let launcher = chosen;
-            let endpoint = launcher.start().await?;
-            server.record(&*launcher, &endpoint).await?;
+            let endpoint = chosen.start().await?;
+            server.record(&*chosen, &endpoint).await?;
             Ok(endpoint)
         })
         .await

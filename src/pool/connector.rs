@@ -155,13 +155,13 @@ impl Connector {
         &self,
         options: PgConnectOptions,
     ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
-        if !self.host.is_plain() {
-            let looked_after = options::looked_after(options.clone());
-            match looked_after.connect().await {
-                Err(sqlx::Error::Database(error)) if options::refused(&*error) => {
-                    self.host.has_refused();
+        if !self.host.rejects_liveness() {
+            let with_liveness_checks = options::with_liveness_checks(options.clone());
+            match with_liveness_checks.connect().await {
+                Err(sqlx::Error::Database(error)) if options::rejects_liveness_params(&*error) => {
+                    self.host.note_rejection();
                 }
-                connected => return connected.map(|driver| (driver, looked_after)),
+                connected => return connected.map(|driver| (driver, with_liveness_checks)),
             }
         }
         options.connect().await.map(|driver| (driver, options))

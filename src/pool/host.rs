@@ -15,10 +15,10 @@ use crate::statement::AsIs;
 /// Shared by the pools that connect to it.
 pub(crate) struct Host {
     current: Mutex<Arc<ConnectTo>>,
-    /// A connection has been opened once: the address is right, and what keeps from it now is an outage.
+    /// A connection was opened before, so the address is valid and a later failure is an outage.
     reached: AtomicBool,
-    /// The server, or a pooler before it, does not take the settings by which a server looks after its client.
-    plain: AtomicBool,
+    /// The server, or a pooler in front of it, rejects the settings by which a server checks its client.
+    rejects_liveness: AtomicBool,
     /// Hashes of texts that do not mean the same in every schema.
     by_schema: Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>,
 }
@@ -28,12 +28,12 @@ const MOST_BY_SCHEMA: usize = 4_096;
 
 impl Host {
     pub(crate) fn new(to: ConnectTo) -> Host {
-        // An embedded engine looks after no clients.
-        let plain = slot::of(&to.host, to.port).is_some();
+        // An embedded engine does not check its clients.
+        let rejects_liveness = slot::of(&to.host, to.port).is_some();
         Host {
             current: Mutex::new(Arc::new(to)),
             reached: AtomicBool::new(false),
-            plain: AtomicBool::new(plain),
+            rejects_liveness: AtomicBool::new(rejects_liveness),
             by_schema: Mutex::default(),
         }
     }
@@ -65,16 +65,16 @@ impl Host {
         self.reached.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_reached(&self) {
+    pub(super) fn note_reached(&self) {
         self.reached.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_plain(&self) -> bool {
-        self.plain.load(Ordering::Relaxed)
+    pub(super) fn rejects_liveness(&self) -> bool {
+        self.rejects_liveness.load(Ordering::Relaxed)
     }
 
-    pub(super) fn has_refused(&self) {
-        self.plain.store(true, Ordering::Relaxed);
+    pub(super) fn note_rejection(&self) {
+        self.rejects_liveness.store(true, Ordering::Relaxed);
     }
 
     /// Whether the text has to be prepared for each schema: tenants' tables may differ in a column's type.

@@ -178,7 +178,7 @@ impl Lent {
             let (flight, query) = self.send(request)?;
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
-                Err(_) if self.heals(Some(hash)).await => request = Request::new(author),
+                Err(_) if self.recover_if_stale(Some(hash)).await => request = Request::new(author),
                 landed => return answer::<F>(landed),
             }
         }
@@ -430,7 +430,7 @@ pub(super) fn is_stale(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the connection is of no use after this error.
-pub(crate) fn gives_up(error: &sqlx::Error) -> bool {
+pub(crate) fn is_fatal(error: &sqlx::Error) -> bool {
     use sqlx::postgres::PgSeverity::{Fatal, Panic};
     match error {
         sqlx::Error::Database(_) => {

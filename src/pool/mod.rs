@@ -39,7 +39,7 @@ use connector::{Connector, Open};
 pub(crate) use copy::{Source, Stopped, copied};
 pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use host::Host;
-pub(crate) use lent::{Lent, MetricCallback, gives_up, runtime};
+pub(crate) use lent::{Lent, MetricCallback, is_fatal, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
 pub(crate) use options::{ConnectTo, Locate};

@@ -50,7 +50,7 @@ impl Pool {
     }
 
     fn take_in(self: &Arc<Pool>, mut open: Open, epoch: u64) {
-        self.connector.host.is_reached();
+        self.connector.host.note_reached();
         let (place, recovered) = {
             let mut queue = self.queue();
             queue.opening -= 1;
@@ -86,7 +86,7 @@ impl Pool {
             queue.failing = Some(Failing { error: error.clone(), attempts, since, next_attempt });
             // Connections that are in use will come back to whoever waits.
             let all = queue.open() == 0 && !may_pass(error.kind, reached);
-            let told = queue.take_told(all);
+            let told = queue.take_waiters_to_fail(all);
             let below_floor = reached && queue.open() + queue.opening <= queue.limits.floor;
             let needed = !queue.closed && (queue.anybody_waits() || below_floor);
             let goes_on = needed && queue.opening == 1;

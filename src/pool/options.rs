@@ -28,12 +28,12 @@ const LOOKED_AFTER: [(&str, &str); 4] = [
 ];
 
 /// The same, and the server looks after its client.
-pub(super) fn looked_after(options: PgConnectOptions) -> PgConnectOptions {
+pub(super) fn with_liveness_checks(options: PgConnectOptions) -> PgConnectOptions {
     options.options(LOOKED_AFTER)
 }
 
 /// Whether the server, or a PgBouncer, does not take that.
-pub(super) fn refused(error: &dyn sqlx::error::DatabaseError) -> bool {
+pub(super) fn rejects_liveness_params(error: &dyn sqlx::error::DatabaseError) -> bool {
     let said = error.message();
     LOOKED_AFTER.iter().any(|(name, _)| said.contains(name)) || said.contains("startup parameter")
 }

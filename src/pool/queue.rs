@@ -199,7 +199,7 @@ impl Queue {
     }
 
     /// Those who are told of a failed attempt to connect: all, or those whom it is no use to keep.
-    pub(super) fn take_told(&mut self, all: bool) -> Vec<Waiter> {
+    pub(super) fn take_waiters_to_fail(&mut self, all: bool) -> Vec<Waiter> {
         let told = |_: &u64, waiter: &mut Waiter| all || matches!(waiter.purpose, Purpose::Ping);
         self.waiting.extract_if(.., told).map(|(_, waiter)| waiter).collect()
     }

@@ -10,7 +10,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::{
     Check, Lent, Open, Purpose,
-    lent::{Wait, gives_up},
+    lent::{Wait, is_fatal},
     state::{Failures, Plans, State, Transaction, Work},
 };
 use crate::{
@@ -107,17 +107,17 @@ impl Lent {
     /// prepared for something else than there is now, and the next one is prepared anew.
     ///
     /// `text` is its hash: one that goes stale in the view of a schema is prepared for each schema from then on.
-    pub(super) async fn heals(&mut self, text: Option<u64>) -> bool {
+    pub(super) async fn recover_if_stale(&mut self, text: Option<u64>) -> bool {
         if self.state.plans != Plans::Stale || self.state.work == Work::Broken {
             return false;
         }
         if let (Some(text), Some(_)) = (text, self.scope()) {
             self.pool.connector.host.note_difference(text);
         }
-        Box::pin(self.heal()).await
+        Box::pin(self.recover()).await
     }
 
-    async fn heal(&mut self) -> bool {
+    async fn recover(&mut self) -> bool {
         self.pool.queue().distrust_statements();
         // In a transaction the server takes nothing more before a ROLLBACK.
         if self.state.transaction != Transaction::None || self.forget_statements().await.is_err() {
@@ -289,7 +289,7 @@ async fn end(
 ) -> Result<(), sqlx::Error> {
     loop {
         match wait.until(driver.ping()).await {
-            Err(error) if !gives_up(&error) => failures.push(error),
+            Err(error) if !is_fatal(&error) => failures.push(error),
             ended => return ended,
         }
     }

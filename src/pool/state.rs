@@ -1,6 +1,6 @@
 //! The state of a lent connection, as far as it matters to the next borrower.
 
-use super::lent::{gives_up, is_stale};
+use super::lent::{is_fatal, is_stale};
 use crate::statement::Leaves;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,7 +102,7 @@ impl State {
                 Plans::Renewed | Plans::StaleAgain => Plans::StaleAgain,
             };
         }
-        if gives_up(error) {
+        if is_fatal(error) {
             self.work = Work::Broken;
         }
     }

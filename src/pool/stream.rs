@@ -62,7 +62,7 @@ where
             };
             drop(rows);
             let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(end);
-            if landed.is_err() && !any && lent.heals(Some(hash)).await {
+            if landed.is_err() && !any && lent.recover_if_stale(Some(hash)).await {
                 continue;
             }
             landed.map_err(|error| DbErr::Query(runtime(error)))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Session, SessionBuilder};
 use crate::{
     error::{Error, driver_error},
-    pool::gives_up,
+    pool::is_fatal,
 };
 
 /// The first pause; each further one is twice as long, up to the longest. Each is shortened by up
@@ -88,7 +88,7 @@ fn is_worth_another(error: &Error, failed_by_chance: bool) -> bool {
         // Of a statement whose error the work passed over.
         Error::RolledBack { .. } | Error::SessionEnded { .. } => failed_by_chance,
         // Lost before COMMIT was sent: afterwards it would be unknown.
-        Error::Db(lost) if driver_error(lost).is_some_and(gives_up) => true,
+        Error::Db(lost) if driver_error(lost).is_some_and(is_fatal) => true,
         error => error.is_retryable(),
     }
 }

@@ -457,6 +457,48 @@ async fn part() {
         .unwrap();
 }
 
+/// CREATE INDEX CONCURRENTLY waits for old transactions, which is no wait for a lock that others queue behind.
+#[tokio::test]
+async fn an_index_waits_for_old_transactions_as_long_as_they_take() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.migrate::<Concurrently>().up(1).await.unwrap();
+    let old = pg.session().await.unwrap();
+    old.execute_unprepared("INSERT INTO one VALUES (1)").await.unwrap();
+    let migrating = pg.clone();
+    let lock_timeout = Duration::from_millis(100);
+    let migrating = tokio::spawn(async move {
+        migrating.migrate::<Concurrently>().lock_timeout(lock_timeout).await
+    });
+    let waits = "SELECT count(*) FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting for%' \
+                 AND datname = current_database()";
+    until("it waits", async || number(&pg, waits).await == 1).await;
+    tokio::time::sleep(5 * lock_timeout).await;
+    assert!(!migrating.is_finished(), "{:?}", migrating.await);
+    old.commit().await.unwrap();
+    assert_eq!(migrating.await.unwrap().unwrap().migrations, ["m2_index"]);
+    assert_eq!(states::<Concurrently>(&pg).await, ["m1_one applied", "m2_index applied"]);
+}
+
+const TWICE: &str =
+    "INSERT INTO one VALUES (1);; SET lock_timeout = '50ms';; ALTER TABLE one ADD m int";
+migrator!(Twice: ONE, Text { name: "m2_twice", up: TWICE, down: "", in_transaction: false });
+
+#[tokio::test]
+async fn what_is_done_outside_of_a_transaction_is_not_done_twice() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.migrate::<Twice>().up(1).await.unwrap();
+    let held = pg.session().await.unwrap();
+    // In the way of ALTER TABLE, not of INSERT.
+    held.execute_unprepared("LOCK TABLE one IN ROW EXCLUSIVE MODE").await.unwrap();
+    let error = pg.migrate::<Twice>().await.unwrap_err();
+    assert!(matches!(&error, Error::Migrate(MigrateError::Failed { attempts: 1, .. })), "{error}");
+    held.rollback().await.unwrap();
+    assert_eq!(number(&pg, "SELECT count(*) FROM one").await, 1);
+    assert_eq!(states::<Twice>(&pg).await, ["m1_one applied", "m2_twice incomplete"]);
+}
+
 const SLEEPS: Text = text("m1_sleeps", "CREATE TABLE slow (n int);;SELECT pg_sleep(600)", "");
 migrator!(Sleeps: SLEEPS);
 

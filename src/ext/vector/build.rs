@@ -91,6 +91,10 @@ impl IndexBuild {
         }
         let mut lent = pg.database().lend(false, Purpose::Hold("an index build", None)).await?;
         let mut settings = String::from("SET statement_timeout = 0");
+        if index.is_concurrent() {
+            // It waits for old transactions, and has nobody wait behind it meanwhile.
+            settings.push_str("; SET lock_timeout = 0");
+        }
         if let Some(scope) = pg.scope() {
             let path = scope.quoted_path(lent.search_path());
             settings.push_str(&format!("; SET search_path = {path}"));

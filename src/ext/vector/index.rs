@@ -278,6 +278,10 @@ impl VectorIndex {
         }
     }
 
+    pub(super) fn is_concurrent(&self) -> bool {
+        self.concurrently
+    }
+
     fn refused(&self, reason: String) -> VectorError {
         VectorError::Index { index: self.name_or_default(), reason }
     }

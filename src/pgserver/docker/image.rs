@@ -88,7 +88,8 @@ pub(super) fn major_of(env: &[String]) -> Option<String> {
 
 /// The same as the image's tag says it: `postgres:17.5`, `pgvector/pgvector:pg17`, `timescaledb:latest-pg17`.
 pub(super) fn major_in_tag(image: &str) -> Option<String> {
-    let (_, tag) = image.rsplit_once(':')?;
+    // A colon before a slash is that of a registry's port.
+    let (_, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
     let from = tag.find("pg").map_or(0, |at| at + 2);
     let digits: String = tag[from..].chars().take_while(char::is_ascii_digit).collect();
     (!digits.is_empty()).then_some(digits)
