@@ -118,9 +118,23 @@ async fn what_a_broken_off_build_leaves_does_not_stay() {
     let index = index.name("second");
     let writer = pg.session().await.unwrap();
     writer.execute_unprepared("UPDATE point SET rare = rare WHERE id = 1").await.unwrap();
-    let error = index.clone().build(&impatient).await.unwrap_err();
-    assert!(error.is_lock_not_available(), "{error}");
+    // It waits for the writer longer than `lock_timeout`; and if it is canceled, nothing of it stays.
+    let build = tokio::spawn(index.clone().build(&impatient).into_future());
+    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_progress_create_index \
+                  WHERE datname = current_database() AND phase LIKE 'waiting for writers%'";
+    let cancel = Statement::from_string(DbBackend::Postgres, cancel);
+    loop {
+        let row = pg.query_one_raw(cancel.clone()).await.unwrap().unwrap();
+        if row.try_get_by_index::<i64>(0).unwrap() > 0 {
+            break;
+        }
+        assert!(!build.is_finished(), "{:?}", build.await);
+        tokio::task::yield_now().await;
+    }
     writer.rollback().await.unwrap();
+    let error = build.await.unwrap().unwrap_err();
+    assert!(error.is_query_canceled(), "{error}");
+    assert_eq!(indexes(&pg).await, [("point_at_hnsw".to_owned(), true)]);
     index.build(&impatient).await.unwrap();
     assert_eq!(
         indexes(&pg).await,
