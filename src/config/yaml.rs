@@ -38,7 +38,8 @@ pub(crate) struct Node {
     pub(crate) line: usize,
     pub(crate) tag: Tag,
     pub(crate) kind: Kind,
-    /// Of a scalar: written without quotes.
+    /// Of a scalar: written without quotes, which matters to fixtures alone.
+    #[cfg_attr(not(feature = "testing"), expect(dead_code))]
     pub(crate) plain: bool,
     depth: usize,
 }
