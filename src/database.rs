@@ -1,4 +1,4 @@
-//! A database, seen from somewhere: what a `Pg` and its sessions share.
+//! A database and one view of it, which a `Pg` and its sessions share.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use crate::{
     view::View,
 };
 
-/// A database with what one clone of a `Pg` adds to it: whether it only reads, its view, who is told of statements.
+/// One view of a database: whether it is read-only, its schema and settings, its metric callback.
 #[derive(Clone)]
 pub(crate) struct Database {
     shared: Arc<Shared>,
@@ -29,7 +29,7 @@ pub(crate) struct Database {
     pub(crate) view: Arc<View>,
 }
 
-/// What all clones and views of one database share.
+/// The part that all clones and views of one database share.
 pub(crate) struct Shared {
     name: Arc<str>,
     locate: Arc<Locate>,
@@ -70,7 +70,7 @@ impl Database {
         Database { shared, read_only, metric: None, view: Arc::default() }
     }
 
-    /// Makes the value anew from what was kept weakly.
+    /// Makes a view of a database from its shared part.
     pub(crate) fn from_shared(shared: Arc<Shared>, read_only: bool, view: Arc<View>) -> Database {
         Database { shared, read_only, metric: None, view }
     }
@@ -163,7 +163,7 @@ impl Database {
         if let Some((keep, most)) = *size.lock().unwrap_or_else(PoisonError::into_inner) {
             pool.resize(keep, most);
         }
-        // Whoever closed or resized it meanwhile saw no pool.
+        // A close or a resize that came in between did not see this pool.
         if closed.load(Ordering::Acquire) {
             pool.close();
         }

@@ -76,6 +76,8 @@ mod endpoint;
 pub mod ensure;
 mod error;
 pub mod ext;
+#[cfg(any(feature = "cli", feature = "testing"))]
+mod json;
 pub mod listen;
 mod manager;
 #[cfg(feature = "migrate")]

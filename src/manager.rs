@@ -25,7 +25,7 @@ use crate::{
 };
 #[cfg(feature = "pgserver")]
 use crate::{
-    pgserver::{Endpoint, PgServer},
+    pgserver::{Endpoint, PgServer, is_same_host},
     provision,
 };
 
@@ -455,35 +455,6 @@ fn is_on(entry: &DatabaseConfig, server: &crate::config::PgServerConfig) -> bool
         Address::PgServerReplica => false,
         Address::Host { host, port } => {
             Some(*port) == server.port && is_same_host(host, &server.host)
-        }
-    }
-}
-
-/// Whether who connects to `host` reaches who listens at `listens`, as far as their names tell.
-#[cfg(feature = "pgserver")]
-fn is_same_host(host: &str, listens: &str) -> bool {
-    use crate::pgserver::is_loopback;
-    let everywhere = matches!(listens, "*" | "0.0.0.0" | "::");
-    host.eq_ignore_ascii_case(listens) || is_loopback(host) && (everywhere || is_loopback(listens))
-}
-
-#[cfg(all(test, feature = "pgserver"))]
-mod tests {
-    use super::is_same_host;
-
-    #[test]
-    fn names_of_this_machine_are_one() {
-        for (host, listens) in [
-            ("localhost", "127.0.0.1"),
-            ("127.0.0.1", "localhost"),
-            ("localhost", "0.0.0.0"),
-            ("::1", "*"),
-            ("db.example.com", "DB.example.com"),
-        ] {
-            assert!(is_same_host(host, listens), "{host} {listens}");
-        }
-        for (host, listens) in [("db.example.com", "127.0.0.1"), ("db.example.com", "0.0.0.0")] {
-            assert!(!is_same_host(host, listens), "{host} {listens}");
         }
     }
 }

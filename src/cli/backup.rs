@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::context::{Context, entry, is_on_server, must_write, named, shown};
+use super::context::{Context, entry, is_on_server, named, refuse_readonly, shown};
 use super::failure::Failure;
 use super::log::Work;
 use super::out;
@@ -55,7 +55,7 @@ async fn on_server(
     let (manager, server) = context.server()?;
     let name = named(&manager, name)?;
     if writes {
-        must_write(&manager, &name)?;
+        refuse_readonly(&manager, &name)?;
     }
     let entry = entry(&manager, &name)?;
     if !is_on_server(entry) {

@@ -23,7 +23,7 @@ pub(super) struct Yes {
     pub(super) host: Option<String>,
 }
 
-/// A database that is about to lose something.
+/// A database whose data a command is about to destroy.
 pub(super) struct Doomed {
     pub(super) name: String,
     /// Where it is, if not on the file's own server.
@@ -131,7 +131,7 @@ impl Context {
     }
 }
 
-/// What the user types.
+/// Asks on the terminal and returns the line that the user types.
 fn answer(question: &str) -> Result<String, Failure> {
     let mut err = io::stderr().lock();
     err.write_all(question.as_bytes())?;
@@ -146,7 +146,7 @@ fn declined() -> Failure {
 }
 
 /// Refuses a command that writes on an entry with `readonly: true`.
-pub(super) fn must_write(manager: &Manager, name: &str) -> Result<(), Failure> {
+pub(super) fn refuse_readonly(manager: &Manager, name: &str) -> Result<(), Failure> {
     match entry(manager, name)?.readonly {
         false => Ok(()),
         true => Err(Failure::File(format!(

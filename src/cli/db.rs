@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
 use serde_json::{Value, json};
 
 use super::args::Db;
-use super::context::{Context, Doomed, elsewhere, entry, is_on_server, must_write, named};
+use super::context::{Context, Doomed, elsewhere, entry, is_on_server, named, refuse_readonly};
 use super::failure::Failure;
 use super::out;
 use crate::{Error, Manager, Pg, sql};
@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, command: Db) -> Result<(), Failure> {
 }
 
 async fn create(manager: &Manager, name: &str) -> Result<(), Failure> {
-    must_write(manager, name)?;
+    refuse_readonly(manager, name)?;
     let wanted = entry(manager, name)?.clone();
     let admin = elsewhere(manager, name, MAINTENANCE).await?;
     let create = format!("CREATE DATABASE {}", sql::quote_ident(&wanted.database));
@@ -72,7 +72,7 @@ async fn create(manager: &Manager, name: &str) -> Result<(), Failure> {
 }
 
 async fn drop(context: &Context, manager: &Manager, name: &str) -> Result<(), Failure> {
-    must_write(manager, name)?;
+    refuse_readonly(manager, name)?;
     let wanted = entry(manager, name)?.clone();
     let admin = elsewhere(manager, name, MAINTENANCE).await?;
     let there = "SELECT pg_database_size(oid), (SELECT count(*) FROM pg_stat_activity a \

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::failure::Failure;
 
-/// A line on standard output. Who stops reading (`| head`) ends the output, and neither the work nor its exit code.
+/// Prints a line. If nobody reads standard output any more (`| head`), the command goes on, and its exit code stays.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
     raw(format!("{text}\n").as_bytes())
 }
 
-/// The same, as it is.
+/// Prints bytes, likewise.
 pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     match stream(bytes) {
         Err(Failure::Code(0)) => Ok(()),
@@ -22,13 +22,14 @@ pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// What is the whole work, such as a log that is followed: who stops reading ends the program.
+/// Prints output that is itself the command's work, such as a followed log. If nobody reads it any more, the command
+/// ends with exit code 0.
 pub(super) fn stream(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     written(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
-/// Who stops reading ends the program, and that is no failure.
+/// Turns a closed pipe into an end with exit code 0.
 pub(super) fn written(outcome: io::Result<()>) -> Result<(), Failure> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Code(0)),

@@ -103,11 +103,11 @@ impl Pg {
     ///
     /// A statement of a migration is waited for as long as it takes. If the entry has a `socket_timeout`, another
     /// connection of `self` asks the server for a sign of life that often; where none comes, [`Error::NoAnswer`] is
-    /// the end of it, within two to three `socket_timeout`.
+    /// the end of it, at the latest after two `socket_timeout` and a `pool_timeout`.
     ///
     /// If the future is dropped, the connection is ended on the server, by another one of `self`, and the
-    /// migration under way is rolled back. The server also ends that of a process that is gone, with the lock: at
-    /// once while a statement runs (PostgreSQL 14), else after 90 s without a sign of its machine.
+    /// migration under way is rolled back. The server also ends that of a process that is gone, with the lock:
+    /// within a second while a statement runs (PostgreSQL 14), else 90 s after the last sign of its machine.
     ///
     /// # Errors
     /// [`Error::Migrate`]: the lock was not to be had, a migration failed, one that was applied is not
@@ -295,7 +295,7 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
                 run.close().await;
                 done
             }
-            // Nor would it answer to a farewell; the connection is ended as for a future that was dropped.
+            // It would not answer Terminate either. The connection is ended as for a future that was dropped.
             None => Err(Error::NoAnswer {
                 database: pg.name().to_owned(),
                 waited: limit.unwrap_or_default(),

@@ -13,7 +13,8 @@ use crate::{
 /// Runs `work` for as long as the server answers; returns `None` once it does not.
 ///
 /// The migrations' own connection has no time limit, because an index may take hours to build. So another connection
-/// pings the server every `socket_timeout`, and the ping must be answered within the same time.
+/// pings the server every `socket_timeout`. The ping has the limits of every other one: `pool_timeout` for a
+/// connection and `socket_timeout` for the answer.
 ///
 /// Dropping the future drops `work`.
 pub(super) async fn while_it_answers<T>(
@@ -27,15 +28,13 @@ pub(super) async fn while_it_answers<T>(
         if let Ok(done) = timeout(limit, &mut work).await {
             return Some(done);
         }
-        let asked = pin!(timeout(limit, pg.ping()));
-        match select(&mut work, asked).await {
+        match select(&mut work, pin!(pg.ping())).await {
             Either::Left((done, _)) => return Some(done),
-            Either::Right((Err(_), _)) => return None,
-            Either::Right((Ok(Err(error)), _)) if Error::of(&error).is_some_and(is_silence) => {
+            // A server that is down has told the migrations' connection so, and a pool that is used up tells nothing.
+            Either::Right((Err(error), _)) if Error::of(&error).is_some_and(is_silence) => {
                 return None;
             }
-            // One that is down has told the migrations' connection so.
-            Either::Right((Ok(_), _)) => {}
+            Either::Right(_) => {}
         }
     }
 }

@@ -22,7 +22,7 @@ impl Digest {
     pub(super) fn new(sql: &str, outline: Outline<'_>) -> Digest {
         const CONTROL: [&str; 8] =
             ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
-        // What follows a DECLARE.
+        // Statements that work on a declared cursor.
         const CURSOR_STEPS: [&str; 3] = ["FETCH", "MOVE", "CLOSE"];
         Digest {
             is_cursor_step: CURSOR_STEPS.contains(&outline.operation),

@@ -434,7 +434,7 @@ mod tests {
             let value = format!("{wrapped}{value}{wrapped}");
             for literal in forms(&value) {
                 let sql = format!("SELECT a FROM t WHERE b = {literal} AND c = f(1)");
-                // What introduces a literal is no value.
+                // The prefix of a literal (U&, N) stays, because it is no value.
                 let shown = normalized(&sql).replace("U&?", "?").replace("N?", "?");
                 proptest::prop_assert_eq!(shown, "SELECT a FROM t WHERE b = ? AND c = f(?)", "{}", sql);
                 let plan = crate::monitor::plan::without(&format!("{literal}::text"), |_| true);

@@ -1,8 +1,7 @@
-//! Which runtime the server has: decided in one place, before anything is started or stopped.
+//! The choice of a runtime, made before anything is started or stopped.
 //!
-//! What runs goes first, and then what holds the server's data; a server is never started beside another of the
-//! same name, and never empty while its data is elsewhere. Only where there is neither, the first that can serve
-//! the file is taken.
+//! A runtime that runs the server is chosen first, then one that has its data, then the first that can serve the
+//! file. So no second server is started beside a running one, and no empty one while the data is elsewhere.
 
 use super::error::{Declined, PgServerError};
 use super::folder::Folder;
@@ -21,7 +20,7 @@ pub(super) enum For {
     Log,
 }
 
-/// A runtime, with what speaks for it and against it.
+/// A runtime, and what is known of it.
 struct Way {
     launcher: Box<dyn Launcher>,
     is_running: bool,
@@ -52,7 +51,12 @@ impl PgServer {
     pub(super) async fn choose(&self, purpose: For) -> Result<Box<dyn Launcher>, PgServerError> {
         let mut ways = self.ways().await?;
         let (at, why) = match self.settled(&ways, purpose)? {
-            Some(settled) => settled,
+            Some(settled) => {
+                if purpose == For::Restart {
+                    ways[settled.0].launcher.prepare().await?;
+                }
+                settled
+            }
             None => (
                 self.first_that_serves(&ways, purpose).await?,
                 "it is the first that can serve the file",

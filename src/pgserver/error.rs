@@ -56,7 +56,8 @@ pub enum PgServerError {
         /// The runtime and its reason.
         declined: Declined,
     },
-    /// The server runs, or its data is, where it would not be started now. Nothing was started or stopped.
+    /// The server runs in, or has its data in, a runtime other than the one that would be started. Nothing was started
+    /// or stopped.
     #[error("pgserver `{server}`: {reason}")]
     Elsewhere {
         /// Name of the server.

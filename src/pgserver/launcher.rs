@@ -11,7 +11,7 @@ use super::program::{Chunk, Program, Running};
 use super::server::Endpoint;
 use crate::config::Runtime;
 
-/// What would run.
+/// The PostgreSQL that a runtime would run.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
     /// For the log.
@@ -40,10 +40,10 @@ pub(crate) trait Launcher: Send + Sync {
     /// Whether it can serve what is asked for, or why it cannot and what to do about it.
     async fn can_serve(&self) -> Result<Offer, String>;
 
-    /// The data that it has of the server, whether or not that runs.
+    /// Returns the server's data in this runtime, if there is any, whether or not the server runs.
     async fn data(&self) -> Result<Option<Data>, PgServerError>;
 
-    /// Fetches what a start needs and may not get, before anything is stopped for it.
+    /// Fetches what a start needs, such as an image, so that a failure stops nothing.
     async fn prepare(&self) -> Result<(), PgServerError> {
         Ok(())
     }

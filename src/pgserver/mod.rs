@@ -48,7 +48,7 @@ pub use error::{Declined, PgServerError};
 #[cfg(feature = "cli")]
 pub(crate) use program::{Chunk, Program};
 pub use report::{DatabaseReport, Report, StandbyReport};
-pub(crate) use request::is_loopback;
+pub(crate) use request::is_same_host;
 pub use server::{Endpoint, PgServer, Status};
 
 /// The Docker engine of this machine: its version, or why it cannot be used and what to do.

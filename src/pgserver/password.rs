@@ -34,7 +34,7 @@ pub(crate) fn of_or_new(request: &Request, kept: &Path) -> io::Result<Option<Sec
         return Ok(known);
     }
     let made = random_hex()?;
-    // Beside its place and moved there when it is whole, because a full disk would leave half a password.
+    // Written beside its place and renamed, because a full disk would otherwise leave half a password.
     let new = kept.with_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

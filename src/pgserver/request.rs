@@ -136,11 +136,7 @@ impl Request {
 
     /// Where clients connect: a server that listens everywhere is reached over loopback.
     pub(crate) fn connect_host(&self) -> &str {
-        match self.config.host.as_str() {
-            "*" | "0.0.0.0" => "127.0.0.1",
-            "::" => "::1",
-            host => host,
-        }
+        connect_host(&self.config.host)
     }
 
     /// What to bind to find out whether a port is free.
@@ -185,7 +181,21 @@ impl Request {
     }
 }
 
-/// Whether only this machine reaches it.
+/// Where clients connect to a server that listens at `host`.
+fn connect_host(host: &str) -> &str {
+    match host {
+        "*" | "0.0.0.0" => "127.0.0.1",
+        "::" => "::1",
+        host => host,
+    }
+}
+
+/// Whether a client that connects to `host` reaches a server that listens at `listens`, judged by their names.
+pub(crate) fn is_same_host(host: &str, listens: &str) -> bool {
+    host.eq_ignore_ascii_case(listens) || is_loopback(host) && is_loopback(connect_host(listens))
+}
+
+/// Whether an address can be reached from this machine only.
 pub(crate) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -193,7 +203,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Request;
+    use super::{Request, is_same_host};
     use crate::config::PgServerConfig;
 
     #[test]
@@ -205,6 +215,22 @@ mod tests {
         for name in ["wharf", "my-app_2.test", &"x".repeat(63)] {
             let request = Request::new(PgServerConfig::new(name), []);
             assert!(request.check().is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_this_machine_are_one() {
+        for (host, listens) in [
+            ("localhost", "127.0.0.1"),
+            ("127.0.0.1", "localhost"),
+            ("localhost", "0.0.0.0"),
+            ("::1", "*"),
+            ("db.example.com", "DB.example.com"),
+        ] {
+            assert!(is_same_host(host, listens), "{host} {listens}");
+        }
+        for (host, listens) in [("db.example.com", "127.0.0.1"), ("db.example.com", "0.0.0.0")] {
+            assert!(!is_same_host(host, listens), "{host} {listens}");
         }
     }
 

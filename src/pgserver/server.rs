@@ -152,7 +152,6 @@ impl PgServer {
             server.watch().await?;
             let _lock = server.lock().await?;
             let chosen = server.choose(For::Restart).await?;
-            chosen.prepare().await?;
             for launcher in server.launchers()? {
                 launcher.stop().await?;
             }

@@ -1,4 +1,4 @@
-//! What keeps a connection from being opened, in wharf's words.
+//! The errors of a connection that could not be opened.
 
 use std::{io, sync::Arc, time::Duration};
 

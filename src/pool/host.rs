@@ -1,4 +1,4 @@
-//! A host that serves a database, and what its pools learned of it.
+//! A host of a database, shared by the pools that connect to it.
 
 use std::{
     collections::HashSet,
@@ -12,18 +12,18 @@ use std::{
 use super::{ConnectTo, slot};
 use crate::statement::AsIs;
 
-/// Shared by the pools that connect to it.
+/// The address of a host, and what its pools have learned about it.
 pub(crate) struct Host {
     current: Mutex<Arc<ConnectTo>>,
     /// A connection was opened before, so the address is valid and a later failure is an outage.
     reached: AtomicBool,
     /// The server, or a pooler in front of it, rejects the settings by which a server checks its client.
     rejects_liveness: AtomicBool,
-    /// Hashes of texts that do not mean the same in every schema.
+    /// Hashes of texts that must be prepared for each schema, because tenants' tables differ in a column's type.
     by_schema: Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>,
 }
 
-/// How many texts are remembered to differ by schema; with more all are forgotten, and each costs an error anew.
+/// The most texts that are remembered. Beyond that, all are forgotten, and each costs one error again.
 const MOST_BY_SCHEMA: usize = 4_096;
 
 impl Host {
@@ -77,7 +77,7 @@ impl Host {
         self.rejects_liveness.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the text has to be prepared for each schema: tenants' tables may differ in a column's type.
+    /// Whether the text must be prepared for each schema. `text` is its hash.
     pub(super) fn differs_by_schema(&self, text: u64) -> bool {
         self.by_schema().contains(&text)
     }

@@ -207,7 +207,7 @@ impl Lent {
 
     pub(super) fn send<'a>(
         &'a mut self,
-        request: Request<'a>,
+        mut request: Request<'a>,
     ) -> Result<(InFlight<'a>, Prepared), DbErr> {
         let Request { statement, author, .. } = &request;
         let binds = statement.values.as_ref().map_or(0, |values| values.0.len());
@@ -226,12 +226,16 @@ impl Lent {
         });
         let is_kept = self.keeps_statements();
         let mut tag = None;
-        if let Some(open) = &mut self.open {
+        let is_foreign = author.writer() != Writer::Wharf;
+        let values = statement.values.as_ref().filter(|_| is_kept);
+        if let Some(open) = &mut self.open
+            && (is_foreign || values.is_some())
+        {
             let known = open.memory.texts.of(request.text());
-            if author.writer() != Writer::Wharf {
+            if is_foreign {
                 self.state.leaves = self.state.leaves.max(known.facts.leaves);
             }
-            if let Some(values) = statement.values.as_ref().filter(|_| is_kept) {
+            if let Some(values) = values {
                 let types = types_of(&values.0);
                 tag = known.has_other_types(types).then_some(types);
             }
@@ -242,12 +246,14 @@ impl Lent {
         {
             tag = Some(tagged(tag.unwrap_or_default(), scope));
         }
-        let mut flight = self.statement(request.text(), Some(*author))?;
-        flight.watch = watch;
-        let Request { mut statement, author, .. } = request;
-        let arguments = author.binds(statement.values.take());
+        let author = *author;
+        // Before the connection counts as in flight, because nothing is sent if they cannot be encoded.
+        let arguments = author.binds(request.statement.values.take());
         let arguments =
             arguments.map_err(|error| DbErr::Exec(runtime(sqlx::Error::Encode(error))))?;
+        let mut flight = self.statement(request.text(), Some(author))?;
+        flight.watch = watch;
+        let mut statement = request.statement;
         // The driver keeps a statement by its text alone, and the server one for each list of types and, of those
         // that differ, for each schema.
         if let Some(tag) = tag {
@@ -323,15 +329,15 @@ impl Lent {
         Ok(InFlight { driver, state, heard_at, wait: Wait { pool, cut }, running, watch: None })
     }
 
-    /// A text is about to be sent otherwise than as a request. What it leaves on the connection is gone before the
-    /// next borrower comes.
+    /// Notes what a text that is about to be sent may leave on the connection, so that it is reset before the next
+    /// borrower has it.
     pub(crate) fn note(&mut self, text: Text<'_>, writer: Writer) {
         if writer != Writer::Wharf {
             self.state.leaves = self.state.leaves.max(self.facts(text).leaves);
         }
     }
 
-    /// What the text tells. It is scanned once.
+    /// Returns what is known of a text. A connection scans each text once.
     pub(crate) fn facts(&mut self, text: Text<'_>) -> Facts {
         match &mut self.open {
             Some(open) => open.memory.texts.of(text).facts,

@@ -1,4 +1,4 @@
-//! What a statement has come to, as the monitor is told.
+//! Tells the monitor how a statement ended.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     monitor::{OTHER, Outcome, Rows, Running},
 };
 
-/// What a statement gives when it has ended well.
+/// The answer of a statement that succeeded.
 pub(crate) trait Ended {
     fn rows(&self) -> Option<Rows>;
 }

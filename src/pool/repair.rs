@@ -106,7 +106,7 @@ impl Lent {
     /// Whether the statement that has just failed may be sent again: it did nothing, because it was
     /// prepared for something else than there is now, and the next one is prepared anew.
     ///
-    /// `text` is its hash: one that goes stale in the view of a schema is prepared for each schema from then on.
+    /// `text` is the statement's hash. If it went stale in a scoped view, it is prepared for each schema from then on.
     pub(super) async fn recover_if_stale(&mut self, text: Option<u64>) -> bool {
         if self.state.plans != Plans::Stale || self.state.work == Work::Broken {
             return false;
@@ -231,7 +231,7 @@ impl Lent {
         Ok(())
     }
 
-    /// Whether the server keeps statements of the driver's that the driver does not know.
+    /// Whether the server keeps prepared statements that the driver does not know. One round trip.
     async fn has_unknown_statements(&mut self) -> Result<bool, sqlx::Error> {
         const COUNT: &str =
             "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'sqlx\\_s\\_%'";

@@ -19,7 +19,7 @@ pub(crate) struct SeaOrm {
 }
 
 impl SeaOrm {
-    /// Opens a connection, to find out how the server is connected to, and closes it.
+    /// Opens a connection and closes it again, to learn which options the server accepts.
     #[cfg(any(feature = "migrate", feature = "cli"))]
     pub(crate) async fn connect_to(to: &ConnectTo) -> Result<SeaOrm, Error> {
         SeaOrm::with(to, options_of(to).await?)
@@ -91,8 +91,8 @@ impl SeaOrm {
     }
 }
 
-/// What a connection opens with, the login of now included: with or without TLS as libpq would, and so that the server
-/// looks after its client, where it takes that.
+/// Returns the options with which a connection opens now: with or without TLS as libpq would, and with the settings by
+/// which a server checks its client, if it accepts them.
 #[cfg(any(feature = "migrate", feature = "cli"))]
 async fn options_of(to: &ConnectTo) -> Result<PgConnectOptions, Error> {
     use futures_util::FutureExt as _;
@@ -104,7 +104,7 @@ async fn options_of(to: &ConnectTo) -> Result<PgConnectOptions, Error> {
     let connector = Connector::new(Arc::new(Host::new(to.clone())), to.read_only);
     let opened = connector.within_limit(async |to, login| connector.connect(to, login).await);
     let (driver, options) = opened.await.map_err(Error::Connect)?;
-    // It has served its purpose, however it ends.
+    // Only its options were wanted.
     let _ = driver.close().now_or_never();
     Ok(options)
 }

@@ -13,7 +13,8 @@ pub(super) struct State {
     /// Settings, locks and the like that its statements may have left.
     pub(super) leaves: Leaves,
     pub(super) plans: Plans,
-    /// The future of a statement was dropped: the server may have prepared it without the driver's knowledge.
+    /// The future of a statement was dropped, so the server may keep a prepared statement that the driver does not
+    /// know.
     pub(super) dropped: bool,
 }
 

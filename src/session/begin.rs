@@ -158,7 +158,7 @@ impl SessionBuilder {
         self.begin_with(lent, read_only).await
     }
 
-    /// With a connection that the caller has. `read_only` is what it was lent for.
+    /// Begins on a connection that the caller has acquired, from the pool for reading if `read_only`.
     pub(crate) async fn begin_with(self, lent: Lent, read_only: bool) -> Result<Session, Error> {
         let sql = self.sql(read_only, lent.search_path());
         match self.begin_on(lent, &sql, read_only).await {

@@ -52,26 +52,6 @@ pub(crate) fn quote_literal(text: &str) -> String {
     }
 }
 
-/// Whether the text is a number as JSON writes it: `-1.50e+3`, and neither `01` nor `.5`.
-#[cfg(any(feature = "cli", feature = "testing"))]
-pub(crate) fn is_json_number(text: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let text = text.strip_prefix('-').unwrap_or(text);
-    let (number, exponent) = match text.split_once(['e', 'E']) {
-        Some((number, exponent)) => (number, Some(exponent)),
-        None => (text, None),
-    };
-    let (whole, fraction) = match number.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (number, None),
-    };
-    let exponent = exponent.map(|it| it.strip_prefix(['+', '-']).unwrap_or(it));
-    digits(whole)
-        && (whole == "0" || !whole.starts_with('0'))
-        && fraction.is_none_or(digits)
-        && exponent.is_none_or(digits)
-}
-
 /// What the statements of a raw text would do to the transaction that they run in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Control {

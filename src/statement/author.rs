@@ -43,7 +43,7 @@ impl Author<'_> {
         }
     }
 
-    /// Its binds, of which `values` are those that SeaORM has a form of.
+    /// Returns the statement's binds as the driver takes them; `values` are SeaORM's.
     pub(crate) fn binds(self, values: Option<Values>) -> Result<PgArguments, BoxDynError> {
         match self {
             #[cfg(feature = "copy")]
@@ -52,7 +52,7 @@ impl Author<'_> {
         }
     }
 
-    /// Whether it is not known only to read. Scans the text.
+    /// Whether the statement may write. Writes it once more and scans the text, so only for rare paths.
     pub(crate) fn may_write(self) -> bool {
         self.writer() == Writer::Caller || !Facts::of(&self.write().sql).only_reads
     }

@@ -10,10 +10,10 @@ use foldhash::fast::RandomState;
 
 use super::Facts;
 
-/// Other in each process, so that nobody can write two texts that are taken for one.
+/// Seeded anew in each process, so that nobody can construct two texts with one hash.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
-/// The text of a statement, hashed once: what is known of it is kept by that.
+/// The text of a statement and its hash, under which a connection remembers it.
 #[derive(Clone, Copy)]
 pub(crate) struct Text<'a> {
     pub(crate) sql: &'a str,

@@ -528,6 +528,18 @@ async fn a_network_that_swallows_everything_ends_a_migration() {
     number(&other, end).await;
 }
 
+migrator!(Longer: text("m1_longer", "SELECT pg_sleep(3.5)", ""));
+
+/// That no connection is free says nothing about the server.
+#[tokio::test]
+async fn a_pool_that_is_used_up_does_not_end_a_migration() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0", "socket_timeout: 1"]);
+    let held = pg.session().await.unwrap();
+    pg.migrate::<Longer>().await.unwrap();
+    held.rollback().await.unwrap();
+}
+
 /// A server that looks after its client ends the connection, and with it the lock, of a migrator that is gone.
 #[tokio::test]
 async fn the_server_looks_after_who_migrates() {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(super) use self::init::files;
 pub(super) use self::known::{Known, Migrations};
 use super::args::{Migrate, Of, On, Schemas};
-use super::context::{Context, Doomed, entry, is_on_server, must_write};
+use super::context::{Context, Doomed, entry, is_on_server, refuse_readonly};
 use super::failure::Failure;
 use super::log::Work;
 use super::program::Program;
@@ -63,7 +63,7 @@ async fn known(
         Migrate::Init { .. } | Migrate::New { .. } => Ok(()),
         Migrate::Up { on, steps, dry_run, json } => {
             if !dry_run {
-                may_change(program, manager, &on)?;
+                refuse_readonly_ones(program, manager, &on)?;
             }
             let targets = targets(program, manager, &on).await?;
             match dry_run {
@@ -78,19 +78,19 @@ async fn known(
             lint(&dry_runs(&targets(program, manager, &on).await?).await?, json.json)
         }
         Migrate::Down { of, steps, json } => {
-            let targets = doomed(program, manager, of).await?;
+            let targets = targets_to_destroy(program, manager, of).await?;
             let many = out::count(usize::try_from(steps).unwrap_or(usize::MAX), "migration");
             ask(context, manager, &format!("This rolls back {many} on"), &targets).await?;
             apply(&targets, Step::Down(steps), json.json).await
         }
         Migrate::Fresh { of, json } => {
-            let targets = doomed(program, manager, of).await?;
+            let targets = targets_to_destroy(program, manager, of).await?;
             let what = "This permanently drops all tables, views, types and functions of";
             ask(context, manager, what, &targets).await?;
             apply(&targets, Step::Fresh, json.json).await
         }
         Migrate::Refresh { of, json } => {
-            let targets = doomed(program, manager, of).await?;
+            let targets = targets_to_destroy(program, manager, of).await?;
             let what = "This rolls back all migrations, with all data in their tables, on";
             ask(context, manager, what, &targets).await?;
             apply(&targets, Step::Refresh, json.json).await
@@ -193,19 +193,19 @@ async fn schemas(pg: &Pg, asked: &Schemas) -> Result<Vec<String>, Failure> {
     Ok(schemas)
 }
 
-/// Refuses databases that the file says are only read.
-fn may_change(program: &Program, manager: &Manager, on: &On) -> Result<(), Failure> {
-    chosen(program, &on.databases)?.iter().try_for_each(|it| must_write(manager, &it.database))
+/// Refuses databases whose entry has `readonly: true`.
+fn refuse_readonly_ones(program: &Program, manager: &Manager, on: &On) -> Result<(), Failure> {
+    chosen(program, &on.databases)?.iter().try_for_each(|it| refuse_readonly(manager, &it.database))
 }
 
-/// The targets of something that destroys.
-async fn doomed<'a>(
+/// Returns the targets of a command that destroys data.
+async fn targets_to_destroy<'a>(
     program: &'a Program,
     manager: &Manager,
     of: Of,
 ) -> Result<Vec<Target<'a>>, Failure> {
     let on = on(program, of)?;
-    may_change(program, manager, &on)?;
+    refuse_readonly_ones(program, manager, &on)?;
     targets(program, manager, &on).await
 }
 
@@ -223,7 +223,7 @@ async fn ask(
             false => {
                 let size = "SELECT pg_database_size(current_database())";
                 let size = Statement::from_string(DbBackend::Postgres, size);
-                // Where it is not there yet, nothing is lost.
+                // A database that cannot be measured has nothing to lose yet, or the command itself fails.
                 let size = match pg.query_one_raw(size).await {
                     Ok(Some(row)) => row.try_get_by_index::<i64>(0).unwrap_or(0),
                     _ => 0,

@@ -1,5 +1,7 @@
 //! PostgreSQL's text of an array, as JSON.
 
+use crate::json;
+
 /// `{1,NULL,"a b"}`, with each element read by `element`; `None` if it is no array.
 pub(super) fn json(text: &str, element: &dyn Fn(&str) -> String) -> Option<String> {
     // `[0:1]={…}`: bounds other than the usual ones.
@@ -17,7 +19,7 @@ fn list(rest: &mut &str, element: &dyn Fn(&str) -> String) -> Option<String> {
     let mut items = Vec::new();
     if let Some(after) = rest.strip_prefix('}') {
         *rest = after;
-        return Some("[]".to_owned());
+        return Some(json::array(items));
     }
     loop {
         items.push(match rest.chars().next()? {
@@ -37,7 +39,7 @@ fn list(rest: &mut &str, element: &dyn Fn(&str) -> String) -> Option<String> {
             ',' => *rest = rest.get(1..)?,
             '}' => {
                 *rest = rest.get(1..)?;
-                return Some(format!("[{}]", items.join(",")));
+                return Some(json::array(items));
             }
             _ => return None,
         }

@@ -3,16 +3,13 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use serde::de::IgnoredAny;
-use serde_json::Value;
-
 use super::array;
 use super::table::Rows;
 use crate::cli::args::{Expanded, Run};
 use crate::cli::failure::Failure;
 use crate::cli::out;
+use crate::json;
 use crate::pool::{Column, TextRows};
-use crate::sql;
 
 /// How long a row may wait for others before it is written.
 const FLUSH: Duration = Duration::from_millis(50);
@@ -153,9 +150,9 @@ impl Output {
     fn json(&mut self, row: &[Option<&str>]) {
         let pairs = self.columns.iter().zip(row).map(|(column, value)| {
             let value = value.map_or_else(|| "null".to_owned(), |text| typed(&column.kind, text));
-            format!("{}:{value}", quoted(&column.name))
+            (column.name.as_str(), value)
         });
-        let object = format!("{{{}}}", pairs.collect::<Vec<_>>().join(","));
+        let object = json::object(pairs);
         let _ = write!(self.buffer, "{}{object}", if self.count == 1 { "[\n" } else { ",\n" });
     }
 }
@@ -215,28 +212,24 @@ fn distinct(columns: Vec<Column>) -> Vec<Column> {
     named.collect()
 }
 
-/// A value as JSON, as the server has it: digits and the order of keys are not serde_json's matter.
+/// Returns a value as JSON, with the server's own digits and order of keys.
 fn typed(kind: &str, text: &str) -> String {
     // A box has commas of its own, and its arrays another separator.
     if let Some(element) = kind.strip_suffix("[]").filter(|element| *element != "BOX") {
         let array = array::json(text, &|text| typed(element, text));
-        return array.unwrap_or_else(|| quoted(text));
+        return array.unwrap_or_else(|| json::string(text));
     }
     match kind {
         "BOOL" => (text == "t").to_string(),
         "INT2" | "INT4" | "INT8" | "OID" | "FLOAT4" | "FLOAT8" | "NUMERIC"
             // NaN and Infinity are no numbers to JSON.
-            if sql::is_json_number(text) =>
+            if json::is_number(text) =>
         {
             text.to_owned()
         }
-        "JSON" | "JSONB" if serde_json::from_str::<IgnoredAny>(text).is_ok() => on_one_line(text),
-        _ => quoted(text),
+        "JSON" | "JSONB" if json::is_valid(text) => on_one_line(text),
+        _ => json::string(text),
     }
-}
-
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 /// JSON without the white space between its tokens.
@@ -275,7 +268,7 @@ mod tests {
             ("TEXT[]", "{1,a}", "[\"1\",\"a\"]"),
         ] {
             assert_eq!(typed(kind, text), json, "{kind}");
-            assert!(serde_json::from_str::<IgnoredAny>(json).is_ok(), "{json}");
+            assert!(json::is_valid(json), "{json}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What TimescaleDB said, in wharf's words.
+//! TimescaleDB's errors in wharf's words.
 
 use sea_orm::{DbErr, RuntimeErr};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::error::{Error, TimescaleError};
 
-/// What the server said of `feature` for `subject`, in wharf's words. Errors that it did not say (a lost
-/// connection, a closed pool) stay as they are.
+/// Returns the server's error about `feature` of `subject` in wharf's words. Errors that are not the server's (a lost
+/// connection, a closed pool) are returned unchanged.
 pub(super) fn explained(
     source: DbErr,
     subject: String,

@@ -232,7 +232,7 @@ impl Launcher for Docker {
 
     async fn data(&self) -> Result<Option<Data>, PgServerError> {
         let begun = Instant::now();
-        // Who never started one here need not have an engine.
+        // No engine is asked if none was ever used, because this machine may have none.
         if !self.remembered().exists() {
             return Ok(None);
         }
@@ -245,7 +245,7 @@ impl Launcher for Docker {
                 let made_by = self.major_of(&engine, &name).await.map_err(failed)?;
                 Ok(made_by.map(|major| data(Some(major).filter(|major| !major.is_empty()))))
             }
-            // Nobody can say that it is gone.
+            // Without the engine, the data must be assumed to be there.
             Err(_) if self.has_served() => {
                 let remembered = Remembered::read(&self.remembered());
                 let version = remembered.get("version").and_then(Version::parse);

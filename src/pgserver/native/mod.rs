@@ -297,7 +297,7 @@ impl Launcher for Native {
                 return Err(reason);
             }
             let fitting = Installation::fitting(&request)?;
-            // Data is gone on with by the major version that made it.
+            // Only the major version that created the data can use it.
             let same = fitting.iter().find(|one| Some(one.version.major()) == made_by);
             let taken = same.or(fitting.first());
             Ok(Offer {

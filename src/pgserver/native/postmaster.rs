@@ -78,20 +78,20 @@ fn is_postgres(pid: i32) -> bool {
     !state.starts_with('Z') && ["postgres", "postmaster"].iter().any(|p| name.contains(p))
 }
 
-/// Whether a PostgreSQL process is the one of this data folder, in which each works.
+/// Whether a PostgreSQL process belongs to this data folder, which is its working directory.
 #[cfg(target_os = "linux")]
 fn is_of(pid: i32, data: &Path, _: Option<u64>) -> bool {
     let Ok(works_in) = fs::read_link(format!("/proc/{pid}/cwd")) else {
-        // Another user's, and this one's server is its own.
+        // It is another user's process, and so not this server.
         return false;
     };
     fs::canonicalize(data).is_ok_and(|data| data == works_in)
 }
 
-/// The same where the process table does not tell its folder: by the time at which it started.
+/// The same by the time at which it started, on systems whose process table does not have the working directory.
 #[cfg(not(target_os = "linux"))]
 fn is_of(pid: i32, _: &Path, started: Option<u64>) -> bool {
-    /// Between the process and the file that it writes.
+    /// Seconds that may lie between the start of the process and its file.
     const NEAR: u64 = 10;
     let ps = Command::new("ps").args(["-o", "etime=", "-p", &pid.to_string()]).output();
     let Ok(said) = ps.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()) else {
