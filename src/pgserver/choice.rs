@@ -49,6 +49,9 @@ impl Way {
 impl PgServer {
     /// Chooses a runtime, and logs which; at debug level, why, and why not the others.
     pub(super) async fn choose(&self, purpose: For) -> Result<Box<dyn Launcher>, PgServerError> {
+        if purpose != For::Log {
+            self.request.check_password()?;
+        }
         let mut ways = self.ways().await?;
         let (at, why) = match self.settled(&ways, purpose)? {
             Some(settled) => {

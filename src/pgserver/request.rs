@@ -66,12 +66,6 @@ impl Request {
                 "`version: \"{version}\"` is not a version of PostgreSQL; write a major version (\"17\") or a full one (\"17.5\")"
             )));
         }
-        if super::password::is_not_asked_for(self) && !is_loopback(&self.config.host) {
-            return Err(self.invalid(format!(
-                "`pass: \"\"` lets anybody log in as its superuser, and `host: {}` is reachable from other machines; give it a password, or listen at 127.0.0.1",
-                self.config.host
-            )));
-        }
         let setting = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
         for (key, value) in &self.config.postgres_conf {
             if key.is_empty() || !key.chars().all(setting) || value.contains(['\n', '\r', '\0']) {
@@ -86,6 +80,18 @@ impl Request {
             };
             return Err(self.invalid(format!(
                 "`postgres_conf` sets `{key}`; use `{elsewhere}` instead, so that the file's databases find the server"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses to start a server on which other machines could log in without a password. One that runs can still be
+    /// stopped.
+    pub(crate) fn check_password(&self) -> Result<(), PgServerError> {
+        if super::password::is_not_asked_for(self) && !is_loopback(&self.config.host) {
+            return Err(self.invalid(format!(
+                "`pass: \"\"` lets anybody log in as its superuser, and `host: {}` is reachable from other machines; give it a password, or listen at 127.0.0.1",
+                self.config.host
             )));
         }
         Ok(())
@@ -249,7 +255,8 @@ mod tests {
         ] {
             let mut config = PgServerConfig::new("wharf");
             (config.host, config.pass) = (host.to_owned(), pass.map(Into::into));
-            assert_eq!(Request::new(config, []).check().is_ok(), is_right, "{host} {pass:?}");
+            let checked = Request::new(config, []).check_password();
+            assert_eq!(checked.is_ok(), is_right, "{host} {pass:?}");
         }
     }
 

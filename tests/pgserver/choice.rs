@@ -112,6 +112,22 @@ async fn the_engine_does_not_open_a_port_without_password_to_others() {
 }
 
 #[tokio::test]
+async fn a_superuser_without_a_password_is_not_opened_to_others_and_what_runs_can_be_stopped() {
+    let dir = Dir::new("open");
+    let pg = server(&dir, config(Runtime::Native));
+    pg.start().await.unwrap();
+    let mut open = config(Runtime::Native);
+    (open.host, open.pass) = ("0.0.0.0".to_owned(), Some("".into()));
+    let open = server(&dir, open);
+    for error in [open.start().await.unwrap_err(), open.restart().await.unwrap_err()] {
+        assert!(error.to_string().contains("reachable from other machines"), "{error}");
+    }
+    assert!(pg.running().await.unwrap().is_some(), "the restart stopped it");
+    open.stop().await.unwrap();
+    assert!(pg.running().await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn what_is_wrong_whatever_runs_it_is_said_at_once() {
     let dir = Dir::new("invalid");
     let begun = Instant::now();
