@@ -1,6 +1,6 @@
 //! What has to be there before a database can be used: itself, its schema, its extensions.
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, Statement};
 
 #[cfg(feature = "pgserver")]
 use crate::pgserver::Endpoint;
@@ -14,11 +14,17 @@ use crate::{
 /// The database that every PostgreSQL server has, to be connected to while another is made.
 const MAINTENANCE: &str = "postgres";
 
-/// SQLSTATEs of a database that is there, or that somebody else made at this moment.
-const THERE: [&str; 2] = ["42P04", "23505"];
+/// SQLSTATEs of a database that somebody else made at this moment.
+const MADE: [&str; 2] = ["42P04", "23505"];
 
-/// Makes the database of `entry`, if it says `create_db`, and its extensions, as the superuser of
-/// the server at `endpoint`. What is there already is left as it is.
+/// What is asked before it is created, because a role may have the right to use it and not to create it.
+const DATABASE: &str = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
+#[cfg(feature = "migrate")]
+const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+const EXTENSION: &str = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = $1)";
+
+/// Creates the database of `entry`, if it says `create_db`, and its extensions, as the superuser of
+/// the server at `endpoint`. What exists is left as it is.
 #[cfg(feature = "pgserver")]
 pub(crate) async fn database(
     pg: Pg,
@@ -26,17 +32,56 @@ pub(crate) async fn database(
     endpoint: &Endpoint,
 ) -> Result<(), Error> {
     if entry.create_db {
-        let create = format!("CREATE DATABASE {}", sql::quote_ident(&entry.database));
-        let made = run(pg.name(), entry, endpoint, MAINTENANCE, &create).await;
-        settle(made, &THERE)?;
+        let admin = Pg::from_config(pg.name(), as_superuser(entry, endpoint, MAINTENANCE));
+        let made = create_database(&admin, &entry.database).await;
+        admin.close().await?;
+        made?;
     }
-    for extension in &entry.extensions {
+    if entry.extensions.is_empty() {
+        return Ok(());
+    }
+    let admin = Pg::from_config(pg.name(), as_superuser(entry, endpoint, &entry.database));
+    let made = create_extensions(&admin, &entry.extensions).await;
+    admin.close().await?;
+    made
+}
+
+async fn create_database(admin: &Pg, name: &str) -> Result<(), Error> {
+    if exists(admin, DATABASE, name).await? {
+        return Ok(());
+    }
+    let create = format!("CREATE DATABASE {}", sql::quote_ident(name));
+    let mut attempt = 1;
+    loop {
+        let made = admin.execute_unprepared(&create).await.map_err(Error::from);
+        match &made {
+            // Another is being made from the same template.
+            Err(error) if error.sqlstate().as_deref() == Some("55006") && attempt < ATTEMPTS => {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                attempt += 1;
+            }
+            _ => return settle(made, &MADE),
+        }
+    }
+}
+
+#[cfg(feature = "pgserver")]
+async fn create_extensions(admin: &Pg, extensions: &[String]) -> Result<(), Error> {
+    for extension in extensions {
+        if exists(admin, EXTENSION, extension).await? {
+            continue;
+        }
         let create = format!("CREATE EXTENSION IF NOT EXISTS {}", sql::quote_ident(extension));
-        let made = run(pg.name(), entry, endpoint, &entry.database, &create).await;
         // 23505, 42710: two at once; IF NOT EXISTS does not close that gap.
-        settle(made, &["23505", "42710"])?;
+        settle(admin.execute_unprepared(&create).await.map_err(Error::from), &["23505", "42710"])?;
     }
     Ok(())
+}
+
+async fn exists(db: &impl ConnectionTrait, sql: &str, name: &str) -> Result<bool, DbErr> {
+    let asked = Statement::from_sql_and_values(DbBackend::Postgres, sql, [name.into()]);
+    let row = db.query_one_raw(asked).await?;
+    Ok(row.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or(false))
 }
 
 /// The entry as the superuser of the server at `endpoint` would have it, for one of its databases.
@@ -57,31 +102,16 @@ pub(crate) fn as_superuser(
     admin
 }
 
-#[cfg(feature = "pgserver")]
-async fn run(
-    name: &str,
-    entry: &DatabaseConfig,
-    endpoint: &Endpoint,
-    database: &str,
-    sql: &str,
-) -> Result<(), Error> {
-    let admin = Pg::from_config(name, as_superuser(entry, endpoint, database));
-    let done = admin.execute_unprepared(sql).await.map(|_| ());
-    admin.close().await?;
-    Ok(done?)
-}
-
-fn settle(done: Result<(), Error>, there_already: &[&str]) -> Result<(), Error> {
+fn settle(done: Result<ExecResult, Error>, made_already: &[&str]) -> Result<(), Error> {
     match done {
-        Err(error) if error.sqlstate().is_some_and(|s| there_already.contains(&s.as_str())) => {
+        Err(error) if error.sqlstate().is_some_and(|s| made_already.contains(&s.as_str())) => {
             Ok(())
         }
-        done => done,
+        done => done.map(|_| ()),
     }
 }
 
 /// How often a database is tried to be made while others are making some, too.
-#[cfg(feature = "migrate")]
 const ATTEMPTS: u32 = 20;
 
 /// Makes the database that `to` leads to, if its entry says so and it is not there. As the login that
@@ -101,23 +131,11 @@ pub(crate) async fn database_of(pg: &Pg, to: &crate::pool::ConnectTo) -> Result<
             if entry.create_db && error.kind == ConnectErrorKind::NoSuchDatabase => {}
         other => return other,
     }
-    let create = format!("CREATE DATABASE {}", sql::quote_ident(&entry.database));
-    entry.database = MAINTENANCE.to_owned();
+    let name = std::mem::replace(&mut entry.database, MAINTENANCE.to_owned());
     let admin = Pg::from_config(pg.name(), entry);
-    let mut attempt = 1;
-    let made = loop {
-        let made = admin.execute_unprepared(&create).await.map(|_| ()).map_err(Error::from);
-        match &made {
-            // Another is being made from the same template.
-            Err(error) if error.sqlstate().as_deref() == Some("55006") && attempt < ATTEMPTS => {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                attempt += 1;
-            }
-            _ => break made,
-        }
-    };
+    let made = create_database(&admin, &name).await;
     admin.close().await?;
-    settle(made, &THERE)
+    made
 }
 
 /// Makes the schema that comes first in the search path, and the extensions of the entry; those, where
@@ -133,11 +151,16 @@ pub(crate) async fn schema_and_extensions(
         Some(scope) => Some(scope.name().to_owned()),
         None => shared.and_then(first_of),
     };
-    if let Some(first) = first {
+    if let Some(first) = first
+        && !exists(db, SCHEMA, &first).await?
+    {
         let create = format!("CREATE SCHEMA IF NOT EXISTS {}", sql::quote_ident(&first));
         db.execute_unprepared(&create).await?;
     }
     for extension in &entry.extensions {
+        if exists(db, EXTENSION, extension).await? {
+            continue;
+        }
         let create = format!("CREATE EXTENSION IF NOT EXISTS {}", sql::quote_ident(extension));
         let create = match scope {
             None => create,
@@ -153,7 +176,7 @@ pub(crate) async fn schema_and_extensions(
 
 /// The first schema of a search path, if it is one that can be made.
 #[cfg(feature = "migrate")]
-fn first_of(path: &str) -> Option<String> {
+pub(crate) fn first_of(path: &str) -> Option<String> {
     let first = sql::names_of(path).into_iter().next()?;
     (first != "$user" && !first.starts_with("pg_")).then_some(first)
 }

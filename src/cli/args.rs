@@ -301,9 +301,11 @@ pub(super) enum Migrate {
         /// Apply at most this many migrations.
         #[arg(long, short = 'n', value_name = "MIGRATIONS")]
         steps: Option<u32>,
-        /// Print the SQL and its hazards; change nothing.
+        /// Print the SQL and its hazards, recorded on a scratch database; change nothing.
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        trial: Trial,
         #[command(flatten)]
         json: Json,
     },
@@ -325,10 +327,15 @@ pub(super) enum Migrate {
         json: Json,
     },
     /// Report statements in pending migrations that block or break a database in use. Exit with 1
-    /// if there are any.
+    /// if there are any. The migrations run on a scratch database.
+    ///
+    /// A comment before a statement, or in it, allows one rule and gives the reason:
+    /// -- wharf:allow type-change: the table has 20 rows
     Lint {
         #[command(flatten)]
         on: On,
+        #[command(flatten)]
+        trial: Trial,
         #[command(flatten)]
         json: Json,
     },
@@ -346,6 +353,47 @@ pub(super) enum Migrate {
         #[command(flatten)]
         json: Json,
     },
+}
+
+/// Where pending migrations run to be looked at.
+#[derive(Args, Debug)]
+pub(super) struct Trial {
+    /// Create the scratch database on the server of this database in the file. The default is the file's
+    /// own server, or that of tests.
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(databases))]
+    pub(super) scratch: Option<String>,
+    /// Run the migrations on the database itself, in a transaction that is rolled back. Their locks
+    /// block others until then.
+    #[arg(long, conflicts_with = "scratch")]
+    pub(super) on_target: bool,
+    /// Ignore hazards that grow with a table if it is smaller in this database, as in 8MB. By default,
+    /// every table counts as large.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(super) min_size: Option<i64>,
+}
+
+impl Trial {
+    pub(super) fn is_given(&self) -> bool {
+        self.on_target || self.scratch.is_some() || self.min_size.is_some()
+    }
+}
+
+/// Reads a size as PostgreSQL does: 512kB, 8MB, 1GB.
+fn bytes(text: &str) -> Result<i64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "B" => Some(1),
+        "kB" => Some(1 << 10),
+        "MB" => Some(1 << 20),
+        "GB" => Some(1 << 30),
+        "TB" => Some(1 << 40),
+        _ => None,
+    };
+    let number = digits.trim().parse::<u32>().ok().map(i64::from);
+    match number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit)) {
+        Some(bytes) => Ok(bytes),
+        None => Err("must be a number with kB, MB, GB or TB, as in 8MB".to_owned()),
+    }
 }
 
 /// Which database; it may be left out where the file has one.

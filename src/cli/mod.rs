@@ -21,6 +21,7 @@ mod project;
 mod psql;
 mod run;
 mod rustfmt;
+mod scratch;
 mod server;
 mod top;
 mod workspace;

@@ -37,7 +37,7 @@ pub enum MigrateError {
         after: Duration,
         /// How often.
         attempts: u32,
-        /// Whether it ran in a transaction, so that nothing of it stays.
+        /// Whether all of it ran in one transaction, so that nothing of it stays.
         in_transaction: bool,
         /// What the server said.
         source: Box<Error>,
@@ -53,6 +53,14 @@ pub enum MigrateError {
         /// Their names.
         missing: Vec<String>,
     },
+    /// Two migrations have one name, so the record of one would count for both.
+    #[error("database `{database}`: two migrations are named {name}; rename one of them")]
+    Duplicate {
+        /// Key of the database in the file.
+        database: String,
+        /// Their name.
+        name: String,
+    },
 }
 
 crate::debug::debug_is_message!(MigrateError);
@@ -61,8 +69,8 @@ fn left(in_transaction: bool) -> &'static str {
     match in_transaction {
         true => "it was rolled back; those before it are applied",
         false => {
-            "it ran outside of a transaction, so a part of it may stay: see what is there before it is \
-             run again (its status is incomplete)"
+            "not all of it ran in one transaction, so a part of it may stay: check what is there before you run it \
+             again (its status is incomplete)"
         }
     }
 }

@@ -1,21 +1,18 @@
 //! What the pending migrations would do.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::fmt;
 
-use sea_orm::{ConnectionTrait, TransactionTrait};
-use sea_orm_migration::{MigratorTrait, SchemaManager};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    instrument::WithSubscriber as _,
-    span,
-};
+use sea_orm::ConnectionTrait as _;
+use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 
-use super::{lint, lint::Finding, run::Run};
-use crate::error::Error;
+use super::{
+    heard::Heard,
+    lint::{self, Finding, Linter},
+    run::Run,
+    step::{self, Direction},
+    transaction::Transaction,
+};
+use crate::{error::Error, pg::Pg};
 
 /// What the pending migrations would do; see [`Migrate::dry_run`](super::Migrate::dry_run).
 ///
@@ -64,98 +61,98 @@ impl fmt::Display for DryRun {
     }
 }
 
-pub(super) async fn of<M: MigratorTrait>(run: &Run<M>) -> Result<DryRun, Error> {
-    let pending = run.pending().await?;
-    let mut all = M::migrations();
-    all.retain(|migration| pending.iter().any(|(name, _)| name == migration.name()));
+/// Runs the pending migrations on the database itself, in one transaction that is rolled back.
+pub(super) async fn on_target<M: MigratorTrait>(run: &Run<M>) -> Result<DryRun, Error> {
     let mut planned = DryRun::default();
-    let transaction = run.db.begin().await?;
-    // In their schema, where it is there; else the server says that there is none.
-    for (migration, (name, in_transaction)) in all.iter().zip(pending) {
+    let mut linter = Linter::default();
+    // Asked first, because the transaction has the only connection.
+    let pending = run.pending().await?;
+    let transaction = Transaction::begin(&run.db).await?;
+    // In their schema, if it exists; else the server says that there is none.
+    for migration in pending {
         let heard = Heard::default();
-        transaction.execute_unprepared("SAVEPOINT dry_run").await?;
-        let manager = SchemaManager::new(&transaction);
-        let done = migration.up(&manager).with_subscriber(heard.clone()).await;
-        if done.is_err() {
-            transaction.execute_unprepared("ROLLBACK TO SAVEPOINT dry_run").await?;
+        transaction.open().execute_unprepared("SAVEPOINT dry_run").await?;
+        let manager = SchemaManager::new(transaction.open());
+        let done = async {
+            step::call(&*migration, Direction::Up, &manager, Some(&heard)).await?;
+            transaction.reset().await
+        };
+        let mut error = done.await.err();
+        let mut goes_on = true;
+        if error.is_some() {
+            let back = "ROLLBACK TO SAVEPOINT dry_run";
+            // A raw COMMIT or ROLLBACK has ended the transaction, and with it the dry run.
+            goes_on = transaction.open().execute_unprepared(back).await.is_ok();
+        } else if let Err(ended) = transaction.open().execute_unprepared("SAVEPOINT dry_run").await
+        {
+            (error, goes_on) = (Some(ended), false);
         }
         let statements = heard.statements();
-        let findings = lint::of(&transaction, &statements).await?;
-        planned.migrations.push(Planned {
-            name,
-            in_transaction,
-            error: done.err().map(|error| Error::from(error).to_string()),
+        let mut findings = Vec::new();
+        if goes_on {
+            findings = linter.findings(transaction.open(), &statements).await?;
+            lint::measure(transaction.open(), &mut findings).await?;
+        }
+        planned.add(&*migration, error.map(Error::from), statements, findings);
+        if !goes_on {
+            break;
+        }
+    }
+    transaction.roll_back().await;
+    Ok(planned)
+}
+
+/// Applies to a scratch database what is applied to `target`, then the pending migrations. Only reads from `target`, if
+/// that exists.
+pub(super) async fn on_scratch<M: MigratorTrait>(
+    run: &Run<M>,
+    target: Option<&Pg>,
+    applied: &[String],
+) -> Result<DryRun, Error> {
+    let mut planned = DryRun::default();
+    let mut linter = Linter::default();
+    run.provision().await?;
+    // A migration that was applied after one that is pending stays behind it.
+    let (before, pending): (Vec<_>, Vec<_>) = run
+        .pending()
+        .await?
+        .into_iter()
+        .partition(|it| applied.iter().any(|name| name == it.name()));
+    run.install().await?;
+    for migration in before {
+        run.steps().run(&*migration, Direction::Up, None).await?;
+    }
+    for migration in pending {
+        let heard = Heard::default();
+        let done = run.steps().run(&*migration, Direction::Up, Some(&heard)).await;
+        let statements = heard.statements();
+        let mut findings = linter.findings(&run.db, &statements).await?;
+        if let Some(target) = target {
+            lint::measure(target, &mut findings).await?;
+        }
+        let failed = done.is_err();
+        planned.add(&*migration, done.err(), statements, findings);
+        if failed {
+            break;
+        }
+    }
+    Ok(planned)
+}
+
+impl DryRun {
+    fn add(
+        &mut self,
+        migration: &dyn MigrationTrait,
+        error: Option<Error>,
+        statements: Vec<String>,
+        findings: Vec<Finding>,
+    ) {
+        self.migrations.push(Planned {
+            name: migration.name().to_owned(),
+            in_transaction: step::is_in_transaction(migration),
+            error: error.map(|error| error.to_string()),
             findings,
             statements,
         });
     }
-    transaction.rollback().await?;
-    Ok(planned)
-}
-
-/// Hears what the driver says of the statements of one future; everything else goes unheard there.
-#[derive(Clone, Default)]
-pub(super) struct Heard {
-    statements: Arc<Mutex<Vec<String>>>,
-}
-
-impl Heard {
-    fn statements(&self) -> Vec<String> {
-        let all = self.statements.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // What SeaORM asks of the catalogs for the migration changes nothing.
-        let asks = |statement: &String| {
-            let lower = statement.to_ascii_lowercase();
-            lower.starts_with("select")
-                && (lower.contains("information_schema") || lower.contains("pg_"))
-        };
-        all.into_iter().filter(|statement| !asks(statement)).collect()
-    }
-}
-
-impl Subscriber for Heard {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut statement = Statement::default();
-        event.record(&mut statement);
-        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
-        // The whole text, where the summary is not it.
-        let whole = match statement.whole.trim().is_empty() {
-            true => statement.summary,
-            false => statement.whole,
-        };
-        statements.push(whole.trim().to_owned());
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-#[derive(Default)]
-struct Statement {
-    summary: String,
-    whole: String,
-}
-
-impl Visit for Statement {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "summary" => value.clone_into(&mut self.summary),
-            "db.statement" => value.clone_into(&mut self.whole),
-            _ => {}
-        }
-    }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }

@@ -1,10 +1,15 @@
 //! Migrations, safely when many processes run them at once.
 
 mod dry_run;
+mod fresh;
+mod heard;
+mod invalid_index;
 mod lint;
 mod lock;
 mod run;
 mod status;
+mod step;
+mod transaction;
 mod watch;
 
 use std::{
@@ -25,7 +30,10 @@ pub(crate) use self::run::Work;
 use self::run::{Quiet, Run};
 pub use self::status::{Migration, MigrationState};
 pub use crate::error::MigrateError;
-use crate::{error::Error, pg::Pg, provision};
+use crate::{
+    error::{ConnectErrorKind, Error},
+    pg::Pg,
+};
 
 type Hook =
     Box<dyn FnOnce(DatabaseConnection) -> BoxFuture<'static, Result<(), DbErr>> + Send + 'static>;
@@ -98,8 +106,12 @@ impl Pg {
     /// with a `lock_timeout` of 5 s for every statement, so that a migration that waits for a lock does
     /// not have all others wait behind it. One that did not get its locks is tried again up to four
     /// times. A migration that says `use_transaction() == Some(false)` (CREATE INDEX CONCURRENTLY) runs
-    /// outside of a transaction, without `lock_timeout`, and is never run twice by itself. An invalid index
-    /// that it leaves is dropped, and that it was begun is noted until it is done.
+    /// outside of a transaction, without `lock_timeout`, and is never run twice by itself. The invalid index that its
+    /// CREATE INDEX CONCURRENTLY leaves is dropped, and that it was begun is noted until it is done.
+    ///
+    /// wharf alone commits a migration's transaction: a raw COMMIT in it fails (25001) and rolls back, and after a raw
+    /// ROLLBACK nothing can be written. What a migration sets on the connection (`search_path`, a role) is undone before
+    /// it is recorded.
     ///
     /// A statement of a migration is waited for as long as it takes. If the entry has a `socket_timeout`, another
     /// connection of `self` asks the server for a sign of life that often; where none comes, [`Error::NoAnswer`] is
@@ -192,33 +204,68 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
         self.work(Work::Refresh).await
     }
 
-    /// Every migration, known here or applied there, in the order of their names; changes nothing and
-    /// takes no lock.
+    /// Returns every migration, of this build or applied there, in the order of their names. Changes nothing, takes no
+    /// lock, and creates nothing: where the database does not exist and the entry says `create_db`, all are pending.
+    ///
+    /// Costs two to four round trips on a connection of the pool.
     ///
     /// # Errors
-    /// [`Error::Connect`], and what the server says.
+    /// [`Error::Connect`]; [`MigrateError::Duplicate`]; what the server says.
     pub async fn status(self) -> Result<Vec<Migration>, Error> {
-        let run = Run::<M>::open(&self.pg, self.lock_timeout, Quiet::Yes).await?;
-        let status = status::of::<M>(&run.db).await;
-        run.close().await;
-        Ok(status?)
+        let (status, _) = look::<M>(&self.pg).await?;
+        Ok(status)
     }
 
-    /// The SQL that the pending migrations would run, and what is [unsafe](Finding) in it on a database
-    /// that is in use. They do run, in a transaction that is rolled back: locks are taken for a moment.
-    /// One that runs outside of a transaction is broken off at the statement that cannot be inside.
+    /// Returns the SQL that the pending migrations would run, and what is [unsafe](Finding) in it on a database that is
+    /// in use.
+    ///
+    /// They do run, on the database itself, in a transaction that is rolled back, so their locks are held until its end:
+    /// not for a database in use, where [`dry_run_on`](Migrate::dry_run_on) does it on a copy. A migration that runs
+    /// outside of a transaction stops at the statement that cannot be inside, and the rest of it is unknown;
+    /// [`Planned::error`] says so.
     ///
     /// # Errors
     /// As [`Pg::migrate`].
     pub async fn dry_run(self) -> Result<DryRun, Error> {
         let planned = async {
             let run = Run::<M>::open(&self.pg, self.lock_timeout, Quiet::No).await?;
-            let planned = dry_run::of(&run).await;
+            let planned = dry_run::on_target(&run).await;
             run.close().await;
             planned
         };
         // What the driver tells meanwhile is for the dry run's ears alone.
-        planned.with_subscriber(dry_run::Heard::default()).await
+        planned.with_subscriber(heard::Heard::default()).await
+    }
+
+    /// Returns the same as [`dry_run`](Migrate::dry_run), and touches the database only to read what is applied and how
+    /// large its tables are. The migrations run on `scratch`: those that are applied, then the pending ones, each as it
+    /// would, outside of a transaction too. It is left migrated.
+    ///
+    /// `scratch` is an empty database that has the extensions, seen in the schema that is migrated, such as a
+    /// [`TestDatabase`](crate::testing::TestDatabase).
+    ///
+    /// # Errors
+    /// As [`Pg::migrate`]: [`MigrateError::Failed`] if a migration that is applied fails on an empty database. If a
+    /// pending one fails, [`Planned::error`] says so, and those after it are not in the result.
+    pub async fn dry_run_on(self, scratch: &Pg) -> Result<DryRun, Error> {
+        let (status, exists) = look::<M>(&self.pg).await?;
+        let is_missing = |it: &&Migration| matches!(it.state, MigrationState::Missing { .. });
+        let missing: Vec<String> =
+            status.iter().filter(is_missing).map(|it| it.name.clone()).collect();
+        if !missing.is_empty() {
+            let database = self.pg.name().to_owned();
+            return Err(MigrateError::Missing { database, missing }.into());
+        }
+        let applied = status.into_iter().filter(|it| it.state.is_applied());
+        let applied: Vec<String> = applied.map(|it| it.name).collect();
+        let target = exists.then_some(&self.pg);
+        let planned = async {
+            let run = Run::<M>::open(scratch, self.lock_timeout, Quiet::No).await?;
+            let planned = dry_run::on_scratch(&run, target, &applied).await;
+            run.close().await;
+            planned
+        };
+        planned.with_subscriber(heard::Heard::default()).await
     }
 
     /// Brings many schemas up to date, one after the other; one that fails keeps none of the others
@@ -273,11 +320,9 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
         }
         let run = Run::<M>::open(&pg, lock_timeout, Quiet::Yes).await?;
         let done = async {
-            let waited = lock::take(&run.db, &run.key(), run.name(), wait).await?;
+            let waited = lock::take(&run.db, &run.key().await?, run.name(), wait).await?;
             let begun = Instant::now();
-            let shared = run.shared.as_deref();
-            let scope = run.scope.as_ref();
-            provision::schema_and_extensions(&run.db, &run.to.config, shared, scope).await?;
+            run.provision().await?;
             for hook in before {
                 hook(run.db.clone()).await?;
             }
@@ -310,5 +355,19 @@ impl<M: MigratorTrait + 'static> IntoFuture for Migrate<M> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.work(Work::Up(None)))
+    }
+}
+
+/// Returns the status, and whether the database exists.
+async fn look<M: MigratorTrait>(pg: &Pg) -> Result<(Vec<Migration>, bool), Error> {
+    let to = pg.database().connect_to(false).await?;
+    let schema = run::named_schema(pg.scope(), to.config.schema.as_deref());
+    match status::of::<M>(pg, pg.name(), schema.as_deref()).await {
+        Err(Error::Connect(error))
+            if to.config.create_db && error.kind == ConnectErrorKind::NoSuchDatabase =>
+        {
+            Ok((status::all_pending::<M>(pg.name())?, false))
+        }
+        status => Ok((status?, true)),
     }
 }

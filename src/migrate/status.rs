@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use sea_orm_migration::MigratorTrait;
 
-use crate::sql;
+use super::MigrateError;
+use crate::error::Error;
 
 /// Notes the migrations outside of a transaction that were begun and are not done.
 const UNFINISHED: &str = "wharf_unfinished_migration";
@@ -70,13 +71,31 @@ impl fmt::Display for Migration {
     }
 }
 
-pub(super) async fn of<M: MigratorTrait>(db: &DatabaseConnection) -> Result<Vec<Migration>, DbErr> {
-    let table = M::migration_table_name().to_string();
+/// Returns the migrations of this build as a database has them that does not exist.
+pub(super) fn all_pending<M: MigratorTrait>(
+    database: &str,
+) -> Result<Vec<Migration>, MigrateError> {
+    let mut all: Vec<Migration> = Vec::new();
+    for migration in M::migrations() {
+        let name = migration.name().to_owned();
+        if all.iter().any(|it| it.name == name) {
+            return Err(MigrateError::Duplicate { database: database.to_owned(), name });
+        }
+        all.push(Migration { name, state: MigrationState::Pending });
+    }
+    Ok(all)
+}
+
+/// Returns the state of every migration. `schema` is the one that is migrated, if it is named.
+pub(super) async fn of<M: MigratorTrait>(
+    db: &impl ConnectionTrait,
+    database: &str,
+    schema: Option<&str>,
+) -> Result<Vec<Migration>, Error> {
     let mut states: BTreeMap<String, MigrationState> = BTreeMap::new();
-    if is_there(db, &table).await? {
+    if let Some(table) = find(db, &M::migration_table_name().to_string(), schema).await? {
         let sql = format!(
-            "SELECT version, (extract(epoch FROM now())::int8 - applied_at)::int8 FROM {}",
-            sql::quote_ident(&table)
+            "SELECT version, (extract(epoch FROM now())::int8 - applied_at)::int8 FROM {table}"
         );
         for row in db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await? {
             let ago = Duration::from_secs(row.try_get_by_index::<i64>(1)?.try_into().unwrap_or(0));
@@ -84,8 +103,7 @@ pub(super) async fn of<M: MigratorTrait>(db: &DatabaseConnection) -> Result<Vec<
         }
     }
     let mut order: Vec<String> = Vec::new();
-    for migration in M::migrations() {
-        let name = migration.name().to_owned();
+    for Migration { name, .. } in all_pending::<M>(database)? {
         let state = match states.remove(&name) {
             Some(MigrationState::Missing { ago }) => MigrationState::Applied { ago },
             _ => MigrationState::Pending,
@@ -93,9 +111,9 @@ pub(super) async fn of<M: MigratorTrait>(db: &DatabaseConnection) -> Result<Vec<
         states.insert(name.clone(), state);
         order.push(name);
     }
-    if is_there(db, UNFINISHED).await? {
+    if let Some(table) = find(db, UNFINISHED, schema).await? {
         let sql = format!(
-            "SELECT version, extract(epoch FROM now() - begun_at)::int8, error FROM {UNFINISHED}"
+            "SELECT version, extract(epoch FROM now() - begun_at)::int8, error FROM {table}"
         );
         for row in db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await? {
             let name: String = row.try_get_by_index(0)?;
@@ -120,15 +138,19 @@ pub(super) async fn of<M: MigratorTrait>(db: &DatabaseConnection) -> Result<Vec<
     Ok(all)
 }
 
-/// Whether the schema that is migrated has such a table.
-async fn is_there(db: &DatabaseConnection, table: &str) -> Result<bool, DbErr> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_class c WHERE c.relname = $1
-                 AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))";
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [table.into()]);
-    match db.query_one_raw(statement).await? {
-        Some(row) => Ok(row.try_get_by_index::<Option<bool>>(0)?.unwrap_or(false)),
-        None => Ok(false),
-    }
+/// Returns a table of the schema that is migrated, as SQL, if it exists. Not by the search path, which also shows those of
+/// schemas that follow.
+async fn find(
+    db: &impl ConnectionTrait,
+    table: &str,
+    schema: Option<&str>,
+) -> Result<Option<String>, DbErr> {
+    let sql = "SELECT format('%I.%I', n.nspname, c.relname)
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.relname = $1 AND n.nspname = coalesce($2, current_schema())";
+    let values = [table.into(), schema.map(str::to_owned).into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+    db.query_one_raw(statement).await?.map(|row| row.try_get_by_index(0)).transpose()
 }
 
 /// Notes that a migration outside of a transaction begins.

@@ -26,7 +26,15 @@ async fn a_database_is_brought_up_to_date_and_back_and_its_state_is_told() {
 
     let planned = wharf(&project, &["migrate", "up", "shop", "--dry-run"]).well();
     planned.says(&["-- shop", "-- m20261123_000001_create_customer", "CREATE TABLE \"purchase\""]);
-    wharf(&project, &["migrate", "lint", "shop"]).well();
+    planned.notes(&["shop: the migrations ran on a scratch database; shop was only read"]);
+    let lint = wharf(&project, &["migrate", "lint", "shop", "--min-size", "8MB"]).well();
+    lint.notes(&["nothing unsafe in 2 pending migrations"]);
+    let target = wharf(&project, &["migrate", "lint", "shop", "--on-target"]).well();
+    target.notes(&[
+        "shop: the migrations ran on the database itself, in a transaction that was rolled back",
+    ]);
+    wharf(&project, &["migrate", "up", "--on-target"]).failed(2, &["need --dry-run"]);
+    wharf(&project, &["migrate", "lint", "--min-size", "large"]).failed(2, &["as in 8MB"]);
     let status = wharf(&project, &["migrate", "status", "shop", "--json"]).well().json();
     assert_eq!(status.as_array().unwrap().len(), 2);
     assert_eq!(status[1]["state"], "pending");
@@ -72,6 +80,26 @@ async fn a_database_is_brought_up_to_date_and_back_and_its_state_is_told() {
     project.write(&format!("databases:\n{}", database.entry("shop", &[])));
     let again = wharf(&project, &["migrate", "refresh", "shop", "--yes", "--host", &host]).well();
     again.says(&["4 migrations rolled back or applied"]);
+}
+
+/// What only looks needs no database of the name, no right to write, and a server for the scratch database.
+#[tokio::test]
+async fn a_look_at_pending_migrations_needs_nothing_of_the_target() {
+    let database = TestDatabase::new().await;
+    let absent = format!("{}_absent", database.name);
+    let url = database.url().replace(&database.name, &absent);
+    let other = database.entry("audit", &[]);
+    let file = |more: &str| format!("databases:\n{other}  shop:\n    url: \"{url}\"\n    {more}\n");
+    let project = Project::new(&file("create_db: true"));
+    for command in [&["status"][..], &["up", "--dry-run"], &["lint", "--scratch", "audit"]] {
+        wharf(&project, &[&["migrate"], command, &["shop"]].concat()).well();
+    }
+    project.write(&file("readonly: true").replace(&absent, &database.name));
+    wharf(&project, &["migrate", "lint", "shop", "--scratch", "audit"]).well();
+    let target = wharf(&project, &["migrate", "lint", "shop", "--on-target"]);
+    target.failed(3, &["`shop` is `readonly: true`"]);
+    let there = format!("SELECT count(*) FROM pg_database WHERE datname = '{absent}'");
+    assert_eq!(number(&database.pg().await, &there).await, 0);
 }
 
 #[tokio::test]

@@ -182,6 +182,14 @@ impl Done {
     }
 
     #[track_caller]
+    /// Has said this on standard error.
+    pub fn notes(&self, parts: &[&str]) -> &Done {
+        for part in parts {
+            assert!(self.err.contains(part), "no {part:?} in {}", self.err);
+        }
+        self
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }

@@ -3,6 +3,10 @@
 // async_trait takes `SchemaManager<'_>` for another signature than the trait's own `SchemaManager`.
 #![allow(elided_lifetimes_in_paths)]
 
+mod dry_run;
+mod privileges;
+mod transactions;
+
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +14,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 use sea_orm_migration::prelude::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
-use wharf::migrate::{MigrateError, MigrationState, Unsafe};
+use wharf::migrate::{MigrateError, MigrationState};
 use wharf::{Error, Pg};
 
 use crate::{
@@ -60,6 +64,8 @@ macro_rules! migrator {
         }
     };
 }
+
+pub(crate) use migrator;
 
 const fn text(name: &'static str, up: &'static str, down: &'static str) -> Text {
     Text { name, up, down, in_transaction: true }
@@ -118,14 +124,26 @@ async fn it_goes_up_and_down_by_steps_and_says_where_it_is() {
     // Fresh takes what no migration made, and what belongs to an extension not.
     pg.execute_unprepared(
         "CREATE EXTENSION pg_trgm; CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE by_hand (m mood, id serial);
-         CREATE VIEW seen AS SELECT * FROM by_hand; CREATE FUNCTION f() RETURNS int RETURN 1",
+         CREATE VIEW seen AS SELECT * FROM by_hand; CREATE FUNCTION f(mood) RETURNS int RETURN 1;
+         CREATE TYPE pair AS (a int, b text); CREATE TYPE span AS RANGE (subtype = time);
+         CREATE DOMAIN short AS varchar(3); CREATE FUNCTION g(pair, pair) RETURNS bool RETURN true;
+         CREATE OPERATOR === (LEFTARG = pair, RIGHTARG = pair, FUNCTION = g);
+         CREATE COLLATION \"C 2\" FROM \"C\"; CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int);
+         CREATE TEXT SEARCH CONFIGURATION plain (COPY = simple)",
     )
     .await
     .unwrap();
     assert_eq!(pg.migrate::<Three>().fresh().await.unwrap().migrations.len(), 3);
     assert_eq!(there(&pg).await, ["one", "three", "two"]);
-    let left = "SELECT count(*) FROM pg_type WHERE typname = 'mood'";
-    assert_eq!(number(&pg, left).await, 0);
+    for left in [
+        "pg_type WHERE typname IN ('mood', 'pair', 'span', 'short')",
+        "pg_proc WHERE proname IN ('f', 'g', 'total')",
+        "pg_operator WHERE oprname = '==='",
+        "pg_collation WHERE collname = 'C 2'",
+        "pg_ts_config WHERE cfgname = 'plain'",
+    ] {
+        assert_eq!(number(&pg, &format!("SELECT count(*) FROM {left}")).await, 0, "{left}");
+    }
     let kept = "SELECT count(*) FROM pg_proc WHERE proname = 'similarity'";
     assert_eq!(number(&pg, kept).await, 1);
     // An older build than the one that migrated it.
@@ -213,6 +231,44 @@ async fn an_index_is_built_outside_of_a_transaction_and_a_broken_one_does_not_st
     assert_eq!(one.unwrap().migrations.len() + two.unwrap().migrations.len(), 1);
     assert_eq!(number(&pg, indexes).await, 1);
     assert_eq!(states::<Concurrently>(&pg).await, ["m1_one applied", "m2_index applied"]);
+}
+
+/// Fails to build its index, and meanwhile so does somebody else, on the same table.
+struct BesideAnother;
+
+impl MigrationName for BesideAnother {
+    fn name(&self) -> &str {
+        "m2_beside"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for BesideAnother {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        db.execute_unprepared("CREATE UNIQUE INDEX CONCURRENTLY theirs ON one (n)")
+            .await
+            .unwrap_err();
+        db.execute_unprepared(UNIQUE).await.map(|_| ())
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(false)
+    }
+}
+
+migrator!(Beside: ONE, BesideAnother);
+
+#[tokio::test]
+async fn of_the_invalid_indexes_only_that_of_the_failed_statement_is_dropped() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.migrate::<Beside>().up(1).await.unwrap();
+    pg.execute_unprepared("INSERT INTO one VALUES (1), (1)").await.unwrap();
+    pg.migrate::<Beside>().await.unwrap_err();
+    let left = "SELECT count(*) FROM pg_class WHERE relname = ";
+    assert_eq!(number(&pg, &format!("{left} 'one_n'")).await, 0);
+    assert_eq!(number(&pg, &format!("{left} 'theirs'")).await, 1);
 }
 
 migrator!(Slow: text("m1_slow", "SELECT pg_sleep(0.5)", ""));
@@ -344,49 +400,6 @@ async fn every_tenants_schema_is_brought_up_to_date_and_those_that_fail_are_told
     assert_eq!(number(&pg, shared).await, 1);
     odd.migrate::<Three>().fresh().await.unwrap();
     assert_eq!(there(&pg.scoped("a").unwrap()).await, ["one", "three", "two"]);
-}
-
-migrator!(Dangerous:
-    ONE,
-    text(
-        "m2_danger",
-        "CREATE INDEX big_n ON big (n);; ALTER TABLE big ALTER COLUMN n TYPE bigint;; \
-         ALTER TABLE one RENAME COLUMN n TO m;; CREATE TABLE new (n int);; CREATE INDEX new_n ON new (n)",
-        ""
-    ),
-    Text { name: "m3_index", up: "CREATE INDEX CONCURRENTLY one_m ON one (m)", down: "", in_transaction: false },
-);
-
-#[tokio::test]
-async fn a_dry_run_shows_the_sql_and_what_is_unsafe_in_it_and_changes_nothing() {
-    let database = TestDatabase::new().await;
-    let pg = database.pg().await;
-    let big =
-        "CREATE TABLE big AS SELECT n, repeat('x', 900) AS t FROM generate_series(1, 12000) n";
-    pg.execute_unprepared(big).await.unwrap();
-    let planned = pg.migrate::<Dangerous>().dry_run().await.unwrap();
-    assert_eq!(there(&pg).await, ["big"]);
-    assert_eq!(states::<Dangerous>(&pg).await[0], "m1_one pending");
-    let names: Vec<&str> = planned.migrations.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["m1_one", "m2_danger", "m3_index"]);
-    assert_eq!(planned.migrations[0].statements, ["CREATE TABLE one (n int)"], "{planned:#?}");
-    assert!(planned.migrations[0].findings.is_empty());
-    let found: Vec<Unsafe> = planned.migrations[1].findings.iter().map(|it| it.what).collect();
-    assert_eq!(found, [Unsafe::IndexBlocksWrites, Unsafe::TypeChange, Unsafe::Rename]);
-    assert!(planned.migrations[1].findings[0].size.unwrap() > 8_000_000);
-    let index = &planned.migrations[2];
-    assert_eq!(index.statements, ["CREATE INDEX CONCURRENTLY one_m ON one (m)"]);
-    assert!(index.error.as_ref().unwrap().contains("cannot run inside a transaction"), "{index:?}");
-    let shown = planned.to_string();
-    for part in [
-        "-- m1_one\nCREATE TABLE one (n int);\n",
-        "-- unsafe: this blocks writes to big while the index is built; use CREATE INDEX CONCURRENTLY",
-        "-- unsafe: running code still uses the old name in one",
-        "-- m3_index\n-- outside of a transaction\nCREATE INDEX CONCURRENTLY one_m ON one (m);\n",
-        "-- incomplete, because the migration failed here: ",
-    ] {
-        assert!(shown.contains(part), "no {part:?} in {shown}");
-    }
 }
 
 #[tokio::test]

@@ -4,20 +4,19 @@ mod catalog;
 mod generate;
 mod options;
 mod patch;
-mod scratch;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use self::options::Options;
-use self::scratch::Scratch;
 use super::args::Entity;
 use super::context::{Context, shown};
 use super::failure::Failure;
 use super::log::Work;
 use super::migrate::{Known, chosen};
 use super::program::Program;
+use super::scratch::on_scratch;
 use super::{out, project, rustfmt, workspace};
 use crate::Manager;
 
@@ -126,13 +125,11 @@ async fn generated<'a>(
 ) -> Result<Generated<'a>, Failure> {
     let database = known.database.as_str();
     let work = Work::begin(&format!("applying the migrations of {database} to a scratch database"));
-    let scratch = Scratch::open(manager, database).await?;
-    let files = async {
-        known.migrations.apply(&scratch.pg, crate::migrate::Work::Up(None)).await?;
-        generate::files(&scratch.pg, serde, !target.modules).await
-    };
+    let files = on_scratch(manager, database, None, async |pg| {
+        known.migrations.apply(pg, crate::migrate::Work::Up(None)).await?;
+        generate::files(pg, serde, !target.modules).await
+    });
     let files = files.await;
-    scratch.close().await?;
     drop(work);
     let folder = target.of_database(database);
     let mut formatted = BTreeMap::new();

@@ -22,6 +22,7 @@ pub(in crate::cli) struct Migrations {
     apply: fn(&Pg, Work) -> Coming<Migrated>,
     status: fn(&Pg) -> Coming<Vec<Migration>>,
     dry_run: fn(&Pg) -> Coming<DryRun>,
+    dry_run_on: fn(&Pg, &Pg) -> Coming<DryRun>,
 }
 
 impl Migrations {
@@ -30,6 +31,10 @@ impl Migrations {
             apply: |pg, step| Box::pin(pg.migrate::<M>().work(step)),
             status: |pg| Box::pin(pg.migrate::<M>().status()),
             dry_run: |pg| Box::pin(pg.migrate::<M>().dry_run()),
+            dry_run_on: |pg, scratch| {
+                let (pg, scratch) = (pg.clone(), scratch.clone());
+                Box::pin(async move { pg.migrate::<M>().dry_run_on(&scratch).await })
+            },
         }
     }
 
@@ -43,6 +48,10 @@ impl Migrations {
 
     pub(super) async fn dry_run(&self, pg: &Pg) -> Result<DryRun, Error> {
         (self.dry_run)(pg).await
+    }
+
+    pub(super) async fn dry_run_on(&self, pg: &Pg, scratch: &Pg) -> Result<DryRun, Error> {
+        (self.dry_run_on)(pg, scratch).await
     }
 }
 

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 pub(super) use self::init::files;
 pub(super) use self::known::{Known, Migrations};
-use super::args::{Migrate, Of, On, Schemas};
+use super::args::{Migrate, Of, On, Schemas, Trial};
 use super::context::{Context, Doomed, entry, is_on_server, refuse_readonly};
 use super::failure::Failure;
 use super::log::Work;
 use super::program::Program;
+use super::scratch::on_scratch;
 use super::{out, project};
 use crate::migrate::{DryRun, Finding, Migrated, Migration, MigrationState, Work as Step};
 use crate::{Error, Manager, Pg};
@@ -29,6 +30,10 @@ pub(super) async fn run(
     let command = match command {
         Migrate::Init { databases } => return init::run(context, databases),
         Migrate::New { name, database } => return new::run(&name, database.as_deref()),
+        Migrate::Up { dry_run: false, trial, .. } if trial.is_given() => {
+            let only = "--on-target, --scratch and --min-size need --dry-run";
+            return Err(Failure::Usage(only.to_owned()));
+        }
         command if program.migrations.is_empty() => {
             return project::hand_over(context, databases(&command), false).await;
         }
@@ -61,21 +66,21 @@ async fn known(
 ) -> Result<(), Failure> {
     match command {
         Migrate::Init { .. } | Migrate::New { .. } => Ok(()),
-        Migrate::Up { on, steps, dry_run, json } => {
-            if !dry_run {
-                refuse_readonly_ones(program, manager, &on)?;
-            }
+        Migrate::Up { on, dry_run: true, trial, json, .. } => {
             let targets = targets(program, manager, &on).await?;
-            match dry_run {
-                true => show(&dry_runs(&targets).await?, json.json),
-                false => apply(&targets, Step::Up(steps), json.json).await,
-            }
+            show(&dry_runs(manager, &targets, &trial).await?, json.json)
+        }
+        Migrate::Up { on, steps, json, .. } => {
+            refuse_readonly_ones(program, manager, &on)?;
+            let targets = targets(program, manager, &on).await?;
+            apply(&targets, Step::Up(steps), json.json).await
         }
         Migrate::Status { on, json } => {
             status(&targets(program, manager, &on).await?, json.json).await
         }
-        Migrate::Lint { on, json } => {
-            lint(&dry_runs(&targets(program, manager, &on).await?).await?, json.json)
+        Migrate::Lint { on, trial, json } => {
+            let targets = targets(program, manager, &on).await?;
+            lint(&dry_runs(manager, &targets, &trial).await?, json.json)
         }
         Migrate::Down { of, steps, json } => {
             let targets = targets_to_destroy(program, manager, of).await?;
@@ -338,13 +343,45 @@ fn told(state: &MigrationState) -> (&'static str, Option<Duration>, Option<&str>
     }
 }
 
-async fn dry_runs(targets: &[Target<'_>]) -> Result<Vec<(String, DryRun)>, Failure> {
+/// Records the SQL of the pending migrations, on a scratch database unless the target is asked for.
+async fn dry_runs(
+    manager: &Manager,
+    targets: &[Target<'_>],
+    trial: &Trial,
+) -> Result<Vec<(String, DryRun)>, Failure> {
     let mut all = Vec::new();
-    for target in targets {
-        let work = Work::begin(&format!("recording the SQL on {}", target.name));
-        let planned = target.migrations.dry_run(&target.pg).await;
+    for Target { migrations, pg, name } in targets {
+        let work = Work::begin(&format!("recording the SQL for {name}"));
+        let mut planned = match trial.on_target {
+            true => {
+                refuse_readonly(manager, pg.name())?;
+                migrations.dry_run(pg).await?
+            }
+            false => {
+                let scratch = trial.scratch.as_deref();
+                on_scratch(manager, pg.name(), scratch, async |scratch| {
+                    let scratch = match pg.schema() {
+                        Some(schema) => scratch.scoped(schema)?,
+                        None => scratch.clone(),
+                    };
+                    Ok(migrations.dry_run_on(pg, &scratch).await?)
+                })
+                .await?
+            }
+        };
         drop(work);
-        all.push((target.name.clone(), planned?));
+        let ran = match trial.on_target {
+            true => "the database itself, in a transaction that was rolled back".to_owned(),
+            false => format!("a scratch database; {name} was only read"),
+        };
+        out::note(format_args!("{name}: the migrations ran on {ran}"));
+        for migration in &mut planned.migrations {
+            migration.findings.retain(|it| {
+                let is_small = it.size.zip(trial.min_size).is_some_and(|(size, min)| size < min);
+                !(is_small && it.what.depends_on_size())
+            });
+        }
+        all.push((name.clone(), planned));
     }
     Ok(all)
 }
@@ -376,37 +413,43 @@ fn show(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
 
 fn finding(finding: &Finding) -> Value {
     json!({
-        "table": finding.table, "size_bytes": finding.size, "statement": finding.statement,
-        "what": finding.to_string(),
+        "rule": finding.what.rule(), "table": finding.table, "size_bytes": finding.size,
+        "statement": finding.statement, "what": finding.to_string(),
     })
 }
 
 fn lint(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
-    let mut findings = Vec::new();
+    let (mut found, mut pending) = (Vec::new(), 0);
     for (target, planned) in all {
+        pending += planned.migrations.len();
         for migration in &planned.migrations {
-            findings.extend(migration.findings.iter().map(|it| (target, &migration.name, it)));
+            let name = &migration.name;
+            for it in &migration.findings {
+                let mut value = finding(it);
+                value["target"] = json!(target);
+                value["migration"] = json!(name);
+                found.push((value, format!("{target}, {name}: {it}")));
+            }
+            // What comes after the failed statement, and the migrations after this one, has not been looked at.
+            if let Some(error) = &migration.error {
+                let what = format!("incomplete, because the migration failed here: {error}");
+                let value =
+                    json!({"target": target, "migration": name, "rule": "failed", "what": what});
+                found.push((value, format!("{target}, {name}: {what}")));
+            }
         }
     }
     if json {
-        out::json(&Value::from_iter(findings.iter().map(|(target, migration, it)| {
-            let mut value = finding(it);
-            value["target"] = json!(target);
-            value["migration"] = json!(migration);
-            value
-        })))?;
+        out::json(&Value::from_iter(found.iter().map(|(value, _)| value.clone())))?;
     } else {
-        for (target, migration, it) in &findings {
-            out::line(format_args!("{target}, {migration}: {it}"))?;
+        for (_, line) in &found {
+            out::line(line)?;
         }
     }
-    match findings.len() {
+    match found.len() {
         0 => {
-            let pending: usize = all.iter().map(|(_, planned)| planned.migrations.len()).sum();
-            out::note(format_args!(
-                "nothing unsafe in {}",
-                out::count(pending, "pending migration")
-            ));
+            let pending = out::count(pending, "pending migration");
+            out::note(format_args!("nothing unsafe in {pending}"));
             Ok(())
         }
         // They have been printed.
