@@ -14,6 +14,9 @@ use crate::config::{Address, DatabaseConfig, PgServerConfig};
 
 const FILE: &str = "endpoint";
 
+/// Names the configuration file that a server belongs to.
+pub(crate) const OWNER: &str = "owner";
+
 /// How long the server at a recorded address may take to tell who it is.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -32,6 +35,27 @@ pub(crate) fn servers_folder() -> Result<PathBuf, String> {
         format!("the user's data folder is not known ({error}); set HOME or XDG_DATA_HOME")
     })?;
     Ok(strategy.data_dir().join("wharf").join("pgserver"))
+}
+
+/// Returns the configuration file that the server in this folder belongs to.
+pub(crate) fn owner(folder: &Path) -> Option<PathBuf> {
+    let owner = fs::read_to_string(folder.join(OWNER)).ok()?;
+    Some(PathBuf::from(owner.trim_end_matches('\n'))).filter(|it| it.is_absolute())
+}
+
+/// Returns the file that the server belongs to, if that is another one than `file` and still exists. A project that was
+/// moved keeps its server.
+pub(crate) fn other_owner(folder: &Path, file: Option<&Path>) -> Option<PathBuf> {
+    let file = file?;
+    owner(folder).filter(|owner| owner != file && owner.exists())
+}
+
+/// Notes which file the server belongs to.
+#[cfg(feature = "pgserver")]
+pub(crate) fn set_owner(folder: &Path, file: &Path) -> io::Result<()> {
+    let new = folder.join(format!("{OWNER}.{}", std::process::id()));
+    fs::write(&new, format!("{}\n", file.display()))?;
+    fs::rename(&new, folder.join(OWNER))
 }
 
 /// A server's address and identity.
@@ -133,6 +157,13 @@ pub(crate) async fn locate(
     servers: &Path,
 ) -> Result<DatabaseConfig, String> {
     let folder = servers.join(&server.name);
+    if let Some(owner) = other_owner(&folder, server.file.as_deref()) {
+        return Err(format!(
+            "pgserver `{}` belongs to {}; give this project's server a `name:` of its own",
+            server.name,
+            owner.display()
+        ));
+    }
     let path = folder.join(FILE);
     let recorded = match EndpointFile::read(&folder) {
         Ok(recorded) => recorded,

@@ -418,8 +418,10 @@ impl Manager {
         self.inner.pgserver.as_ref()
     }
 
-    /// Starts the server of the file, or finds it running, and makes what its entries ask for:
-    /// the databases of those that say `create_db: true`, and their `extensions`.
+    /// Starts the server of the file, or finds it running, and creates what its entries ask for:
+    /// their logins (`user`, `read_role`), the databases of those that say `create_db: true`, and their
+    /// `extensions`. A login owns the databases that are created for it; one of a `readonly` entry, and a
+    /// `read_role`, may read all tables of the server. Its password is the file's.
     ///
     /// Entries are on it that say `pgserver: true`, or that give its host and its fixed port.
     /// Running it again does no harm. See [`PgServer::start`] for what it costs and what happens
@@ -438,10 +440,16 @@ impl Manager {
     /// Makes what the entries on the server at `endpoint` ask for.
     pub(crate) async fn ensure_databases(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let described = self.inner.config.pgserver.as_ref();
-        for (name, entry) in &self.inner.config.databases {
-            if described.is_some_and(|server| is_on(entry, server)) {
-                provision::database(self.db(name)?, entry, endpoint).await?;
-            }
+        let databases = self.inner.config.databases.iter();
+        let on: Vec<_> = databases
+            .filter(|(_, entry)| described.is_some_and(|server| is_on(entry, server)))
+            .collect();
+        for (name, entry) in &on {
+            provision::database(&self.db(name)?, entry, endpoint).await?;
+        }
+        // Several entries may have one database, which one of them has created.
+        for (name, entry) in &on {
+            provision::within_database(&self.db(name)?, entry, endpoint).await?;
         }
         Ok(())
     }

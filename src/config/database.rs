@@ -44,6 +44,19 @@ impl Role {
     pub fn new(user: impl Into<String>, password: impl Into<SecretString>) -> Role {
         Role { user: user.into(), password: Some(password.into()), password_file: None }
     }
+
+    /// Returns the login with the password that its file holds now, if it has one. The error names the file.
+    pub(crate) async fn with_password_read(mut self) -> Result<Role, Box<dyn Error + Send + Sync>> {
+        if let Some(file) = self.password_file.clone() {
+            let read = tokio::task::spawn_blocking(move || {
+                let text = std::fs::read_to_string(&file);
+                text.map_err(|error| format!("{}: {error}", file.display()))
+            });
+            let text = read.await??;
+            self.password = Some(text.trim_end_matches(['\r', '\n']).into());
+        }
+        Ok(self)
+    }
 }
 
 /// Gives the login whenever a connection is opened: see [`DatabaseConfig::set_login_source`].

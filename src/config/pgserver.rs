@@ -1,6 +1,10 @@
 //! The section `pgserver:`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use secrecy::SecretString;
 
@@ -49,8 +53,14 @@ pub struct ReplicaConfig {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PgServerConfig {
-    /// Names the server's data (and container). Default `wharf`.
+    /// Names the server's data (and container). Default: the project's folder and a number made of the file's path, as in
+    /// `shop-1f2e3d4c`.
     pub name: String,
+    /// Whether the file left the name out.
+    pub(crate) has_default_name: bool,
+    /// The file that the section stands in, which the server belongs to. Another file's server of the same name is
+    /// neither used nor removed. `None` for one that was made in code: it belongs to whoever names it.
+    pub file: Option<PathBuf>,
     /// PostgreSQL's version, a major one (`17`) or a full one (`17.5`).
     pub version: Option<String>,
     /// Docker image.
@@ -78,6 +88,8 @@ impl PgServerConfig {
     pub fn new(name: impl Into<String>) -> PgServerConfig {
         PgServerConfig {
             name: name.into(),
+            has_default_name: false,
+            file: None,
             version: None,
             image: None,
             host: "127.0.0.1".to_owned(),
@@ -91,11 +103,40 @@ impl PgServerConfig {
     }
 }
 
+/// Returns a server's name for the file at this place: the project's folder, so that people know it, and a number made of
+/// the path, so that no two projects have the same.
+pub(super) fn default_name(file: &Path) -> String {
+    let is_settings = |folder: &&Path| {
+        let name = folder.file_name().and_then(|name| name.to_str());
+        !matches!(name, Some("etc" | "config" | "conf" | ".config"))
+    };
+    let project = file.ancestors().skip(1).find(is_settings);
+    let project = project.and_then(|folder| folder.file_name()).unwrap_or_default();
+    let readable = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let project: String = project.to_string_lossy().chars().map(readable).take(32).collect();
+    let project = match project.trim_matches('-') {
+        "" => "wharf",
+        project => project,
+    };
+    // FNV-1a, because it has to be the same in every build.
+    let hash =
+        file.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
+    format!("{project}-{hash:08x}")
+}
+
+/// Returns a file's one path, whatever the folder that it was named from; `None` if it does not exist.
+pub(super) fn one_path(file: &Path) -> Option<PathBuf> {
+    fs::canonicalize(file).ok()
+}
+
 // Some settings of PostgreSQL hold passwords.
 impl fmt::Debug for PgServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PgServerConfig")
             .field("name", &self.name)
+            .field("file", &self.file)
             .field("version", &self.version)
             .field("image", &self.image)
             .field("host", &self.host)
@@ -113,4 +154,20 @@ impl fmt::Debug for PgServerConfig {
 pub(crate) fn holds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["conninfo", "pass", "secret", "token"].iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_name_is_the_projects_and_no_other_ones() {
+        let name = |file: &str| default_name(Path::new(file));
+        assert!(name("/home/ada/shop/etc/infra.yaml").starts_with("shop-"));
+        assert!(name("/home/ada/My Shop/infra.yaml").starts_with("my-shop-"));
+        assert!(name("/infra.yaml").starts_with("wharf-"));
+        assert_ne!(name("/home/ada/shop/infra.yaml"), name("/home/bob/shop/infra.yaml"));
+        // The same in every build, because it is where the data is.
+        assert_eq!(name("/srv/shop/infra.yaml"), "shop-4f429c0a");
+    }
 }

@@ -1,9 +1,11 @@
 //! The section `pgserver:` as the file has it, to a checked [`PgServerConfig`].
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use super::{
-    ConfigError, PgServerConfig, ReplicaConfig, fields,
+    ConfigError, Origin, PgServerConfig, ReplicaConfig, fields, pgserver,
     read::{self, Flag, Port, RuntimeName, Secret, Settings, Text},
     tree::{self, Value, ValueKind},
 };
@@ -69,8 +71,14 @@ pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
     let path = ["pgserver".to_owned()];
     read::known_keys(tree, &path, fields::PGSERVER)?;
     let section: Section = read::section(tree, &path)?;
+    let name = filled(tree, "name", section.name)?;
+    let file = file(tree);
+    let default_name =
+        || file.as_deref().map_or_else(|| "wharf".to_owned(), pgserver::default_name);
     let checked = PgServerConfig {
-        name: filled(tree, "name", section.name)?.unwrap_or_else(|| "wharf".to_owned()),
+        has_default_name: name.is_none(),
+        name: name.unwrap_or_else(default_name),
+        file: file.clone(),
         version: filled(tree, "version", section.version)?,
         image: filled(tree, "image", section.image)?,
         host: filled(tree, "host", section.host)?.unwrap_or_else(|| "127.0.0.1".to_owned()),
@@ -112,6 +120,19 @@ pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
         ));
     }
     Ok(checked)
+}
+
+/// The file that the section stands in; one that is made of variables alone belongs to the file that was loaded.
+fn file(tree: &Value) -> Option<PathBuf> {
+    let section = match tree::origin_at(tree, &["pgserver"]) {
+        Origin::File { path, .. } => Some(path),
+        _ => None,
+    };
+    let loaded = || match tree::origin(tree) {
+        Origin::File { path, .. } => Some(path),
+        _ => None,
+    };
+    section.or_else(loaded).as_deref().and_then(pgserver::one_path)
 }
 
 fn replica(

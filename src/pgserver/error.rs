@@ -65,6 +65,17 @@ pub enum PgServerError {
         /// Where it is, and what to do.
         reason: String,
     },
+    /// The server belongs to another file. Nothing was started, stopped or removed.
+    #[error(
+        "pgserver `{server}`: it belongs to {}; give this project's server a `name:` of its own, or leave `name` out. To share one, put the section `pgserver:` into one file that both `!include`",
+        .file.display()
+    )]
+    Foreign {
+        /// Name of the server.
+        server: String,
+        /// The configuration file that it belongs to.
+        file: PathBuf,
+    },
     /// Something else listens where the server is to.
     #[error(
         "pgserver `{server}`: port {port} of {host} is in use by {}; stop that, set another `pgserver.port`, or leave out the port so that a free one is chosen",

@@ -32,6 +32,7 @@ mod login;
 mod logs;
 #[cfg(unix)]
 mod native;
+mod owner;
 mod password;
 mod program;
 mod report;

@@ -15,6 +15,7 @@ use super::folder::{Folder, Lock};
 use super::launcher::Launcher;
 use super::login::{Login, LoginError};
 use super::logs;
+use super::owner;
 use super::program::{Program, Running};
 use super::request::Request;
 use super::temporary::Temporary;
@@ -180,6 +181,7 @@ impl PgServer {
     /// [`PgServerError::Failed`] if a Docker engine that has run it does not tell.
     pub async fn holdings(&self) -> Result<Vec<String>, PgServerError> {
         self.request.check()?;
+        owner::check(&Folder::of(&self.request)?, &self.request)?;
         let mut holdings = Vec::new();
         for launcher in self.launchers()? {
             holdings.extend(launcher.holdings().await?);
@@ -205,6 +207,7 @@ impl PgServer {
             for launcher in server.launchers()? {
                 launcher.remove().await?;
             }
+            owner::release(&Folder::of(&server.request)?);
             Ok(())
         })
         .await
@@ -284,6 +287,7 @@ impl PgServer {
 
     /// The way by which it runs, and where.
     async fn in_use(&self) -> Result<Option<(Box<dyn Launcher>, Endpoint)>, PgServerError> {
+        owner::check(&Folder::of(&self.request)?, &self.request)?;
         for launcher in self.launchers()? {
             if self.may_use(launcher.runtime())
                 && let Some(endpoint) = launcher.running().await?
@@ -296,7 +300,17 @@ impl PgServer {
 
     async fn start_locked(&self) -> Result<Endpoint, PgServerError> {
         self.watch().await?;
+        let (folder, request) = (Folder::of(&self.request)?, Arc::clone(&self.request));
+        let earlier = blocking(move || Ok(owner::earlier(&folder, &request))).await?;
         let _lock = self.lock().await?;
+        if let Some((name, file)) = earlier {
+            tracing::warn!(
+                "pgserver `{}`: this creates a new server; if the project was moved from {}, its data is in pgserver \
+                 `{name}`: write `name: {name}` to keep it",
+                self.request.name(),
+                file.display()
+            );
+        }
         let launcher = self.choose(For::Start).await?;
         let endpoint = launcher.start().await?;
         self.record(&*launcher, &endpoint).await?;
@@ -375,7 +389,14 @@ impl PgServer {
 
     async fn lock(&self) -> Result<Lock, PgServerError> {
         let folder = Folder::of(&self.request)?;
-        blocking(move || folder.lock()).await
+        let request = Arc::clone(&self.request);
+        blocking(move || {
+            owner::check(&folder, &request)?;
+            let lock = folder.lock()?;
+            owner::take(&folder, &request)?;
+            Ok(lock)
+        })
+        .await
     }
 
     /// Arms the switch of a temporary server before there is anything to orphan.

@@ -114,15 +114,7 @@ impl ConnectTo {
 
     /// The login to connect with now.
     pub(crate) async fn login(&self) -> Result<Role, Box<dyn StdError + Send + Sync>> {
-        let mut login = self.configured();
-        if let Some(file) = login.password_file.clone() {
-            let read = tokio::task::spawn_blocking(move || {
-                let text = std::fs::read_to_string(&file);
-                text.map_err(|error| format!("{}: {error}", file.display()))
-            });
-            let text = read.await??;
-            login.password = Some(text.trim_end_matches(['\r', '\n']).into());
-        }
+        let login = self.configured().with_password_read().await?;
         match &self.config.login_source {
             Some(source) => source.ask(login).await,
             None => Ok(login),

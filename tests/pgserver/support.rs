@@ -39,8 +39,12 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        for native in ["wharf/native", "home/wharf/pgserver/wharf/native"] {
-            let pid_file = self.0.join(native).join("data/postmaster.pid");
+        let servers = std::fs::read_dir(self.0.join("servers")).into_iter().flatten().flatten();
+        let mut natives: Vec<PathBuf> = servers.map(|it| it.path().join("native")).collect();
+        natives.push(self.native());
+        natives.push(self.0.join("home/wharf/pgserver/wharf/native"));
+        for native in natives {
+            let pid_file = native.join("data/postmaster.pid");
             let text = std::fs::read_to_string(&pid_file).unwrap_or_default();
             if let Some(pid) = text.lines().next() {
                 // After a failed assertion, so without another one.
@@ -53,6 +57,17 @@ impl Drop for Dir {
         }
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The major version of the newest PostgreSQL that is installed on this machine.
+pub fn major() -> String {
+    let installed = std::fs::read_dir("/usr/lib/postgresql").unwrap();
+    let major = |it: std::io::Result<std::fs::DirEntry>| {
+        let folder = it.unwrap();
+        let name = folder.file_name().into_string().unwrap();
+        folder.path().join("bin/initdb").exists().then(|| name.parse::<u32>().unwrap())
+    };
+    installed.filter_map(major).max().unwrap().to_string()
 }
 
 pub fn config(runtime: Runtime) -> PgServerConfig {

@@ -1,4 +1,7 @@
-//! What has to be there before a database can be used: itself, its schema, its extensions.
+//! What has to be there before a database can be used: its logins, itself, its schema, its extensions.
+
+#[cfg(feature = "pgserver")]
+mod roles;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, Statement};
 
@@ -6,7 +9,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, Statement};
 use crate::pgserver::Endpoint;
 use crate::{
     config::{Address, DatabaseConfig},
-    error::Error,
+    error::{ConnectErrorKind, Error},
     pg::Pg,
     sql,
 };
@@ -23,34 +26,64 @@ const DATABASE: &str = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $
 const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
 const EXTENSION: &str = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = $1)";
 
-/// Creates the database of `entry`, if it says `create_db`, and its extensions, as the superuser of
-/// the server at `endpoint`. What exists is left as it is.
+/// Creates the logins of `entry` and its database, if it says `create_db`, as the superuser of the server at `endpoint`.
+/// What exists is left as it is, but for passwords, which are the file's.
 #[cfg(feature = "pgserver")]
 pub(crate) async fn database(
-    pg: Pg,
+    pg: &Pg,
     entry: &DatabaseConfig,
     endpoint: &Endpoint,
 ) -> Result<(), Error> {
-    if entry.create_db {
-        let admin = Pg::from_config(pg.name(), as_superuser(entry, endpoint, MAINTENANCE));
-        let made = create_database(&admin, &entry.database).await;
-        admin.close().await?;
-        made?;
-    }
-    if entry.extensions.is_empty() {
-        return Ok(());
-    }
-    let admin = Pg::from_config(pg.name(), as_superuser(entry, endpoint, &entry.database));
-    let made = create_extensions(&admin, &entry.extensions).await;
+    let admin = Pg::from_config(pg.name(), as_superuser(entry, endpoint, MAINTENANCE));
+    let made = async {
+        let owner = roles::create(&admin, entry, &endpoint.user).await?;
+        if entry.create_db {
+            create_database(&admin, &entry.database, owner.as_deref()).await?;
+        }
+        Ok(())
+    };
+    let made = made.await;
     admin.close().await?;
     made
 }
 
-async fn create_database(admin: &Pg, name: &str) -> Result<(), Error> {
+/// Creates within the database of `entry` what is missing: its extensions, and the rights of its login, if another one owns
+/// the database.
+#[cfg(feature = "pgserver")]
+pub(crate) async fn within_database(
+    pg: &Pg,
+    entry: &DatabaseConfig,
+    endpoint: &Endpoint,
+) -> Result<(), Error> {
+    if entry.extensions.is_empty() && (entry.readonly || entry.user == endpoint.user) {
+        return Ok(());
+    }
+    let admin = Pg::from_config(pg.name(), as_superuser(entry, endpoint, &entry.database));
+    let made = async {
+        match roles::grant(&admin, entry, &endpoint.user).await {
+            // Nobody has asked for the database to be created.
+            Err(Error::Connect(error))
+                if entry.extensions.is_empty()
+                    && error.kind == ConnectErrorKind::NoSuchDatabase =>
+            {
+                return Ok(());
+            }
+            granted => granted?,
+        }
+        create_extensions(&admin, &entry.extensions).await
+    };
+    let made = made.await;
+    admin.close().await?;
+    made
+}
+
+async fn create_database(admin: &Pg, name: &str, owner: Option<&str>) -> Result<(), Error> {
     if exists(admin, DATABASE, name).await? {
         return Ok(());
     }
-    let create = format!("CREATE DATABASE {}", sql::quote_ident(name));
+    let owner =
+        owner.map_or_else(String::new, |owner| format!(" OWNER {}", sql::quote_ident(owner)));
+    let create = format!("CREATE DATABASE {}{owner}", sql::quote_ident(name));
     let mut attempt = 1;
     loop {
         let made = admin.execute_unprepared(&create).await.map_err(Error::from);
@@ -118,7 +151,6 @@ const ATTEMPTS: u32 = 20;
 /// the entry names: one that may not is told by the server.
 #[cfg(feature = "migrate")]
 pub(crate) async fn database_of(pg: &Pg, to: &crate::pool::ConnectTo) -> Result<(), Error> {
-    use crate::error::ConnectErrorKind;
     let mut entry = (*to.config).clone();
     entry.address = Address::Host { host: to.host.clone(), port: to.port };
     (entry.pool_size, entry.max_overflow, entry.min_connections) = (1, 0, 0);
@@ -133,7 +165,7 @@ pub(crate) async fn database_of(pg: &Pg, to: &crate::pool::ConnectTo) -> Result<
     }
     let name = std::mem::replace(&mut entry.database, MAINTENANCE.to_owned());
     let admin = Pg::from_config(pg.name(), entry);
-    let made = create_database(&admin, &name).await;
+    let made = create_database(&admin, &name, None).await;
     admin.close().await?;
     made
 }
