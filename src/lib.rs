@@ -123,8 +123,11 @@ pub use stats::{Holder, PoolStats};
 /// # fn main() {}
 /// ```
 /// The migrator is the one of [`TestDatabase::new`](testing::TestDatabase::new); without it, the database
-/// is empty. The function takes a [`Pg`], or a `&TestDatabase` for its fixtures and its address, and gives
-/// nothing or a `Result`. It runs on a runtime of its own, of one thread. The database is kept, and its
-/// address printed, where the test panics or gives an error.
+/// is empty. The function takes a [`Pg`], or a `&TestDatabase` for its fixtures and its address, and returns
+/// nothing or a `Result`. It runs on a runtime of its own, of one thread; `flavor = "multi_thread"` and
+/// `worker_threads = 2` are those of `#[tokio::test]`: `#[wharf::test(Migrator, flavor = "multi_thread")]`.
+///
+/// If the test panics or returns an error, the database is kept and its address printed. The test's
+/// failure is the error's message, not its `Debug` form.
 #[cfg(feature = "testing")]
 pub use wharf_macros::test;

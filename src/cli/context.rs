@@ -4,12 +4,9 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
-use crate::config::{Address, Config, DatabaseConfig};
+use crate::config::{self, Address, Config, DatabaseConfig};
 use crate::pgserver::PgServer;
 use crate::{Error, Manager, Pg, provision};
-
-/// Where a file is looked for that nobody named.
-const USUAL: [&str; 2] = ["etc/infra.yaml", "infra.yaml"];
 
 pub(super) struct Context {
     file: Option<PathBuf>,
@@ -47,20 +44,17 @@ impl Context {
             };
         }
         let here = std::env::current_dir()?;
-        for (up, folder) in here.ancestors().enumerate() {
-            for name in USUAL {
-                if folder.join(name).is_file() {
-                    // As short as a person would write it.
-                    let above: PathBuf = std::iter::repeat_n("..", up).collect();
-                    return Ok(above.join(name));
-                }
-            }
+        if let Some((folder, name)) = config::find(&here) {
+            // As short as a person would write it.
+            let up = here.ancestors().take_while(|it| *it != folder).count();
+            let above: PathBuf = std::iter::repeat_n("..", up).collect();
+            return Ok(above.join(name));
         }
         Err(Failure::File(format!(
             "no configuration file: there is neither {} nor {} in {} or a parent folder; create one with \
              `wharf init`, or name it with --file or WHARF_FILE",
-            USUAL[0],
-            USUAL[1],
+            config::USUAL[0],
+            config::USUAL[1],
             here.display()
         )))
     }

@@ -115,6 +115,10 @@ pub use monitor::{MonitorConfig, NPlusOne};
 #[cfg(feature = "pgserver")]
 pub(crate) use pgserver::holds_secret;
 pub use pgserver::{PgServerConfig, ReplicaConfig, Runtime};
+#[cfg(feature = "cli")]
+pub(crate) use source::USUAL;
+#[cfg(any(feature = "cli", feature = "testing"))]
+pub(crate) use source::find;
 pub use tree::Origin;
 use tree::{Value, ValueKind};
 

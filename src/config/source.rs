@@ -186,3 +186,14 @@ fn nearest_file(folder: &Path, wrong: &str) -> Option<String> {
     let names: Vec<_> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
     tree::nearest(wrong, names.iter().map(String::as_str))
 }
+
+/// Where a file is looked for that nobody named.
+#[cfg(any(feature = "cli", feature = "testing"))]
+pub(crate) const USUAL: [&str; 2] = ["etc/infra.yaml", "infra.yaml"];
+
+/// Looks for the file that nobody named, in a folder and those above it.
+#[cfg(any(feature = "cli", feature = "testing"))]
+pub(crate) fn find(from: &Path) -> Option<(&Path, &'static str)> {
+    let found = |folder: &Path| USUAL.into_iter().find(|name| folder.join(name).is_file());
+    from.ancestors().find_map(|folder| found(folder).map(|name| (folder, name)))
+}

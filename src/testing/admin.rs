@@ -17,6 +17,9 @@ const INTERVAL: Duration = Duration::from_millis(25);
 /// another future of the thread that waits here, it is not done before this gives up.
 const DROP: Duration = Duration::from_secs(1);
 
+/// Longest time for one CREATE or DROP DATABASE, after which the server is taken for gone.
+const SILENCE: Duration = Duration::from_secs(120);
+
 #[derive(Debug)]
 pub(super) struct Admin {
     jobs: mpsc::UnboundedSender<Job>,
@@ -24,6 +27,7 @@ pub(super) struct Admin {
 
 struct Job {
     sql: String,
+    attempts: u32,
     done: Box<dyn FnOnce(Result<(), Error>) + Send>,
 }
 
@@ -32,23 +36,34 @@ impl Admin {
     pub(super) fn start(mut entry: DatabaseConfig) -> std::io::Result<Admin> {
         entry.database = "postgres".to_owned();
         (entry.pool_size, entry.max_overflow) = (AT_ONCE, 0);
+        entry.socket_timeout = Some(SILENCE);
         let (jobs, mut todo) = mpsc::unbounded_channel::<Job>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("wharf-testing".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let pg = Pg::from_config("testing", entry);
-                while let Some(Job { sql, done }) = todo.recv().await {
+                while let Some(Job { sql, attempts, done }) = todo.recv().await {
                     let pg = pg.clone();
-                    tokio::spawn(async move { done(run(&pg, &sql).await) });
+                    tokio::spawn(async move { done(run(&pg, &sql, attempts).await) });
                 }
             });
         })?;
         Ok(Admin { jobs })
     }
 
+    /// Runs a statement, again while others use the database.
     pub(super) async fn run(&self, sql: String) -> Result<(), Error> {
+        self.attempt(sql, ATTEMPTS).await
+    }
+
+    /// Runs a statement that may fail because others use the database.
+    pub(super) async fn run_once(&self, sql: String) -> Result<(), Error> {
+        self.attempt(sql, 1).await
+    }
+
+    async fn attempt(&self, sql: String, attempts: u32) -> Result<(), Error> {
         let (done, is_done) = oneshot::channel();
-        self.send(sql, move |outcome| {
+        self.send(sql, attempts, move |outcome| {
             let _ = done.send(outcome);
         });
         is_done.await.unwrap_or_else(|_| Err(gone()))
@@ -58,7 +73,7 @@ impl Admin {
     /// leaves is swept by the next.
     pub(super) fn run_now(&self, sql: String) -> Result<(), Error> {
         let (done, is_done) = blocking::channel();
-        self.send(sql, move |outcome| {
+        self.send(sql, ATTEMPTS, move |outcome| {
             let _ = done.send(outcome);
         });
         match is_done.recv_timeout(DROP) {
@@ -68,9 +83,14 @@ impl Admin {
         }
     }
 
-    fn send(&self, sql: String, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
+    fn send(
+        &self,
+        sql: String,
+        attempts: u32,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
         // Where nobody does it, nobody tells that it was done.
-        let _ = self.jobs.send(Job { sql, done: Box::new(done) });
+        let _ = self.jobs.send(Job { sql, attempts, done: Box::new(done) });
     }
 }
 
@@ -81,11 +101,11 @@ fn gone() -> Error {
     }
 }
 
-async fn run(pg: &Pg, sql: &str) -> Result<(), Error> {
+async fn run(pg: &Pg, sql: &str, attempts: u32) -> Result<(), Error> {
     let mut attempt = 1;
     loop {
         match pg.execute_unprepared(sql).await.map_err(Error::from) {
-            Err(error) if error.sqlstate().as_deref() == Some("55006") && attempt < ATTEMPTS => {
+            Err(error) if error.sqlstate().as_deref() == Some("55006") && attempt < attempts => {
                 tokio::time::sleep(INTERVAL).await;
                 attempt += 1;
             }

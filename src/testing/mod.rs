@@ -18,14 +18,17 @@
 //! `&impl TransactionTrait` then, and gets the session in place of the `Pg`; its own transactions nest in it.
 //!
 //! # The server
-//! Is the one of `TEST_DATABASE_URL` (`postgres://user:password@host/any`, whose user may create
-//! databases), or else one that is started for all test runs of this user, by this machine's PostgreSQL
-//! or in Docker, and stays: the next run finds it, and databases that were kept can be looked at. It
-//! waits for no disk, and is in memory where the system has `/dev/shm`. [`TestDatabase::server`] stops or
-//! removes it. Where there is neither, and the feature `embedded` is on, it is the engine in this process,
-//! which serves one connection in all: tests come one after the other, each with one session at a time,
-//! and what a failed one leaves ends with the process. `WHARF_TEST_RUNTIME` (`native`, `docker`, `embedded`)
-//! takes that way alone.
+//! The first of these that there is; a line on standard error tells which:
+//! 1. that of `TEST_DATABASE_URL` (`postgres://user:password@host/any`), whose user may create databases,
+//! 2. the server of the project's file (`WHARF_FILE`, or `etc/infra.yaml` or `infra.yaml` in the current folder or above),
+//!    if that has a section `pgserver:`: its version and its extensions. It is started if it does not run, and stays,
+//! 3. one that is started for all test runs of this user, by this machine's PostgreSQL or in Docker, and stays: the next
+//!    run finds it, and databases that were kept can be looked at. It does not wait for disks, and is in memory where the
+//!    system has `/dev/shm`. [`TestDatabase::server`] stops or removes it,
+//! 4. with the feature `embedded`, the engine in this process, which serves one connection in all: tests come one after the
+//!    other, each with one session at a time, and what a failed one leaves ends with the process.
+//!
+//! `WHARF_TEST_RUNTIME` (`native`, `docker`, `embedded`) takes that way of 3 and 4 alone.
 //!
 //! # What stays
 //! Nothing but where a test panicked, or gave `#[wharf::test]` an error: its database is kept, its address
@@ -33,6 +36,7 @@
 //! dropped by the next run on the same machine.
 
 mod admin;
+mod file;
 mod fixture;
 mod leftovers;
 mod run;
@@ -52,7 +56,7 @@ use sea_orm_migration::MigratorTrait;
 use tokio::sync::OwnedSemaphorePermit;
 
 #[doc(hidden)]
-pub use self::run::{Outcome, run};
+pub use self::run::{ByDebug, ByDisplay, Failure, Flavor, Outcome, run};
 use self::server::Server;
 use crate::{config::DatabaseConfig, error::Error, pg::Pg, pgserver::PgServer, sql};
 
@@ -84,7 +88,15 @@ impl TestDatabase {
     pub async fn new<M: MigratorTrait + 'static>() -> Result<TestDatabase, Error> {
         let server = server::of_this_run().await?;
         let template = template::of::<M>(&server).await?;
-        TestDatabase::made(server, Some(&template)).await
+        match TestDatabase::made(Arc::clone(&server), Some(&template)).await {
+            // A newer build of this program has dropped it.
+            Err(error) if error.sqlstate().as_deref() == Some("3D000") => {
+                server.forget_template(&template);
+                let template = template::of::<M>(&server).await?;
+                TestDatabase::made(server, Some(&template)).await
+            }
+            made => made,
+        }
     }
 
     /// An empty database.

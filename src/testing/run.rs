@@ -1,32 +1,82 @@
 //! What `#[wharf::test]` becomes.
 
-use std::process::ExitCode;
+use std::{
+    convert::Infallible,
+    fmt::{Debug, Display},
+    process::ExitCode,
+};
 
 use super::TestDatabase;
 use crate::error::Error;
 
-/// What a test gives, and whether that is a failure.
+/// What a test gives, and why it failed.
+#[doc(hidden)]
 pub trait Outcome {
-    #[doc(hidden)]
-    fn is_failure(&self) -> bool;
+    type Failure;
+
+    fn failure(self) -> Option<Self::Failure>;
 }
 
 impl Outcome for () {
-    fn is_failure(&self) -> bool {
-        false
+    type Failure = Infallible;
+
+    fn failure(self) -> Option<Infallible> {
+        None
     }
 }
 
 impl Outcome for ExitCode {
-    fn is_failure(&self) -> bool {
-        *self != ExitCode::SUCCESS
+    type Failure = &'static str;
+
+    fn failure(self) -> Option<&'static str> {
+        (self != ExitCode::SUCCESS).then_some("the test gave an exit code of failure")
     }
 }
 
 impl<T, E> Outcome for Result<T, E> {
-    fn is_failure(&self) -> bool {
-        self.is_err()
+    type Failure = E;
+
+    fn failure(self) -> Option<E> {
+        self.err()
     }
+}
+
+/// An error of a test, shown as people read it: what the harness shows of a `Result` is for programmers. The method of
+/// [`ByDisplay`] goes first, because that of [`ByDebug`] needs one reference more.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Failure<E>(pub E);
+
+#[doc(hidden)]
+pub trait ByDisplay {
+    fn text(&self) -> String;
+}
+
+#[doc(hidden)]
+pub trait ByDebug {
+    fn text(&self) -> String;
+}
+
+impl<E: Display> ByDisplay for Failure<E> {
+    fn text(&self) -> String {
+        // With its causes, for errors that list them so.
+        format!("{:#}", self.0)
+    }
+}
+
+impl<E: Debug> ByDebug for &Failure<E> {
+    fn text(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// The runtime of a test.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Flavor {
+    CurrentThread,
+    /// So many threads; as many as the machine has cores by default.
+    MultiThread(Option<usize>),
 }
 
 /// Runs a test on a runtime of its own, with a database that is kept if the test fails.
@@ -36,10 +86,18 @@ impl<T, E> Outcome for Result<T, E> {
 #[doc(hidden)]
 #[allow(clippy::panic)] // A test says so that it failed.
 pub fn run<T: Outcome>(
+    flavor: Flavor,
     database: impl Future<Output = Result<TestDatabase, Error>>,
     test: impl AsyncFnOnce(&TestDatabase) -> T,
-) -> T {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+) -> Option<T::Failure> {
+    let mut builder = match flavor {
+        Flavor::CurrentThread => tokio::runtime::Builder::new_current_thread(),
+        Flavor::MultiThread(_) => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if let Flavor::MultiThread(Some(threads)) = flavor {
+        builder.worker_threads(threads);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => panic!("could not create a runtime: {error}"),
     };
@@ -48,10 +106,10 @@ pub fn run<T: Outcome>(
             Ok(database) => database,
             Err(error) => panic!("could not create this test's database: {error}"),
         };
-        let outcome = test(&database).await;
-        if outcome.is_failure() {
+        let failure = test(&database).await.failure();
+        if failure.is_some() {
             database.keep();
         }
-        outcome
+        failure
     })
 }

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use secrecy::ExposeSecret as _;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
-use super::{POOL, admin::Admin, leftovers};
+use super::{POOL, admin::Admin, file, leftovers};
 use crate::{
     config::{Address, ConfigError, DatabaseConfig, PgServerConfig, Runtime},
     error::Error,
@@ -33,7 +33,7 @@ static SERVER: OnceCell<Arc<Server>> = OnceCell::const_new();
 pub(super) struct Server {
     pub(super) admin: Admin,
     entry: DatabaseConfig,
-    /// Copies files where that is faster than writing them to the log.
+    /// Copies files, which is faster than writing them to the log where nothing waits for a disk.
     copies_files: bool,
     room: Arc<Semaphore>,
     /// It serves one connection in all, and nobody but this process.
@@ -104,15 +104,48 @@ fn in_memory() -> Option<PathBuf> {
 }
 
 async fn find() -> Result<Arc<Server>, Error> {
-    let entry = match std::env::var("TEST_DATABASE_URL") {
-        Ok(url) => DatabaseConfig::from_url(&url)?,
-        Err(_) => started().await?,
-    };
+    if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
+        let entry = DatabaseConfig::from_url(&url)?;
+        tell("the server of TEST_DATABASE_URL", &entry);
+        return Server::of(entry).await;
+    }
+    if std::env::var_os("WHARF_TEST_RUNTIME").is_none()
+        && let Some((file, server)) = file::server()
+    {
+        let started = server.start().await.map_err(|error| Error::Internal {
+            database: "testing".to_owned(),
+            reason: format!(
+                "tests run on the server of {}: {error}; to run them on another one, set TEST_DATABASE_URL, or WHARF_TEST_RUNTIME to native, docker or embedded",
+                file.display()
+            ),
+        });
+        let at = started?;
+        let what = format!(
+            "PostgreSQL {} of pgserver `{}` in {}",
+            at.version,
+            server.config().name,
+            file.display()
+        );
+        let entry = entry(at)?;
+        tell(&what, &entry);
+        return Server::of(entry).await;
+    }
+    let (at, entry) = started().await?;
+    tell(
+        &format!("PostgreSQL {} ({}), started for tests", at.version, at.runtime.as_str()),
+        &entry,
+    );
     Server::of(entry).await
 }
 
+fn tell(what: &str, entry: &DatabaseConfig) {
+    if let Address::Host { host, port } = &entry.address {
+        leftovers::tell(&format!("tests run on {what}, at {host}:{port}"));
+    }
+}
+
 /// By the way that `WHARF_TEST_RUNTIME` says, or by the first that can.
-async fn started() -> Result<DatabaseConfig, Error> {
+async fn started() -> Result<(Endpoint, DatabaseConfig), Error> {
     let ways = [Runtime::Native, Runtime::Docker, Runtime::Embedded];
     let asked = std::env::var("WHARF_TEST_RUNTIME").ok();
     let is_asked = |way: &Runtime| asked.as_deref().is_none_or(|asked| asked == way.as_str());
@@ -123,7 +156,7 @@ async fn started() -> Result<DatabaseConfig, Error> {
             runtime => own(runtime).start().await,
         };
         match started {
-            Ok(at) => return Ok(entry(at)?),
+            Ok(at) => return Ok((at.clone(), entry(at)?)),
             // What is told is why the first way was not.
             Err(error) => why = why.or(Some(error)),
         }
@@ -166,12 +199,13 @@ impl Server {
     /// The server of an entry, whose login may make databases.
     pub(super) async fn of(entry: DatabaseConfig) -> Result<Arc<Server>, Error> {
         let maintenance = maintenance(&entry);
-        let sql = "SELECT current_setting('server_version_num')::int4, current_setting('max_connections')::int8";
+        let sql = "SELECT current_setting('server_version_num')::int4 >= 150000 AND current_setting('fsync') = 'off',
+                          current_setting('max_connections')::int8";
         let row =
             maintenance.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
-        let (version, connections) = match row {
-            Some(row) => (row.try_get_by_index::<i32>(0)?, row.try_get_by_index::<i64>(1)?),
-            None => (0, 0),
+        let (copies_files, connections) = match row {
+            Some(row) => (row.try_get_by_index(0)?, row.try_get_by_index(1)?),
+            None => (false, 0_i64),
         };
         leftovers::sweep(&maintenance).await?;
         maintenance.close().await?;
@@ -185,7 +219,7 @@ impl Server {
         Ok(Arc::new(Server {
             entry,
             admin,
-            copies_files: version >= 150_000,
+            copies_files,
             room: Arc::new(Semaphore::new(usize::try_from(room.max(1)).unwrap_or(1))),
             is_single,
             making: tokio::sync::Mutex::default(),
@@ -217,6 +251,10 @@ impl Server {
 
     pub(super) fn has_template(&self, name: &str) -> bool {
         self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    pub(super) fn forget_template(&self, name: &str) {
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     pub(super) fn add_template(&self, name: &str) {

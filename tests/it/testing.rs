@@ -128,6 +128,26 @@ async fn the_attribute_gives_a_migrated_database(pg: wharf::Pg) -> Result<(), Db
     Ok(())
 }
 
+#[wharf::test(Counted, flavor = "multi_thread", worker_threads = 2)]
+async fn the_attribute_gives_a_runtime_of_several_threads(
+    pg: wharf::Pg,
+) -> Result<(), wharf::Error> {
+    let runtime = tokio::runtime::Handle::current();
+    assert_eq!(runtime.metrics().num_workers(), 2);
+    assert_eq!(
+        tokio::spawn(async move { number(&pg, "SELECT count(*) FROM customer").await })
+            .await
+            .unwrap(),
+        0
+    );
+    Ok(())
+}
+
+#[wharf::test(flavor = "multi_thread")]
+async fn the_attribute_needs_no_migrator_for_a_flavor(pg: wharf::Pg) {
+    assert_eq!(number(&pg, "SELECT 7::int8").await, 7);
+}
+
 #[wharf::test]
 async fn the_attribute_gives_an_empty_database_as_it_is(database: &TestDatabase) {
     assert_eq!(
@@ -281,6 +301,9 @@ async fn one_whose_test_failed_is_kept_and_named_and_one_whose_process_died_is_s
     let given = another("gives an error");
     assert!(!given.status.success());
     assert!(String::from_utf8_lossy(&given.stderr).contains("is kept: "), "{given:?}");
+    // As a person reads it, and not `Custom("on purpose")`.
+    let said = String::from_utf8_lossy(&given.stderr).into_owned();
+    assert!(said.contains("\nCustom Error: on purpose\n"), "{said}");
     assert_eq!(databases(&its_name(&given)).await, 1);
     let dropped = another("keeps none");
     assert!(!dropped.status.success());
@@ -300,6 +323,72 @@ async fn one_whose_test_failed_is_kept_and_named_and_one_whose_process_died_is_s
     assert_eq!(databases(kept).await, 0, "what was kept for a day is swept");
 }
 
+/// As `cargo nextest` runs them: each test in a process of its own, several at once; and as many test binaries as a
+/// workspace has. The template is one of each build, and is not made again.
+#[tokio::test]
+async fn tests_in_processes_of_their_own_share_a_template() {
+    let one = tokio::task::spawn_blocking(|| another("copies"));
+    let others: Vec<_> =
+        (0..5).map(|_| tokio::task::spawn_blocking(|| another("copies"))).collect();
+    let mut made = 0;
+    for done in join_all(others.into_iter().chain([one])).await {
+        let done = done.unwrap();
+        assert!(done.status.success(), "{done:?}");
+        made += String::from_utf8_lossy(&done.stdout).matches("made its template").count();
+    }
+    assert!(made <= 1, "{made} of 6 processes made the template");
+    // Others of the same server, as other programs of a workspace have them, are in nobody's way.
+    let any = TestDatabase::empty().await.unwrap();
+    for at in 0..10 {
+        let name = format!("wharf_template_{:016x}_{:016x}", 0xfeed + at, std::process::id());
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        any.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+        any.execute_unprepared(&format!("COMMENT ON DATABASE {name} IS 'wharf: used {now}'"))
+            .await
+            .unwrap();
+    }
+    let done = another("copies");
+    let again = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && !again.contains("made its template"), "{again}");
+    let there = format!("wharf_template_%{:016x}", std::process::id());
+    assert_eq!(databases(&there).await, 10);
+    for at in 0..10 {
+        let name = format!("wharf_template_{:016x}_{:016x}", 0xfeed + at, std::process::id());
+        any.execute_unprepared(&format!("DROP DATABASE {name}")).await.unwrap();
+    }
+}
+
+/// The major version of the PostgreSQL that these tests run on.
+async fn major() -> String {
+    let any = TestDatabase::empty().await.unwrap();
+    let version = "SELECT current_setting('server_version_num')::int8 / 10000";
+    number(&*any, version).await.to_string()
+}
+
+/// The server that the file describes, in a folder of its own.
+#[tokio::test]
+async fn tests_run_on_the_server_of_the_file_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("infra.yaml");
+    let text = "pgserver: {version: \"15\", runtime: native}\ndatabases: {}\n"
+        .replace("15", &major().await);
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "testing::part", "--nocapture"]).current_dir(folder.path());
+    command.env_remove("WHARF_TEST_RUNTIME").env_remove("TEST_DATABASE_URL");
+    let done =
+        command.env("WHARF_TEST_PART", "on the file").env("RUST_BACKTRACE", "0").output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    let config = wharf::config::Config::load(&file).unwrap().pgserver.unwrap();
+    let server = wharf::pgserver::PgServer::new(config, []);
+    let expected = format!("of pgserver `{}` in ", server.config().name);
+    let stays = server.status().await.unwrap();
+    server.remove().await.unwrap();
+    assert!(done.status.success() && said.contains(&expected), "{said}");
+    assert!(matches!(stays, wharf::pgserver::Status::Running(_)), "{stays:?}");
+}
+
 /// Not a test: what the other process does.
 #[tokio::test]
 async fn part() {
@@ -309,6 +398,14 @@ async fn part() {
     };
     if part == "embedded" {
         return two_in_this_process().await;
+    }
+    if part == "copies" {
+        let database = TestDatabase::new::<Counted>().await.unwrap();
+        assert_eq!(number(&*database, "SELECT count(*) FROM customer").await, 0);
+        if RUNS.load(Ordering::Relaxed) > 0 {
+            std::io::stdout().write_all(b"\nmade its template\n").unwrap();
+        }
+        return;
     }
     let database = TestDatabase::empty().await.unwrap();
     database.execute_unprepared("CREATE TABLE evidence AS SELECT 42 AS n").await.unwrap();
