@@ -468,7 +468,9 @@ pub(super) struct Run {
     /// prints an array for each.
     #[arg(short = 'f', long = "script", value_name = "FILE")]
     pub(super) script: Option<PathBuf>,
-    /// Allow writes.
+    /// Allow writes. Without it, statements run in a read-only transaction, and those that act outside of
+    /// one (COPY TO PROGRAM, pg_terminate_backend) are refused by their words. A superuser's DO blocks
+    /// and functions can still hide such an action.
     #[arg(long)]
     pub(super) write: bool,
     /// Print rows as comma-separated values. NULL is an empty field, an empty text is "".

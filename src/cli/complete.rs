@@ -29,7 +29,7 @@ pub(super) fn script(shell: Shell) -> Result<(), Failure> {
         .ok_or_else(|| Failure::Failed(format!("completion for {name} is not supported")))?;
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, "wharf", "wharf", "wharf", &mut script)?;
-    out::raw(&script)
+    out::exact(&script)
 }
 
 /// The names of the databases in the file; none where the file cannot be read.

@@ -1,6 +1,5 @@
 //! `wharf config`.
 
-use comfy_table::Cell;
 use serde_json::json;
 
 use super::args::ConfigCommand;
@@ -54,7 +53,7 @@ fn show(context: &Context, path: Option<String>, json: bool) -> Result<(), Failu
     }
     let rows = settings.iter().map(|it| {
         let note = if it.has_effect { "" } else { " (no effect)" };
-        vec![Cell::new(&it.path), Cell::new(&it.value), Cell::new(format!("{}{note}", it.source))]
+        vec![out::cell(&it.path), out::cell(&it.value), out::cell(format!("{}{note}", it.source))]
     });
     out::table(&["setting", "value", "source"], rows.collect())
 }

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use super::visible::visible;
 use crate::config::{self, Address, Config, DatabaseConfig};
 use crate::pgserver::PgServer;
 use crate::{Error, Manager, Pg, provision};
@@ -128,7 +129,7 @@ impl Context {
 /// Asks on the terminal and returns the line that the user types.
 fn answer(question: &str) -> Result<String, Failure> {
     let mut err = io::stderr().lock();
-    err.write_all(question.as_bytes())?;
+    err.write_all(visible(question).as_bytes())?;
     err.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

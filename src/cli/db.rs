@@ -138,8 +138,8 @@ async fn list(manager: &Manager, name: Option<String>, json: bool) -> Result<(),
     let rows = found.iter().map(|(server, it)| {
         let size = it.size.map_or_else(|| "-".to_owned(), out::size);
         let texts = [server.clone(), it.name.clone(), it.owner.clone(), size];
-        let mut row: Vec<Cell> = texts.into_iter().map(Cell::new).collect();
-        row.push(Cell::new(it.connections));
+        let mut row: Vec<Cell> = texts.into_iter().map(out::cell).collect();
+        row.push(out::cell(it.connections));
         row
     });
     out::table(&["server", "database", "owner", "size", "connections"], rows.collect())
@@ -197,7 +197,7 @@ async fn size(manager: &Manager, name: &str, json: bool) -> Result<(), Failure> 
     out::line(format_args!("{name}: {}", shown(whole)))?;
     let rows = tables.into_iter().map(|(name, size, indexes, rows)| {
         let cells = [name, shown(size), shown(indexes), format!("~{rows}")];
-        cells.into_iter().map(Cell::new).collect()
+        cells.into_iter().map(out::cell).collect()
     });
     out::table(&["table", "size", "indexes", "rows"], rows.collect())
 }

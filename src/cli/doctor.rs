@@ -11,6 +11,7 @@ use super::log::Work;
 use super::out::{self, Colour};
 use super::project;
 use super::server::extensions_of;
+use super::visible::visible;
 use crate::config::{Config, DatabaseConfig, Origin};
 use crate::pgserver::{self, Difference, Status};
 use crate::{Manager, Pg};
@@ -102,7 +103,8 @@ fn say(findings: &Findings, json: bool) -> Result<(), Failure> {
         let (word, colour) = finding.verdict.word();
         // Padded by hand: what colours a word has no width.
         let word = format!("{}{}", out::verdict(word, colour), " ".repeat(7 - word.len()));
-        out::line(format_args!("{word}  {:width$}  {}", finding.about, finding.said))?;
+        let (about, said) = (&finding.about, visible(&finding.said));
+        out::styled(format_args!("{word}  {about:width$}  {said}"))?;
     }
     Ok(())
 }

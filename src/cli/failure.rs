@@ -52,8 +52,8 @@ impl Failure {
     /// Prints it on standard error: one line of text, or one JSON object.
     pub(super) fn report(&self, json: bool) {
         match self.message() {
-            Some(_) if json && let Failure::Statement(error) = self => out::note(&error.json),
-            Some(message) if json => out::note(json!({"error": message})),
+            Some(_) if json && let Failure::Statement(error) = self => out::exact_note(&error.json),
+            Some(message) if json => out::exact_note(json!({"error": message})),
             Some(message) => out::error(message),
             None => {}
         }

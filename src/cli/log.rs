@@ -13,6 +13,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::out;
+use super::visible::visible_line;
 
 /// The spinner of the work that goes on, if any does.
 static SPINNER: OnceLock<ProgressBar> = OnceLock::new();
@@ -41,7 +42,7 @@ impl Work {
             false => ProgressBar::hidden(),
         });
         bar.reset();
-        bar.set_message(what.to_owned());
+        bar.set_message(visible_line(what).into_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         Work { bar: bar.clone() }
     }
@@ -128,7 +129,9 @@ impl<S: Subscriber> Layer<S> for Shown {
         let text = text.0.trim();
         let spinner = SPINNER.get().filter(|bar| !bar.is_finished() && !bar.is_hidden());
         match (level, spinner) {
-            (Level::INFO, Some(bar)) if !self.verbose => bar.set_message(text.to_owned()),
+            (Level::INFO, Some(bar)) if !self.verbose => {
+                bar.set_message(visible_line(text).into_owned())
+            }
             // Without a terminal, progress is of no interest unless asked for.
             (Level::INFO, None) if !self.verbose => {}
             (Level::WARN | Level::ERROR, Some(bar)) => {

@@ -29,7 +29,7 @@ pub(super) fn run(path: &[String], dir: Option<&Path>) -> Result<(), Failure> {
     }
     let mut page = Vec::new();
     Man::new(command.clone()).render(&mut page)?;
-    out::raw(&page)
+    out::exact(&page)
 }
 
 /// Writes the page of this command and those below it; how many that were.

@@ -24,6 +24,7 @@ mod rustfmt;
 mod scratch;
 mod server;
 mod top;
+mod visible;
 mod workspace;
 
 use std::process::ExitCode;

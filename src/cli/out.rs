@@ -1,4 +1,5 @@
-//! What is printed: the one place that writes to standard output and standard error.
+//! What is printed: the one place that writes to standard output and standard error. Text is made visible here, because
+//! any of it may come from a database; what is exact (JSON, CSV, files) says so.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,14 +9,20 @@ use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::visible::visible;
 
 /// Prints a line. If nobody reads standard output any more (`| head`), the command goes on, and its exit code stays.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
-    raw(format!("{text}\n").as_bytes())
+    styled(visible(&text.to_string()))
 }
 
-/// Prints bytes, likewise.
-pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
+/// Prints a line that has styles, of parts that are visible.
+pub(super) fn styled(line: impl Display) -> Result<(), Failure> {
+    exact(format!("{line}\n").as_bytes())
+}
+
+/// Prints bytes as they are.
+pub(super) fn exact(bytes: &[u8]) -> Result<(), Failure> {
     match stream(bytes) {
         Err(Failure::Code(0)) => Ok(()),
         outcome => outcome,
@@ -38,17 +45,28 @@ pub(super) fn written(outcome: io::Result<()>) -> Result<(), Failure> {
 }
 
 pub(super) fn json(value: &Value) -> Result<(), Failure> {
-    line(format_args!("{value:#}"))
+    styled(format_args!("{value:#}"))
 }
 
 /// A remark on standard error.
 pub(super) fn note(text: impl Display) {
+    exact_note(visible(&text.to_string()));
+}
+
+/// The same, of JSON.
+pub(super) fn exact_note(text: impl Display) {
     // Where nobody reads remarks there is nobody to be told.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 pub(super) fn error(text: &str) {
-    note(format_args!("{} {text}", painted("error:", "1;31", io::stderr().is_terminal())));
+    let word = painted("error:", "1;31", io::stderr().is_terminal());
+    exact_note(format_args!("{word} {}", visible(text)));
+}
+
+/// A cell of a table.
+pub(super) fn cell(text: impl Display) -> Cell {
+    Cell::new(visible(&text.to_string()))
 }
 
 /// Whether the user wants colors.
@@ -103,7 +121,7 @@ pub(super) fn table(heading: &[&str], rows: Vec<Vec<Cell>>) -> Result<(), Failur
 pub(super) fn pairs(pairs: Vec<(&str, String)>) -> Result<(), Failure> {
     let mut table = plain();
     for (name, value) in pairs {
-        table.add_row(vec![Cell::new(name).add_attribute(Attribute::Bold), Cell::new(value)]);
+        table.add_row(vec![Cell::new(name).add_attribute(Attribute::Bold), cell(value)]);
     }
     print(&mut table)
 }
@@ -122,7 +140,7 @@ fn print(table: &mut Table) -> Result<(), Failure> {
         column.set_padding((0, 2));
     }
     // The cells at the end of a row are padded.
-    table.lines().try_for_each(|text| line(text.trim_end()))
+    table.lines().try_for_each(|text| styled(text.trim_end()))
 }
 
 /// `3 h 4 min`: the two largest units.

@@ -1,6 +1,5 @@
 //! `wharf ping`.
 
-use comfy_table::Cell;
 use serde_json::{Map, json};
 
 use super::context::Context;
@@ -51,10 +50,10 @@ pub(super) async fn run(
             Ok(it) => {
                 let latency = format!("{:.1} ms", it.latency.as_secs_f64() * 1e3);
                 let version = format!("PostgreSQL {}", it.server_version);
-                vec![Cell::new(name), Cell::new("ok"), Cell::new(latency), Cell::new(version)]
+                vec![out::cell(name), out::cell("ok"), out::cell(latency), out::cell(version)]
             }
             Err(error) => {
-                vec![Cell::new(name), Cell::new("down"), Cell::new("-"), Cell::new(error)]
+                vec![out::cell(name), out::cell("down"), out::cell("-"), out::cell(error)]
             }
         });
         out::table(&["database", "state", "latency", "server"], rows.collect())?;

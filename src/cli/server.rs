@@ -1,5 +1,6 @@
 //! `wharf server`.
 
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -9,6 +10,7 @@ use super::args::Server;
 use super::context::{Context, is_on_server};
 use super::failure::Failure;
 use super::log::Work;
+use super::visible::visible;
 use super::{attach, backup, out};
 use crate::pgserver::{Difference, Endpoint, PgServer, Program, Report, Status};
 use crate::{Error, Manager};
@@ -377,12 +379,18 @@ fn status_json(
 async fn logs(context: &Context, lines: usize, follow: bool) -> Result<(), Failure> {
     let (_, server) = context.server()?;
     let mut lines = server.logs(lines, follow).await?;
+    let is_terminal = std::io::stdout().is_terminal();
     // One for all lines: a Ctrl-C between two of them is not lost.
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             next = lines.next() => match next {
-                Some(text) => out::stream(format!("{}\n", text?).as_bytes())?,
+                Some(text) => {
+                    let text = text?;
+                    // A file is exact.
+                    let text = if is_terminal { visible(&text) } else { text.into() };
+                    out::stream(format!("{text}\n").as_bytes())?;
+                }
                 None => return Ok(()),
             },
             _ = &mut interrupted => return Ok(()),

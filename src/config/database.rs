@@ -1,7 +1,13 @@
 //! One entry of `databases:`.
 
 use std::{
-    collections::BTreeMap, error::Error, fmt, ops::Deref, path::PathBuf, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    error::Error,
+    fmt,
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -48,15 +54,45 @@ impl Role {
     /// Returns the login with the password that its file holds now, if it has one. The error names the file.
     pub(crate) async fn with_password_read(mut self) -> Result<Role, Box<dyn Error + Send + Sync>> {
         if let Some(file) = self.password_file.clone() {
+            let path = file.clone();
             let read = tokio::task::spawn_blocking(move || {
-                let text = std::fs::read_to_string(&file);
-                text.map_err(|error| format!("{}: {error}", file.display()))
+                let text = std::fs::read_to_string(&path);
+                let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+                Ok::<_, String>((text, is_first_found_open(&path)))
             });
-            let text = read.await??;
+            let (text, is_open) = read.await??;
+            if is_open {
+                tracing::warn!(
+                    "every user of this machine can read the password file {}; run `chmod 600` on it",
+                    file.display()
+                );
+            }
             self.password = Some(text.trim_end_matches(['\r', '\n']).into());
         }
         Ok(self)
     }
+}
+
+/// Whether everybody can read a file, told once for each. Mounted secrets of containers are left out: their mode is not
+/// the user's to choose, and nobody else is in there.
+#[cfg(unix)]
+fn is_first_found_open(path: &Path) -> bool {
+    use std::{
+        collections::BTreeSet,
+        os::unix::fs::PermissionsExt as _,
+        sync::{Mutex, PoisonError},
+    };
+    static FOUND: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let is_mounted = ["/run/secrets", "/var/run/secrets"].iter().any(|it| path.starts_with(it));
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    let is_open = !is_mounted && mode & 0o004 != 0;
+    is_open && FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned())
+}
+
+/// Windows has no such mode.
+#[cfg(not(unix))]
+fn is_first_found_open(_: &Path) -> bool {
+    false
 }
 
 /// Gives the login whenever a connection is opened: see [`DatabaseConfig::set_login_source`].

@@ -64,6 +64,13 @@ impl Reader {
         included_at: Option<&Origin>,
     ) -> Result<(PathBuf, Rc<Node>), ConfigError> {
         let (canonical, place) = (source::true_name(path, included_at)?, Place::File(clean(path)));
+        // An error may quote a key of it, which in another sort of file is a line of its own, such as a secret.
+        if let Some(at) = included_at
+            && !canonical.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json")
+        {
+            let what = "`!include` reads files named *.yaml, *.yml or *.json; for a secret, use `password_file`";
+            return Err(ConfigError::Unsupported { at: at.clone(), what: what.to_owned() });
+        }
         if let Some(root) = self.files.get(&canonical) {
             return Ok((canonical, root.clone()));
         }

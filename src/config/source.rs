@@ -145,10 +145,16 @@ pub(super) fn true_name(path: &Path, included_at: Option<&Origin>) -> Result<Pat
 pub(super) fn text(path: &Path, included_at: Option<&Origin>) -> Result<String, ConfigError> {
     let refuse = |cause| unreadable(path, included_at, cause);
     let line = |line| Origin::File { path: include::clean(path), line };
-    if path.is_dir() {
+    // Before it is opened: a pipe would wait for its writer, and a device never ends.
+    let kind = fs::metadata(path).map_err(refuse)?.file_type();
+    if kind.is_dir() {
         let cause =
             io::Error::new(io::ErrorKind::IsADirectory, "it is a folder; name a file in it");
         return Err(refuse(cause));
+    }
+    if !kind.is_file() {
+        let why = "it is a pipe, a socket or a device; name a regular file";
+        return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, why)));
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(refuse)?;

@@ -162,7 +162,8 @@ impl<'a, T> CopyIn<'a, T> {
 
     /// Copies what a reader gives: CSV whose first line names the columns, whichever were named before, or
     /// PostgreSQL's binary format, which has all columns of the table, those that are generated left out. It is sent as
-    /// it is, 64 KiB at a time.
+    /// it is, 64 KiB at a time; but a line of a CSV that is `\.` alone is quoted, because up to version 17 PostgreSQL takes
+    /// it for the end of the data and skips the rest.
     ///
     /// # Errors
     /// [`Error::Copy`], with the line of a CSV that was wrong; also what beginning and committing a
@@ -173,7 +174,7 @@ impl<'a, T> CopyIn<'a, T> {
         format: Format,
     ) -> Result<u64, Error> {
         let CopyIn { mut into, report, .. } = self;
-        let mut reader = Reader::new(reader, report);
+        let mut reader = Reader::new(reader, format, report);
         if format == Format::Csv {
             let named = reader.header().await.map_err(|fault| into.failed(fault))?;
             let Some(named) = named else { return Ok(0) };

@@ -4,13 +4,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream::BoxStream};
-use sea_orm::{
-    DbErr, QueryTrait,
-    sea_query::{PostgresQueryBuilder, SelectStatement},
-};
+use sea_orm::{DbErr, QueryTrait, sea_query::SelectStatement};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use super::{Format, On, Progress, rows::Report};
+use super::{Format, On, Progress, literal, rows::Report};
 use crate::error::Error;
 
 /// Rows on their way out, yet to be told where to. See [`Pg::copy_out`](crate::Pg::copy_out).
@@ -26,8 +23,7 @@ impl<'a> CopyOut<'a> {
         on: On<'a>,
         query: &impl QueryTrait<QueryStatement = SelectStatement>,
     ) -> CopyOut<'a> {
-        // COPY takes no binds.
-        CopyOut { on, query: query.as_query().to_string(PostgresQueryBuilder), report: None }
+        CopyOut { on, query: literal::query(query.as_query()), report: None }
     }
 
     /// Has `report` told how far it is, each time that some 64 KiB have been written. It runs on the

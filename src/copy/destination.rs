@@ -1,8 +1,11 @@
 //! The table that rows are copied into, and how they get there.
 
 use sea_orm::{
-    ConnectionTrait, EntityTrait,
-    sea_query::{Expr, IntoIden as _, OnConflict, Query, SchemaName, SelectStatement, TableName},
+    ConnectionTrait, DbBackend, EntityTrait, Statement,
+    sea_query::{
+        Expr, IntoIden as _, OnConflict, PostgresQueryBuilder, Query, SchemaName, SelectStatement,
+        TableName,
+    },
 };
 
 use super::{
@@ -10,7 +13,12 @@ use super::{
     column::{self, Column},
     shape,
 };
-use crate::{error::Error, pool::Stopped, session::Session, sql::quote_ident};
+use crate::{
+    error::Error,
+    pool::Stopped,
+    session::Session,
+    sql::{Token, Tokens, quote_ident},
+};
 
 /// Where rows of an upsert are first. A session has one at a time, and the statements are of one kind.
 const WAITING: &str = "wharf_copy";
@@ -124,7 +132,10 @@ impl<'a> Destination<'a> {
         let mut insert = Query::insert();
         insert.into_table(self.table.clone()).columns(names()).on_conflict(conflict.clone());
         insert.select_from(select).map_err(|error| self.refused(error.to_string()))?;
-        let changed = session.execute(&insert).await.map_err(|error| {
+        let (sql, values) = insert.build(PostgresQueryBuilder);
+        let sql = with_identity(sql, columns.iter());
+        let insert = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+        let changed = session.execute_raw(insert).await.map_err(|error| {
             CopyError::of_server(self.on.database(), &shown(&self.table), 0, error)
         })?;
         session.own(&format!("DROP TABLE {waiting}")).await?;
@@ -163,6 +174,26 @@ impl<'a> Destination<'a> {
     pub(super) fn error(&self, fault: CopyFault) -> CopyError {
         CopyError::new(self.on.database(), &shown(&self.table), fault)
     }
+}
+
+/// Has an INSERT take values for a column that is GENERATED ALWAYS AS IDENTITY, as COPY does by itself. SeaORM has no
+/// words for that.
+pub(super) fn with_identity<'a>(
+    insert: String,
+    mut columns: impl Iterator<Item = &'a Column>,
+) -> String {
+    if !columns.any(|column| column.is_identity_always) {
+        return insert;
+    }
+    let mut tokens = Tokens::new(&insert);
+    while let Some(token) = tokens.next() {
+        // The end of the list of columns.
+        if token == Token::Close {
+            let (list, rest) = insert.split_at(tokens.span().1);
+            return format!("{list} OVERRIDING SYSTEM VALUE{rest}");
+        }
+    }
+    insert
 }
 
 /// A COPY statement.

@@ -15,7 +15,7 @@ use sqlx::{
 use super::{
     CopyFault, On, binary,
     column::{Column, Kind},
-    destination::Destination,
+    destination::{Destination, with_identity},
     shape::{OfEntity, Shape},
     text,
 };
@@ -59,7 +59,7 @@ where
     /// the server says.
     pub async fn exec(self) -> Result<u64, Error> {
         let (on, Some((insert, lists))) = self.statement().await? else { return Ok(0) };
-        let sql = insert.to_string(PostgresQueryBuilder);
+        let sql = with_identity(insert.to_string(PostgresQueryBuilder), lists.columns());
         let insert = Author::Bound { sql: &sql, binds: &lists };
         let done = match &on {
             On::Pg(pg) => pg.ask::<Effect>(insert).await?,
@@ -79,7 +79,7 @@ where
         };
         let columns = E::Column::iter().map(|column| column.select_as(Expr::col(column)));
         insert.returning(Query::returning().exprs(columns));
-        let sql = insert.to_string(PostgresQueryBuilder);
+        let sql = with_identity(insert.to_string(PostgresQueryBuilder), lists.columns());
         let insert = Author::Bound { sql: &sql, binds: &lists };
         let rows = match &on {
             On::Pg(pg) => pg.ask::<AllRows>(insert).await?,
@@ -134,6 +134,12 @@ where
 }
 
 struct Lists(Vec<List>);
+
+impl Lists {
+    fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.0.iter().map(|list| &list.column)
+    }
+}
 
 impl Bind for Lists {
     fn bind(&self) -> Result<PgArguments, BoxDynError> {

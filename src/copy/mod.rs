@@ -34,6 +34,7 @@ mod copy_out;
 mod destination;
 mod file;
 mod insert;
+mod literal;
 mod rows;
 mod shape;
 mod text;

@@ -66,6 +66,17 @@ impl CopyError {
     }
 }
 
+/// Whether the server has no COPY into this table: row-level security holds for this login (0A000), or it is a view
+/// (42809). Named by the place in the server, because messages are translated.
+fn cannot_copy(error: &DbErr) -> bool {
+    let Some(error) = driver_error(error).and_then(|error| error.as_database_error()) else {
+        return false;
+    };
+    let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    let is_copy = routine.is_some_and(|it| it.contains("Copy"));
+    is_copy && matches!(error.code().as_deref(), Some("0A000" | "42809"))
+}
+
 /// Line and column of `COPY reading, line 17, column at: "x"`, in whatever language: the first number
 /// behind the table's name is the line.
 fn place(context: &str) -> Option<(u64, Option<String>)> {
@@ -97,7 +108,13 @@ impl fmt::Display for CopyError {
         match reason {
             CopyFault::Refused(why) => write!(f, ": {why}"),
             CopyFault::Source(error) => write!(f, ": {error}"),
-            CopyFault::Server(error) => write!(f, ": {}", super::text(error)),
+            CopyFault::Server(error) => {
+                write!(f, ": {}", super::text(error))?;
+                match cannot_copy(error) {
+                    true => f.write_str("; use `insert_many`, which sends an INSERT"),
+                    false => Ok(()),
+                }
+            }
         }
     }
 }

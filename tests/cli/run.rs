@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
+use sea_orm::ConnectionTrait as _;
+
 use crate::it::{TestDatabase, number};
 use crate::support::{Project, size};
 
@@ -306,4 +308,70 @@ async fn a_failure_at_commit_and_in_the_middle_of_rows_is_json_too() {
     // What a terminal would obey is shown and not sent.
     let hostile = project.run(&["run", "SELECT E'a\\x1b[31mb' AS x"]).well();
     hostile.says(&["a\\x1B[31mb"]);
+}
+
+/// A terminal obeys what a row, a name or an error has in it, unless it is shown.
+#[tokio::test]
+async fn what_comes_from_a_database_is_shown_and_not_obeyed() {
+    let database = TestDatabase::new().await;
+    let project = Project::new(&format!("databases:\n{}", database.entry("it", &[])));
+    let hostile = |text: &str| {
+        text.chars().any(|c| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c))
+    };
+    let value = "E'\\x1b]0;t\\x07 \\u009b31m\\rx' || U&'\\202e'";
+    let select = format!("SELECT {value} AS \"name\u{1b}[31m\u{202e}\n\"");
+    for expanded in ["-x=off", "-x=on"] {
+        let shown = project.run(&["run", expanded, &select]).well();
+        assert!(!hostile(&shown.out), "{:?}", shown.out);
+        shown.says(&["\\x1B]0;t\\x07 \\x9B31m\\x0Dx\\u{202E}", "name\\x1B[31m\\u{202E}\\x0A"]);
+    }
+    let raise = |level: &str| {
+        format!("DO $$ BEGIN RAISE {level} USING MESSAGE = {value}, HINT = {value}; END $$")
+    };
+    let error = project.run(&["run", &raise("EXCEPTION")]).failed(1, &["\\x1B]0;t", "HINT: \\x1B"]);
+    assert!(!hostile(&error.err), "{:?}", error.err);
+    let notice = project.run(&["run", &raise("NOTICE")]).well();
+    assert!(!hostile(&notice.err) && notice.err.contains("NOTICE: \\x1B]0;t"), "{:?}", notice.err);
+    // What programs read is exact.
+    let json = project.run(&["run", "--json", &select]).well().json();
+    let row = json[0].as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+    assert_eq!(row, "\u{1b}]0;t\u{7} \u{9b}31m\rx\u{202e}");
+    let csv = project.run(&["run", "--csv", &select]).well();
+    assert!(csv.out.contains(&row), "{:?}", csv.out);
+    let failed = project.run(&["run", "--json", &raise("EXCEPTION")]).failed(1, &[]).json_error();
+    assert_eq!(failed["error"], row.as_str());
+    // A statement that runs, and a database's name.
+    let pg = database.pg().await;
+    let name = format!("{}\u{1b}[2J\u{202e}", database.name);
+    pg.execute_unprepared(&format!("CREATE DATABASE \"{name}\"")).await.unwrap();
+    let listed = project.run(&["db", "list"]);
+    let held = pg.session().await.unwrap();
+    held.execute_unprepared("SELECT 1 AS \"\u{1b}[2Jin a session\u{202e}\"").await.unwrap();
+    let top = project.run(&["top", "--once"]);
+    held.rollback().await.unwrap();
+    pg.execute_unprepared(&format!("DROP DATABASE \"{name}\"")).await.unwrap();
+    let shown = format!("{}\\x1B[2J\\u{{202E}}", database.name);
+    assert!(!hostile(&listed.well().says(&[&shown]).out));
+    assert!(!hostile(&top.well().says(&["\\x1B[2Jin a session\\u{202E}"]).out));
+}
+
+#[tokio::test]
+async fn without_write_nothing_acts_outside_of_its_transaction() {
+    let database = TestDatabase::new().await;
+    let project = Project::new(&format!("databases:\n{}", database.entry("it", &[])));
+    let file = tempfile::tempdir().unwrap().path().join("written");
+    let program = format!("COPY (SELECT 1) TO PROGRAM 'cat > {}'", file.display());
+    for (sql, what) in [
+        (program.as_str(), "COPY TO PROGRAM acts outside of its transaction"),
+        ("SELECT pg_terminate_backend(1)", "pg_terminate_backend() acts"),
+        ("SELECT 1; COPY (SELECT 1) TO '/tmp/never'", "COPY TO a file acts"),
+    ] {
+        project.run(&["run", sql]).failed(1, &[what, "allow it with --write"]);
+    }
+    let script = project.path().join("s.sql");
+    std::fs::write(&script, format!("SELECT 1;\n{program};\n")).unwrap();
+    project.run(&["run", "-f", script.to_str().unwrap()]).failed(1, &["COPY TO PROGRAM"]);
+    assert!(!file.exists());
+    project.run(&["run", "COPY (SELECT 7) TO STDOUT"]);
+    project.run(&["run", "--write", "SELECT pg_terminate_backend(0)"]).well();
 }

@@ -323,3 +323,59 @@ fn files_that_a_variable_names_are_relative_to_the_process() {
     let config = loaded.unwrap();
     assert_eq!(config.databases["main"].password_file.as_deref().unwrap().to_str(), Some("p.txt"));
 }
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero.yaml")).unwrap();
+    for included in ["pipe.yaml", "zero.yaml", "/dev/zero", "/dev/stdin"] {
+        let file = dir.path().join("infra.yaml");
+        std::fs::write(&file, format!("databases:\n  it: !include {included}\n")).unwrap();
+        let loaded = Config::loader(&file).env([]).load();
+        let error = loaded.unwrap_err().to_string();
+        assert!(error.contains("infra.yaml:2"), "{error}");
+        let is_refused = error.contains("a pipe, a socket or a device; name a regular file")
+            || error.contains("reads files named *.yaml");
+        assert!(is_refused, "{included}: {error}");
+    }
+    let pipe = Config::loader(&pipe).env([]).load().unwrap_err().to_string();
+    assert!(pipe.contains("name a regular file"), "{pipe}");
+}
+
+/// Whoever can write the file must not read others' files by what errors say of them.
+#[test]
+fn no_error_shows_a_line_of_a_file_that_is_no_yaml() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("infra.yaml");
+    for text in [
+        "TOPSECRET",
+        "TOPSECRET: x",
+        "a: b\nTOPSECRET: [",
+        "- TOPSECRET: {",
+        "root:TOPSECRET:0\nx: TOPSECRET: y",
+        "%TOPSECRET\n",
+        "*TOPSECRET",
+        "&a !TOPSECRET b",
+        "\"TOPSECRET",
+        "url: TOPSECRET",
+        "pool_size: TOPSECRET",
+        "port: {TOPSECRET: 1}",
+    ] {
+        std::fs::write(dir.path().join("shadow"), text).unwrap();
+        std::fs::remove_file(dir.path().join("link.yaml")).unwrap_or_default();
+        std::os::unix::fs::symlink("shadow", dir.path().join("link.yaml")).unwrap();
+        for part in [
+            "databases: !include shadow",
+            "databases: {it: !include shadow}",
+            "pgserver: !include shadow",
+        ] {
+            std::fs::write(&file, format!("{part}\n")).unwrap();
+            let error = Config::loader(&file).env([]).load().unwrap_err();
+            for said in [error.to_string(), format!("{error:?}")] {
+                assert!(!said.contains("TOPSECRET"), "{text:?} in {part}: {said}");
+            }
+        }
+    }
+}

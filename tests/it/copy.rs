@@ -3,8 +3,10 @@
 mod errors;
 mod everything;
 mod files;
+mod filters;
 mod insert;
 mod reading;
+mod tables;
 mod times;
 
 use std::{

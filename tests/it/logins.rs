@@ -11,7 +11,7 @@ use wharf::{
     config::{DatabaseConfig, Role},
 };
 
-use crate::support::{config, native_server};
+use crate::support::{Log, config, native_server};
 
 /// A server that asks for passwords, and a way to change the one of `app`.
 async fn server() -> (wharf::pgserver::PgServer, Pg, String) {
@@ -48,7 +48,17 @@ async fn a_password_file_is_read_whenever_a_connection_is_opened() {
         file.display()
     );
     let pg = Manager::from_config(config(&yaml)).db("it").unwrap();
-    pg.ping().await.unwrap();
+    let (log, _logs) = Log::of_this_thread();
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    Manager::from_config(config(&yaml)).db("it").unwrap().ping().await.unwrap();
+    assert_eq!(log.times("can read the password file"), 0);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let again = Manager::from_config(config(&yaml)).db("it").unwrap();
+    again.ping().await.unwrap();
+    opens_another(&again).await.unwrap();
+    let told = format!("can read the password file {}; run `chmod 600`", file.display());
+    assert_eq!(log.times(&told), 1, "{}", log.text());
     change_to(&admin, "second").await;
     // What is open stays so; a new connection needs the new password.
     pg.ping().await.unwrap();

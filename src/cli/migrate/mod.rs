@@ -6,7 +6,6 @@ mod new;
 
 use std::time::Duration;
 
-use comfy_table::Cell;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 
@@ -327,7 +326,7 @@ async fn status(targets: &[Target<'_>], json: bool) -> Result<(), Failure> {
             state = format!("{state}: {error}");
         }
         let ago = ago.map_or_else(String::new, |ago| format!("{} ago", out::ago(ago)));
-        vec![Cell::new(target), Cell::new(&it.name), Cell::new(state), Cell::new(ago)]
+        vec![out::cell(target), out::cell(&it.name), out::cell(state), out::cell(ago)]
     });
     out::table(&["database", "migration", "state", "since"], rows.collect())
 }
@@ -404,7 +403,7 @@ fn show(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
             true => out::line(format_args!("-- {name}: nothing is pending"))?,
             false => {
                 out::line(format_args!("-- {name}"))?;
-                out::raw(planned.to_string().as_bytes())?;
+                out::line(planned.to_string().trim_end())?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `wharf run`.
 
 mod array;
+mod effects;
 mod error;
 mod output;
 mod script;
@@ -32,6 +33,16 @@ pub(super) async fn run(context: &Context, command: Run) -> Result<(), Failure> 
         return Err(Failure::File(format!(
             "database `{name}` is `readonly: true` in the file; use an entry that allows writes"
         )));
+    }
+    if !command.write {
+        let (Text::Statement(sql) | Text::Script(sql)) = &text;
+        for statement in script::statements(sql) {
+            if let Some(what) = effects::outside_of_transaction(&statement.sql) {
+                return Err(Failure::Failed(format!(
+                    "{what} acts outside of its transaction, so a read-only one does not prevent it; allow it with --write"
+                )));
+            }
+        }
     }
     let pg = manager.db(&name)?;
     log::show_notices();

@@ -1,5 +1,6 @@
 //! Rows as a table, or one column per line where a row is wider than the terminal.
 
+use std::borrow::Cow;
 use std::io::IsTerminal as _;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
@@ -9,6 +10,7 @@ use ratatui::text::Line;
 use crate::cli::args::Expanded;
 use crate::cli::failure::Failure;
 use crate::cli::out;
+use crate::cli::visible::{visible, visible_line};
 use crate::pool::Column;
 
 /// Between two columns.
@@ -22,7 +24,15 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn print(&self, expanded: Expanded) -> Result<(), Failure> {
+    pub(super) fn print(&mut self, expanded: Expanded) -> Result<(), Failure> {
+        for column in &mut self.columns {
+            column.name = visible_line(&column.name).into_owned();
+        }
+        for value in self.rows.iter_mut().flatten().flatten() {
+            if let Cow::Owned(shown) = visible(value) {
+                *value = shown;
+            }
+        }
         let width = width();
         let too_wide = || width.is_some_and(|width| self.width() > width);
         match expanded {
@@ -60,7 +70,7 @@ impl Rows {
         for column in table.column_iter_mut() {
             column.set_padding((0, GAP as u16));
         }
-        table.lines().try_for_each(|text| out::line(text.trim_end()))
+        table.lines().try_for_each(|text| out::styled(text.trim_end()))
     }
 
     /// As psql's `\x`: a line per column, long values on lines of their own width.
@@ -74,14 +84,12 @@ impl Rows {
             for (value, column) in row.iter().zip(&self.columns) {
                 let room = width.map(|width| width.saturating_sub(widest + GAP).max(10));
                 let lines = match value {
-                    Some(text) => {
-                        printable(text).split('\n').flat_map(|it| wrapped(it, room)).collect()
-                    }
+                    Some(text) => text.split('\n').flat_map(|it| wrapped(it, room)).collect(),
                     None => vec![out::dim("NULL")],
                 };
                 let mut name = column.name.as_str();
                 for line in lines {
-                    out::line(format!("{name:widest$}{:GAP$}{line}", "").trim_end())?;
+                    out::styled(format!("{name:widest$}{:GAP$}{line}", "").trim_end())?;
                     name = "";
                 }
             }
@@ -95,19 +103,6 @@ fn cells(text: &str) -> usize {
     Line::raw(text).width()
 }
 
-/// Without what a terminal would obey.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => printable.push(c),
-            c if c.is_control() => printable.push_str(&format!("\\x{:02X}", u32::from(c))),
-            c => printable.push(c),
-        }
-    }
-    printable
-}
-
 fn wrapped(line: &str, room: Option<usize>) -> Vec<String> {
     let Some(room) = room.filter(|room| line.chars().count() > *room) else {
         return vec![line.to_owned()];
@@ -118,7 +113,7 @@ fn wrapped(line: &str, room: Option<usize>) -> Vec<String> {
 
 fn cell(value: &Option<String>) -> Cell {
     match value {
-        Some(text) => Cell::new(printable(text)),
+        Some(text) => Cell::new(text),
         None => Cell::new("NULL").add_attribute(Attribute::Dim),
     }
 }

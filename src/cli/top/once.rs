@@ -1,6 +1,6 @@
 //! One snapshot, printed.
 
-use comfy_table::{Cell, CellAlignment};
+use comfy_table::CellAlignment;
 use serde_json::{Value, json};
 
 use super::columns::{Column, Kind};
@@ -78,7 +78,7 @@ fn table(columns: &[Column], rows: &[Row]) -> Result<(), Failure> {
     let names: Vec<&str> = shown.iter().map(|at| columns[*at].name).collect();
     let rows = rows.iter().take(ROWS).map(|row| {
         let cells = shown.iter().filter_map(|at| {
-            let cell = Cell::new(&row.cells.get(*at)?.text);
+            let cell = out::cell(&row.cells.get(*at)?.text);
             Some(match columns[*at].kind {
                 Kind::Figure(_) => cell.set_alignment(CellAlignment::Right),
                 Kind::Text(_) | Kind::Rest => cell,

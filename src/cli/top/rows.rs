@@ -8,6 +8,7 @@ use super::locks;
 use super::rates;
 use super::sample::{Activity, Database, Sample, Slow};
 use crate::cli::out::{self, size};
+use crate::cli::visible::visible;
 
 /// How a row is emphasized.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(super) struct Cell {
 
 impl Cell {
     fn text(text: impl Into<String>) -> Cell {
-        Cell { text: text.into(), figure: None }
+        Cell { text: visible(&text.into()).into_owned(), figure: None }
     }
 
     fn figure(figure: f64, text: String) -> Cell {

@@ -15,6 +15,7 @@ use super::rows::{Row, Tone, View, rate};
 use super::sample::{MOST, Sample};
 use super::state::{Overlay, Question, State};
 use crate::cli::out;
+use crate::cli::visible::visible;
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
@@ -63,7 +64,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
         (None, Some((since, error))) => {
             let since = out::ago(since.elapsed());
             let text = format!("unreachable for {since}: {error}");
-            let text = Paragraph::new(text).style(colored(Color::Red));
+            let text = Paragraph::new(visible(&text).into_owned()).style(colored(Color::Red));
             frame.render_widget(text.wrap(Wrap { trim: true }), body);
         }
         (None, None) => frame.render_widget(Paragraph::new("connecting …"), body),
@@ -149,7 +150,7 @@ fn footer(state: &State, width: u16) -> Paragraph<'_> {
     let blind = state.sample.as_ref().and_then(|it| it.blind.as_ref());
     let message = match (&state.said, blind) {
         _ if state.is_typing => Line::raw(format!("filter: {}_", state.filter)),
-        (Some(said), _) => Line::raw(said.as_str()),
+        (Some(said), _) => Line::raw(visible(said)),
         _ if !state.filter.is_empty() => {
             Line::raw(format!("filter: {} (Esc ends it)", state.filter))
         }
@@ -182,7 +183,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let rows = match state.rows() {
         Ok(rows) => rows,
         Err(reason) => {
-            let text = Paragraph::new(reason).wrap(Wrap { trim: true });
+            let text = Paragraph::new(visible(reason)).wrap(Wrap { trim: true });
             return frame.render_widget(text, area);
         }
     };

@@ -6,6 +6,7 @@ use super::rows::{self, Row, View};
 use super::sample::Sample;
 use super::{Look, Server};
 use crate::Pg;
+use crate::cli::visible::visible;
 
 /// The confirmation before a backend is signaled.
 pub(super) struct Question {
@@ -166,14 +167,14 @@ impl State {
     /// Shows the whole statement of the selected row.
     pub(super) fn open(&mut self) {
         if let Some(row) = self.selected().filter(|row| !row.query.is_empty()) {
-            self.overlay = Some(Overlay::Statement(row.query, 0));
+            self.overlay = Some(Overlay::Statement(visible(&row.query).into_owned(), 0));
         }
     }
 
     /// Asks for confirmation before the selected backend is signaled.
     pub(super) fn ask(&mut self, ends: bool) {
         self.question = self.selected().and_then(|row| {
-            let who = row.query.chars().take(60).collect();
+            let who = visible(&row.query).chars().take(60).collect();
             Some(Question { pid: row.pid?, ends, who })
         });
         if self.question.is_none() {

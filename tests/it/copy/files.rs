@@ -99,6 +99,29 @@ async fn a_csv_names_its_columns() {
     assert_eq!(pg.copy_in::<Reading>().from_reader(&b""[..], Format::Csv).await.unwrap(), 0);
 }
 
+/// Up to version 17, PostgreSQL takes a line `\\.` of a CSV for the end of the data.
+#[tokio::test]
+async fn no_line_of_a_csv_ends_the_rest_of_it() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared("CREATE TABLE word (word text)").await.unwrap();
+    for end in ["\n", "\r\n"] {
+        pg.execute_unprepared("TRUNCATE word").await.unwrap();
+        let lines = ["word", "first", "\\.", "\"\\.\"", "\"a", "\\.", "b\"", "\\.x", "last", "\\."];
+        let csv = lines.join(end);
+        let into = pg.copy_in_named("word", ["word"]);
+        assert_eq!(into.from_reader(csv.as_bytes(), Format::Csv).await.unwrap(), 7, "{csv}");
+        let there = format!(
+            "SELECT count(*) FROM word WHERE word IN ('\\.', E'a{end}\\\\.{end}b', 'last')"
+        );
+        assert_eq!(number(&pg, &there).await, 5, "{csv}");
+    }
+    // In a table of more columns, no row is that short.
+    let csv = "id,sensor\n1,a\n\\.\n2,b\n";
+    let error = pg.copy_in::<Reading>().from_reader(csv.as_bytes(), Format::Csv).await.unwrap_err();
+    assert!(error.to_string().contains("because of line 3"), "{error}");
+}
+
 #[tokio::test]
 async fn the_bad_line_of_a_csv_is_named_and_nothing_of_it_stays() {
     let database = reading::table().await;
