@@ -11,6 +11,8 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::config::{Address, DatabaseConfig, PgServerConfig};
+#[cfg(feature = "pgserver")]
+use crate::files;
 
 const FILE: &str = "endpoint";
 
@@ -53,9 +55,7 @@ pub(crate) fn other_owner(folder: &Path, file: Option<&Path>) -> Option<PathBuf>
 /// Notes which file the server belongs to.
 #[cfg(feature = "pgserver")]
 pub(crate) fn set_owner(folder: &Path, file: &Path) -> io::Result<()> {
-    let new = folder.join(format!("{OWNER}.{}", std::process::id()));
-    fs::write(&new, format!("{}\n", file.display()))?;
-    fs::rename(&new, folder.join(OWNER))
+    files::write(&folder.join(OWNER), &format!("{}\n", file.display()), |_| Ok(()))
 }
 
 /// A server's address and identity.
@@ -87,19 +87,7 @@ impl EndpointFile {
         if let Some(port) = self.replica_port {
             text.push_str(&format!("replica_port={port}\n"));
         }
-        let new = folder.join(format!("{FILE}.{}", std::process::id()));
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options
-            .open(&new)
-            .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
-            .and_then(|()| fs::rename(&new, folder.join(FILE)));
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written
+        files::write(&folder.join(FILE), &text, |_| Ok(()))
     }
 
     /// Removes it; fine if there is none.

@@ -1,6 +1,6 @@
 //! Rows out of a database, as bytes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream::BoxStream};
@@ -8,7 +8,7 @@ use sea_orm::{DbErr, QueryTrait, sea_query::SelectStatement};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{Format, On, Progress, literal, rows::Report};
-use crate::error::Error;
+use crate::{error::Error, files};
 
 /// Rows on their way out, yet to be told where to. See [`Pg::copy_out`](crate::Pg::copy_out).
 #[must_use = "nothing is copied before it knows where to"]
@@ -50,35 +50,24 @@ impl<'a> CopyOut<'a> {
         self.on.copied(sql).await
     }
 
-    /// Writes a file. It is there when it is whole: until then it is `PATH.partial`, and what was there
-    /// before stays. Gives the number of rows.
+    /// Writes a file, and returns the number of rows. It is there when it is whole: until then it is a hidden file beside
+    /// it, and what was there before stays.
     ///
     /// # Errors
-    /// [`Error::Write`] where it cannot be written; what the server says. Dropping the future leaves
-    /// `PATH.partial` behind.
+    /// [`Error::Write`] where it cannot be written; what the server says. Dropping the future leaves nothing.
     pub async fn to_file(self, path: impl AsRef<Path>, format: Format) -> Result<u64, Error> {
         let path = path.as_ref();
         let database = self.on.database().to_owned();
         let to = path.display().to_string();
         let failed = |source| Error::Write { database: database.clone(), to: to.clone(), source };
-        let partial = partial(path);
-        let file = tokio::fs::File::create(&partial).await.map_err(failed)?;
+        let file = files::beside_for_others(path).map_err(failed)?;
+        let (file, partial) = file.into_parts();
+        let file = tokio::fs::File::from_std(file);
         let mut file = tokio::io::BufWriter::with_capacity(super::rows::PIECE, file);
-        let copied = self.write(&mut file, format, &failed).await;
-        let kept = match copied {
-            Ok(rows) => async {
-                file.get_ref().sync_all().await?;
-                tokio::fs::rename(&partial, path).await?;
-                Ok(rows)
-            }
-            .await
-            .map_err(failed),
-            Err(error) => Err(error),
-        };
-        if kept.is_err() {
-            let _ = tokio::fs::remove_file(&partial).await;
-        }
-        kept
+        let rows = self.write(&mut file, format, &failed).await?;
+        file.get_ref().sync_all().await.map_err(failed)?;
+        partial.persist(path).map_err(|error| failed(error.error))?;
+        Ok(rows)
     }
 
     /// Writes to `writer`, and flushes it. Gives the number of rows.
@@ -120,10 +109,4 @@ impl<'a> CopyOut<'a> {
         report.iter_mut().for_each(|report| report(progress));
         Ok(progress.rows)
     }
-}
-
-fn partial(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
 }

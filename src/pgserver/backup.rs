@@ -1,7 +1,7 @@
 //! A database into a file, and back.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
@@ -14,7 +14,7 @@ use super::error::PgServerError;
 use super::folder::Folder;
 use super::program::Program;
 use super::server::PgServer;
-use crate::sql;
+use crate::{files, sql};
 
 const BLOCK: usize = 256 * 1024;
 
@@ -37,7 +37,8 @@ impl PgServer {
     ///
     /// The programs are those beside the server: in its container, or installed with it. Memory is
     /// constant. The file appears under its name when it is complete, in place of one that was
-    /// there; dropping the future leaves `FILE.partial`.
+    /// there; until then it is a hidden file beside it, which dropping the future removes. Of two backups to one file
+    /// at once, the last one stays, whole.
     ///
     /// ```no_run
     /// # async fn doc(server: wharf::pgserver::PgServer) -> Result<(), wharf::pgserver::PgServerError> {
@@ -58,21 +59,19 @@ impl PgServer {
         let begun = Instant::now();
         let folder = Folder::of(&self.request)?;
         let file = file.as_ref();
-        let partial = partial(file);
         let what = format!("backing up database `{database}`");
         let failed =
             |error: io::Error| self.request.failed(&format!("{what} failed"), begun, error);
         let dump = Program::new(["pg_dump", "--format=custom", "--no-password", database]);
         let running = self.spawn(dump).await?;
-        let mut out = File::create(&partial).await.map_err(folder.io("write", &partial))?;
-        if let Err(error) = running.succeed(&mut out, progress).await {
-            // What was written is nobody's backup.
-            let _ = fs::remove_file(&partial).await;
-            return Err(failed(error));
-        }
+        // Removed when it is dropped, because until it is whole it is nobody's backup.
+        let partial = files::beside_for_others(file).map_err(folder.io("write", file))?;
+        let (out, partial) = partial.into_parts();
+        let mut out = File::from_std(out);
+        running.succeed(&mut out, progress).await.map_err(failed)?;
         out.sync_all().await.map_err(folder.io("write", &partial))?;
         let contents = self.contents(&partial).await?;
-        fs::rename(&partial, file).await.map_err(folder.io("write", file))?;
+        partial.persist(file).map_err(|error| folder.io("write", file)(error.error))?;
         Ok(contents)
     }
 
@@ -197,10 +196,4 @@ impl PgServer {
             })
             .boxed())
     }
-}
-
-fn partial(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
 }

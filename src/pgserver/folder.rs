@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::error::PgServerError;
 use super::request::Request;
-use crate::endpoint;
+use crate::{endpoint, files};
 
 /// A start may initialise data and wait for a login; whoever waits for its end waits longer.
 const LOCK_DEADLINE: Duration = Duration::from_secs(120);
@@ -61,6 +61,7 @@ impl Folder {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path).map_err(self.io("open", &path))?;
+        close_to_others(&file).map_err(self.io("close to other users", &path))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock { _file: file }),
@@ -132,6 +133,16 @@ impl Folder {
     }
 }
 
+/// Whoever can open a file can lock it, and so stop everybody else. An earlier version left it open.
+pub(crate) fn close_to_others(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 /// The program that listens at a port, as far as this user may see it.
 fn listener(port: u16) -> Option<String> {
     let process = listeners::get_process_by_port(port, listeners::Protocol::TCP).ok()?;
@@ -147,7 +158,7 @@ pub(crate) struct Remembered {
 impl Remembered {
     /// Reads it; what is not there or not readable is not remembered.
     pub(crate) fn read(path: &Path) -> Remembered {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let text = files::read(path).unwrap_or_default();
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         Remembered { values: pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect() }
     }
@@ -164,12 +175,10 @@ impl Remembered {
         self.values.insert(key.to_owned(), value.to_string());
     }
 
-    /// Writes it beside and moves it over, so that a reader never sees half of it.
+    /// Writes it whole, so that a reader never sees half of it.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let lines = self.values.iter().map(|(k, v)| format!("{k}={v}\n"));
-        let new = path.with_extension("new");
-        fs::write(&new, lines.collect::<String>())?;
-        fs::rename(&new, path)
+        files::write(path, &lines.collect::<String>(), |_| Ok(()))
     }
 }
 

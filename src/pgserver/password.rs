@@ -1,13 +1,14 @@
 //! The superuser's password: the file's, or one that is made once and kept.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::folder::random_hex;
 use super::request::Request;
+use crate::files;
 
 /// `pass: ""`: whoever reaches the port may log in.
 pub(crate) fn is_not_asked_for(request: &Request) -> bool {
@@ -21,32 +22,25 @@ pub(crate) fn of(request: &Request, kept: &Path) -> Option<SecretString> {
         Some(_) if is_not_asked_for(request) => None,
         Some(password) => Some(password.clone()),
         None => {
-            let kept = fs::read_to_string(kept).ok()?;
+            let kept = files::read(kept).ok()?;
             Some(SecretString::from(kept.trim().to_owned()))
         }
     }
 }
 
 /// The same, made and kept, closed to others, if there is none yet.
-pub(crate) fn of_or_new(request: &Request, kept: &Path) -> io::Result<Option<SecretString>> {
+///
+/// `finish` has the file before it is in its place.
+pub(crate) fn of_or_new(
+    request: &Request,
+    kept: &Path,
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<Option<SecretString>> {
     let known = of(request, kept);
     if known.is_some() || is_not_asked_for(request) {
         return Ok(known);
     }
     let made = random_hex()?;
-    // Written beside its place and renamed, because a full disk would otherwise leave half a password.
-    let new = kept.with_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&new)?;
-    writeln!(file, "{made}")?;
-    file.sync_all()?;
-    fs::rename(&new, kept)?;
+    files::write(kept, &format!("{made}\n"), finish)?;
     Ok(Some(SecretString::from(made)))
 }

@@ -8,6 +8,13 @@ use wharf::pgserver::{Endpoint, PgServer};
 use crate::docker::{Server, engine};
 use crate::support::{Dir, config, run, server};
 
+/// What is being written, or was left.
+fn hidden(dir: &Path) -> Vec<String> {
+    let names =
+        std::fs::read_dir(dir).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.contains(".dump") && name.starts_with('.')).collect()
+}
+
 async fn there_and_back(pg: &PgServer, at: &Endpoint, dir: &Path) {
     run(
         at,
@@ -20,7 +27,29 @@ async fn there_and_back(pg: &PgServer, at: &Endpoint, dir: &Path) {
     assert_eq!(contents.tables, ["public.kept"]);
     assert_eq!((contents.size, told), (file.metadata().unwrap().len(), told));
     assert_eq!(told, contents.size);
-    assert!(!dir.join("postgres.dump.partial").exists());
+    assert!(hidden(dir).is_empty(), "{:?}", hidden(dir));
+
+    // Two at once do not mix, and one that is dropped leaves nothing.
+    let twice = dir.join("twice.dump");
+    let (one, two) =
+        tokio::join!(pg.backup("postgres", &twice, |_| {}), pg.backup("postgres", &twice, |_| {}));
+    assert_eq!(one.unwrap().tables, two.unwrap().tables);
+    assert_eq!(pg.contents(&twice).await.unwrap().tables, ["public.kept"]);
+    let begun = std::cell::Cell::new(false);
+    let dropped = pg.backup("postgres", dir.join("dropped.dump"), |_| begun.set(true));
+    let mut dropped = Box::pin(dropped);
+    std::future::poll_fn(|context| {
+        use std::future::Future as _;
+        let ended = dropped.as_mut().poll(context);
+        if begun.get() || ended.is_ready() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    drop(dropped);
+    assert!(hidden(dir).is_empty(), "{:?}", hidden(dir));
 
     // In place of what is there, and beside what the backup does not have.
     run(at, "DELETE FROM kept WHERE n > 5; CREATE TABLE other (n int)").await;
@@ -55,7 +84,7 @@ async fn there_and_back(pg: &PgServer, at: &Endpoint, dir: &Path) {
     assert!(error.contains("cannot read") && error.contains("absent"), "{error}");
     let error = pg.backup("nowhere", dir.join("no.dump"), |_| {}).await.unwrap_err().to_string();
     assert!(error.contains("database \"nowhere\" does not exist"), "{error}");
-    assert!(!dir.join("no.dump").exists() && !dir.join("no.dump.partial").exists());
+    assert!(!dir.join("no.dump").exists() && hidden(dir).is_empty());
 }
 
 #[tokio::test]

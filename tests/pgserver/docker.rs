@@ -384,3 +384,69 @@ async fn a_disk_that_is_full_is_told() {
     assert!(error.contains("the disk is full; free space"), "{error}");
     assert!(error.contains("No space left on device"), "{error}");
 }
+
+/// A volume keeps from its first start how one logs in; the file has the last word.
+#[tokio::test]
+async fn a_later_password_or_none_takes_effect() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("pass");
+    let with = |pass: Option<&str>| {
+        let mut config = server.config();
+        config.pass = pass.map(Into::into);
+        server.pg(config)
+    };
+    async fn logs_in(at: &wharf::pgserver::Endpoint, password: &str) -> bool {
+        let mut other = at.clone();
+        other.password = Some(password.into());
+        crate::support::connect(&other).await.is_ok()
+    }
+    let open = with(Some(""));
+    let at = open.start().await.unwrap();
+    run(&at, "CREATE TABLE kept AS SELECT 'kept' AS v").await;
+    assert!(logs_in(&at, "anything").await);
+    // Until it is started anew, the difference is told.
+    let closed = with(Some("it's \"new\" \\"));
+    let differs = closed.differences().await.unwrap();
+    assert!(differs.iter().any(|it| it.setting == "pass"), "{differs:?}");
+    let at = closed.restart().await.unwrap();
+    crate::support::wait_until_async("the server asks for it", async || {
+        !logs_in(&at, "anything").await
+    })
+    .await;
+    assert_eq!(run(&at, "SELECT v FROM kept").await.unwrap(), "kept");
+    let at = with(Some("another")).restart().await.unwrap();
+    assert!(!logs_in(&at, "it's \"new\" \\").await);
+    assert_eq!(run(&at, "SELECT v FROM kept").await.unwrap(), "kept");
+    // And the other way round.
+    let at = open.restart().await.unwrap();
+    assert!(at.password.is_none() && logs_in(&at, "anything").await);
+    assert_eq!(run(&at, "SELECT v FROM kept").await.unwrap(), "kept");
+    // One that is generated.
+    let at = with(None).restart().await.unwrap();
+    crate::support::wait_until_async("the server asks for it", async || {
+        !logs_in(&at, "anything").await
+    })
+    .await;
+    assert_eq!(run(&at, "SELECT v FROM kept").await.unwrap(), "kept");
+}
+
+/// The engine starts a container again that has crashed, and it recovers.
+#[tokio::test]
+async fn a_container_that_crashed_and_recovers_is_not_given_up() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("crashed");
+    let pg = server.pg(server.config());
+    let at = pg.start().await.unwrap();
+    run(&at, "CREATE TABLE kept AS SELECT 'kept' AS v").await;
+    // The server's first process, as a crash ends it: `docker kill` would be an order to stop.
+    said(&["exec", &server.name, "sh", "-c", "kill -QUIT 1"]);
+    let restarts = || said(&["inspect", "--format", "{{.RestartCount}}", &server.name]);
+    crate::support::wait_until("the engine starts it again", || restarts().trim() == "1");
+    let at = pg.start().await.unwrap();
+    assert_eq!(run(&at, "SELECT v FROM kept").await.unwrap(), "kept");
+    assert_eq!(restarts().trim(), "1", "it was neither stopped nor made anew");
+}

@@ -300,3 +300,52 @@ async fn connections_follow_the_server_to_another_port() {
     pg.execute_unprepared("SELECT 1").await.unwrap();
     own.stop().await.unwrap();
 }
+
+/// As root, whose files the server's user must not have written or read by links of its own making.
+#[tokio::test]
+async fn no_link_in_the_servers_folder_is_followed() {
+    let dir = Dir::new("links");
+    let pg = server(&dir, config(Runtime::Native));
+    pg.start().await.unwrap();
+    pg.stop().await.unwrap();
+    let native = dir.native();
+    let victim = dir.path().join("victim");
+    let planted = ["data/wharf.conf", "data/pg_hba.conf", "state", "server.log"];
+    for name in planted {
+        std::fs::write(&victim, "somebody's secret").unwrap();
+        std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let link = native.join(name);
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        match name {
+            // It is the server's user who writes that one, and who may not.
+            "server.log" => {
+                use futures_util::StreamExt as _;
+                let read = pg.logs(10, false).await;
+                let lines = match read {
+                    Ok(lines) => lines.collect::<Vec<_>>().await,
+                    Err(_) => Vec::new(),
+                };
+                assert!(!format!("{lines:?}").contains("secret"), "{lines:?}");
+                std::fs::remove_file(&link).unwrap();
+            }
+            _ => {
+                let at = pg.start().await.unwrap();
+                assert_eq!(run(&at, "SELECT 'runs'").await.unwrap(), "runs");
+                pg.stop().await.unwrap();
+                assert!(!link.is_symlink(), "{name}");
+            }
+        }
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "somebody's secret", "{name}");
+        let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        assert_eq!(owner(&victim), owner(dir.path()), "{name}");
+    }
+    // Nor can another user hold the lock: whoever can open a file can lock it.
+    for private in ["start.lock", "native/state", "native/password", "endpoint"] {
+        let file = dir.path().join("wharf").join(private);
+        if file.exists() {
+            assert_eq!(mode(&file) & 0o077, 0, "{private}");
+        }
+    }
+    assert!(dir.path().join("wharf/start.lock").exists());
+}

@@ -113,6 +113,14 @@ pub fn signal(signal: &str, pid: u32) {
     assert!(status.success(), "kill {signal} {pid}");
 }
 
+/// Waits for what only happens a moment later, and says what for if that takes too long.
+pub async fn wait_until_async(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !done().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+    }
+}
+
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {

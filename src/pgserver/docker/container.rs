@@ -13,11 +13,19 @@ use super::{LABEL, STOP};
 /// The port that PostgreSQL listens on inside.
 const INSIDE: u32 = 5432;
 
+/// The environment of a container whose server asks for no password.
+pub(super) const TRUST: &str = "POSTGRES_HOST_AUTH_METHOD=trust";
+/// What of `pass` is compared, which is not the password.
+pub(super) const PASS: &str = "a password";
+pub(super) const NO_PASS: &str = "none";
+
 /// A container as the engine knows it.
 pub(super) struct Container {
     pub(super) running: bool,
-    /// It has ended before, and the engine has started it again.
-    pub(super) restarts: bool,
+    /// It has ended, and the engine is about to start it again.
+    pub(super) restarting: bool,
+    /// How often it has ended and the engine has started it again.
+    pub(super) restarts: i64,
     /// Where it can be reached on this machine.
     pub(super) port: Option<u16>,
     pub(super) settings: BTreeMap<String, String>,
@@ -59,7 +67,8 @@ impl Container {
         let config = inspected.config.as_ref();
         Container {
             running: state.and_then(|state| state.running).unwrap_or(false),
-            restarts: inspected.restart_count.is_some_and(|count| count > 0),
+            restarting: state.and_then(|state| state.restarting).unwrap_or(false),
+            restarts: inspected.restart_count.unwrap_or(0) as i64,
             port: published(inspected),
             settings: settings(inspected),
             labels: config.and_then(|config| config.labels.clone()).unwrap_or_default(),
@@ -156,6 +165,9 @@ fn settings(inspected: &Inspected) -> BTreeMap<String, String> {
         set("image", config.image.as_deref());
         let user = config.env.iter().flatten().find_map(|line| line.strip_prefix("POSTGRES_USER="));
         set("user", user);
+        let trusts = |env: &[String]| env.iter().any(|it| it == TRUST);
+        let pass = if config.env.as_deref().is_some_and(trusts) { NO_PASS } else { PASS };
+        set("pass", Some(pass));
         let command = config.cmd.as_deref().unwrap_or_default();
         for pair in command.windows(2).filter(|pair| pair[0] == "-c") {
             if let Some((name, value)) = pair[1].split_once('=') {

@@ -2,22 +2,20 @@
 
 use std::fs;
 use std::future::ready;
-use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use secrecy::ExposeSecret as _;
 
-use super::container::{Container, Recipe};
+use super::container::{Container, Recipe, TRUST};
 use super::engine::{CallError, Engine};
 use super::{Docker, LABEL, STARTING, env_of, image, log};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::Remembered;
 use crate::pgserver::login::{Greeting, LoginError};
 use crate::pgserver::password;
-use crate::pgserver::program::{Chunk, Program};
+use crate::pgserver::program::Chunk;
 use crate::pgserver::server::Endpoint;
-use crate::sql;
 
 /// Where a container finds the password.
 const PASSWORD_FILE: &str = "/run/wharf-password";
@@ -25,6 +23,8 @@ const PASSWORD_FILE: &str = "/run/wharf-password";
 /// How often the log says that a start still goes on.
 const PROGRESS: Duration = Duration::from_secs(5);
 const LOG_LINES: usize = 20;
+/// How often a container may end, and be started again by the engine, before it is given up.
+const RESTARTS: i64 = 3;
 
 impl Docker {
     /// The image, pulled if it is not there, and its environment.
@@ -64,7 +64,7 @@ impl Docker {
         let (image, env) = self.image(engine, begun).await?;
         let (name, root) = (self.request.name(), self.root());
         fs::create_dir_all(&root).map_err(self.folder.io("make the folder", &root))?;
-        let secret = password::of_or_new(&self.request, &root.join("password"))
+        let secret = password::of_or_new(&self.request, &root.join("password"), |_| Ok(()))
             .map_err(self.folder.io("keep a password in", &root))?;
         self.remember(|it| it.set(STARTING, true))?;
         let removed = Container::remove(engine, name).await;
@@ -80,7 +80,7 @@ impl Docker {
                 format!("POSTGRES_USER={}", self.request.config.user),
                 match secret {
                     Some(_) => format!("POSTGRES_PASSWORD_FILE={PASSWORD_FILE}"),
-                    None => "POSTGRES_HOST_AUTH_METHOD=trust".to_owned(),
+                    None => TRUST.to_owned(),
                 },
             ],
             labels: vec![(LABEL, name)],
@@ -163,7 +163,9 @@ impl Docker {
                 }
             };
             let container = self.own_container(engine, name).await?;
-            let alive = container.is_some_and(|it| it.running && !it.restarts);
+            // One that has crashed may be recovering; one that ends again and again does not come up.
+            let alive =
+                container.is_some_and(|it| (it.running || it.restarting) && it.restarts < RESTARTS);
             if !alive || left.is_zero() {
                 let what = match alive {
                     true => format!("no login to container `{name}` succeeded"),
@@ -192,32 +194,6 @@ impl Docker {
                 begun.elapsed()
             );
         }
-    }
-
-    /// Gives the superuser the password that the file has now. Inside its container the server asks
-    /// for none, unless its image was told otherwise.
-    pub(super) async fn change_password(&self, engine: &Engine, at: &Endpoint) -> io::Result<()> {
-        let Some(password) = &at.password else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        tracing::info!(
-            "pgserver `{}`: changing the password of user `{}` to the file's",
-            self.request.name(),
-            at.user,
-        );
-        // By standard input, so that it stands in no argument; and in no log.
-        let statement = format!(
-            "SET log_statement = none; SET log_min_duration_statement = -1; \
-             SET log_min_error_statement = panic; ALTER ROLE {} PASSWORD {};",
-            sql::quote_ident(&at.user),
-            sql::quote_literal(password.expose_secret()),
-        );
-        let psql = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", &at.user, "-d", "postgres"];
-        let input = futures_util::stream::iter([Ok(statement.into_bytes())]);
-        let program = Program::new(psql).input(input.boxed());
-        let running = engine.run(self.request.name(), program, Vec::new()).await;
-        let running = running.map_err(|error| io::Error::other(error.to_string()))?;
-        running.text().await.map(drop)
     }
 
     /// What may be wrong with data that nobody has logged in to yet, as far as is known here.

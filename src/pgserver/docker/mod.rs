@@ -3,6 +3,7 @@
 //! The data is in a named volume (`volume.rs`) and outlives the container, which is made anew at every
 //! start: so what the file asks for now is what it gets.
 
+mod authentication;
 mod container;
 mod engine;
 mod exec;
@@ -26,7 +27,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use secrecy::ExposeSecret as _;
 
-use self::container::Container;
+use self::container::{Container, NO_PASS, PASS};
 use self::engine::{CallError, Engine};
 use super::difference::Difference;
 use super::error::PgServerError;
@@ -129,6 +130,8 @@ impl Docker {
         wanted.insert("image".to_owned(), image.to_owned());
         wanted.insert("host".to_owned(), self.listen_host().to_owned());
         wanted.insert("user".to_owned(), config.user.clone());
+        let pass = if password::is_not_asked_for(&self.request) { NO_PASS } else { PASS };
+        wanted.insert("pass".to_owned(), pass.to_owned());
         if let Some(port) = self.request.fixed_port() {
             wanted.insert("port".to_owned(), port.to_string());
         }
@@ -297,13 +300,11 @@ impl Launcher for Docker {
             _ => (self.launch(&engine, begun).await?, true),
         };
         let mut endpoint = self.endpoint(port, None, "");
-        let mut ready = self.ready(&engine, self.request.name(), &endpoint, begun).await;
-        if let (true, Err(PgServerError::Login { .. })) = (is_new, &ready)
-            && self.change_password(&engine, &endpoint).await.is_ok()
-        {
-            ready = self.ready(&engine, self.request.name(), &endpoint, begun).await;
-        }
-        endpoint.version = ready?.version;
+        let ready = self.ready(&engine, self.request.name(), &endpoint, begun).await;
+        endpoint.version = match is_new {
+            true => self.authenticate(&engine, &endpoint, ready, begun).await?.version,
+            false => ready?.version,
+        };
         self.remember(|it| {
             it.set("port", port);
             it.set("version", &endpoint.version);

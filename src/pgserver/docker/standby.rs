@@ -241,13 +241,13 @@ impl Docker {
     }
 
     /// The first column of the first row that the primary answers, as text.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         primary: &Endpoint,
         sql: &str,
         begun: Instant,
     ) -> Result<Option<String>, PgServerError> {
-        let what = "could not prepare the primary for a standby";
+        let what = "could not ask the server";
         let failed = |error: sqlx::Error| self.failed(what, begun, error);
         let login = primary.login();
         let connected = login.connect().await;

@@ -19,7 +19,7 @@ use self::engine::{Engine, VERSION};
 use self::relay::Relay;
 use super::difference::Difference;
 use super::error::PgServerError;
-use super::folder::{Folder, Remembered};
+use super::folder::{Folder, Remembered, close_to_others};
 use super::launcher::{Data, Launcher, Offer};
 use super::login::Login;
 use super::program::{Chunk, Program, Running as Spawned};
@@ -118,6 +118,7 @@ impl Embedded {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(&path).map_err(self.folder.io("open", &path))?;
+        close_to_others(&file).map_err(self.folder.io("close to other users", &path))?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {

@@ -1,14 +1,21 @@
 //! Who runs PostgreSQL's programs.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::unistd::{User, geteuid};
 
+use super::cluster::succeeded;
+use crate::files;
+
 /// PostgreSQL refuses to run as root.
 const FOR_ROOT: &str = "postgres";
+
+/// Writes standard input to a file, whole or not at all.
+const WRITE: &str = r#"umask 077 && new=$(mktemp "$1.XXXXXX") && cat >"$new" && mv -f "$new" "$1""#;
 
 /// The user that the server runs as and that owns its files.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +56,40 @@ impl Account {
             command.uid(uid).gid(gid);
         }
         command
+    }
+
+    /// Writes a file in a folder of that user's, as that user: root would follow links that the user may have put there.
+    pub(crate) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        if self.other.is_none() {
+            return files::write(path, text, |_| Ok(()));
+        }
+        let mut write = self.command(Path::new("/bin/sh"));
+        write.args(["-c", WRITE, "sh"]).arg(path).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = write.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // What keeps it from reading is what it says below.
+            let _ = stdin.write_all(text.as_bytes());
+        }
+        succeeded(child.wait_with_output()?)
+    }
+
+    /// Reads a file of that user's, as that user.
+    pub(crate) fn read(&self, path: &Path) -> io::Result<String> {
+        if self.other.is_none() {
+            return files::read(path);
+        }
+        let read = self.command(Path::new("/bin/cat")).arg("--").arg(path).output()?;
+        let text = String::from_utf8_lossy(&read.stdout).into_owned();
+        succeeded(read)?;
+        Ok(text)
+    }
+
+    /// Hands a new file to that user, before it is in its place.
+    pub(crate) fn own_file(&self, file: &File) -> io::Result<()> {
+        match self.other {
+            Some((uid, gid)) => std::os::unix::fs::fchown(file, Some(uid), Some(gid)),
+            None => Ok(()),
+        }
     }
 
     /// Hands a file or folder to that user.

@@ -1,7 +1,7 @@
 //! The data folder of a native server, and the files wharf keeps beside it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::account::Account;
 use super::programs::Installation;
+use crate::files;
 use crate::pgserver::difference::Difference;
 use crate::pgserver::folder::random_hex;
 use crate::pgserver::password;
@@ -52,7 +53,7 @@ impl Cluster {
 
     /// The major version that made the data, if there is data.
     pub(crate) fn data_version(&self) -> Option<String> {
-        let version = fs::read_to_string(self.data().join("PG_VERSION")).ok()?;
+        let version = files::read(&self.data().join("PG_VERSION")).ok()?;
         Some(version.trim().to_owned())
     }
 
@@ -126,11 +127,10 @@ impl Cluster {
     ) -> io::Result<()> {
         let data = self.data();
         let main = data.join("postgresql.conf");
-        let text = fs::read_to_string(&main)?;
+        let text = account.read(&main)?;
         if !text.lines().any(|line| line.trim() == INCLUDE) {
-            // Appended, so that it has the last word.
-            let mut file = OpenOptions::new().append(true).open(&main)?;
-            writeln!(file, "\n{INCLUDE}")?;
+            // At the end, so that it has the last word.
+            account.write(&main, &format!("{}\n{INCLUDE}\n", text.trim_end()))?;
         }
         let method = match password::is_not_asked_for(request) {
             true => "trust",
@@ -142,9 +142,7 @@ impl Cluster {
              local replication all {method}\nhost replication all all {method}\n"
         );
         for (name, text) in [("wharf.conf", self.settings(request, port)), ("pg_hba.conf", hba)] {
-            let path = data.join(name);
-            fs::write(&path, text)?;
-            account.own(&path)?;
+            account.write(&data.join(name), &text)?;
         }
         Ok(())
     }
@@ -173,7 +171,7 @@ impl Cluster {
     /// The settings in which what a server was started with differs from what the file asks for
     /// now.
     pub(crate) fn differences(&self, request: &Request, port: u16) -> Vec<Difference> {
-        let started = fs::read_to_string(self.data().join("wharf.conf")).unwrap_or_default();
+        let started = files::read(&self.data().join("wharf.conf")).unwrap_or_default();
         let wanted = self.settings(request, request.fixed_port().unwrap_or(port));
         Difference::between(&pairs(&started), &pairs(&wanted))
     }
@@ -190,12 +188,7 @@ impl Cluster {
         request: &Request,
     ) -> io::Result<Option<SecretString>> {
         let kept = self.password_file();
-        let is_new = !kept.exists();
-        let password = password::of_or_new(request, &kept)?;
-        if is_new && kept.exists() {
-            account.own(&kept)?;
-        }
-        Ok(password)
+        password::of_or_new(request, &kept, |file| account.own_file(file))
     }
 
     /// Gives the superuser another password while the server is stopped.

@@ -32,6 +32,7 @@ use super::request::Request;
 use super::server::{Endpoint, blocking};
 use super::version::Version;
 use crate::config::Runtime;
+use crate::files;
 
 /// Sessions of a killed server notice its end within moments; until then it cannot start.
 const ORPHANS: Duration = Duration::from_secs(10);
@@ -428,7 +429,8 @@ impl Launcher for Native {
         follow: bool,
     ) -> Result<BoxStream<'static, io::Result<Chunk>>, PgServerError> {
         let path = self.cluster.log();
-        let opened = tokio::fs::File::open(&path).await;
+        // Not through a link, which the server's user may have put there for root to read.
+        let opened = files::open(&path).map(tokio::fs::File::from_std);
         let file = opened.map_err(self.folder.io("read its log", &path))?;
         Ok(log::read(file, lines, follow).boxed())
     }

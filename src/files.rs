@@ -1,0 +1,104 @@
+//! Files that are written whole or not at all, and never through a link that somebody else has put there.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use tempfile::NamedTempFile;
+
+/// Creates a file beside its place, under a name that nobody can guess or has taken, closed to other users. It is removed
+/// when it is dropped; `persist` moves it into place, over whatever is there.
+pub(crate) fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = format!(".{name}.");
+    tempfile::Builder::new().prefix(&prefix).tempfile_in(folder.unwrap_or(Path::new(".")))
+}
+
+/// The same with the mode that a file has by default, for what people keep and hand on.
+pub(crate) fn beside_for_others(path: &Path) -> io::Result<NamedTempFile> {
+    let file = beside(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // The mode of a file that is there stays; else it is as the umask has it.
+        let mode = match std::fs::metadata(path) {
+            Ok(there) => there.permissions().mode() & 0o777,
+            Err(_) => 0o666 & !umask(),
+        };
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(file)
+}
+
+/// The process's umask, which can only be read by creating a file.
+#[cfg(unix)]
+fn umask() -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    let all = std::fs::Permissions::from_mode(0o666);
+    let made = tempfile::Builder::new().permissions(all).tempfile();
+    let mode = made.and_then(|file| file.as_file().metadata()).map(|it| it.permissions().mode());
+    // Closed to others where it cannot be told.
+    mode.map_or(0o077, |mode| !mode & 0o777)
+}
+
+/// Writes a file, whole or not at all, closed to other users. `finish` has it before it is in its place.
+#[cfg(feature = "pgserver")]
+pub(crate) fn write(
+    path: &Path,
+    text: &str,
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = beside(path)?;
+    file.write_all(text.as_bytes())?;
+    finish(file.as_file())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Opens a file to read, unless it is a link.
+#[cfg(feature = "pgserver")]
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, nix::libc::O_NOFOLLOW);
+    options.open(path)
+}
+
+/// Reads a file, unless it is a link.
+#[cfg(feature = "pgserver")]
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    io::read_to_string(open(path)?)
+}
+
+#[cfg(all(test, unix, feature = "pgserver"))]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_replaced_and_what_it_leads_to_is_neither_written_nor_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, planted) = (dir.path().join("victim"), dir.path().join("conf"));
+        fs::write(&victim, "theirs").unwrap();
+        std::os::unix::fs::symlink(&victim, &planted).unwrap();
+        assert!(read(&planted).is_err());
+        write(&planted, "ours", |_| Ok(())).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
+        assert_eq!(read(&planted).unwrap(), "ours");
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&planted), 0o600);
+        let kept = dir.path().join("kept");
+        beside_for_others(&kept).unwrap().persist(&kept).unwrap();
+        fs::write(dir.path().join("plain"), "").unwrap();
+        assert_eq!(mode(&kept), mode(&dir.path().join("plain")));
+        // What was not moved into place is gone.
+        write(&dir.path().join("failed"), "x", |_| Err(io::Error::other("x"))).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+}
