@@ -13,8 +13,6 @@ pub(super) struct Column {
     pub(super) array_oid: u32,
     /// Its value is the server's to make.
     pub(super) generated: bool,
-    /// GENERATED ALWAYS AS IDENTITY: an INSERT gives it a value only if it says so.
-    pub(super) is_identity_always: bool,
     pub(super) kind: Kind,
 }
 
@@ -54,18 +52,18 @@ pub(super) enum Kind {
 const COLUMNS: &str = "\
 WITH RECURSIVE base AS (
     SELECT attnum, attname, format_type(atttypid, -1) AS declared,
-           attgenerated <> '' AS generated, attidentity = 'a' AS identity, atttypid AS type, atttypmod AS typmod
+           attgenerated <> '' AS generated, atttypid AS type, atttypmod AS typmod
     FROM pg_catalog.pg_attribute
     WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
   UNION ALL
-    SELECT attnum, attname, declared, generated, identity, typbasetype,
+    SELECT attnum, attname, declared, generated, typbasetype,
            CASE typmod WHEN -1 THEN typtypmod ELSE typmod END
     FROM base JOIN pg_catalog.pg_type ON oid = type
     WHERE typtype = 'd'
 )
 SELECT attname::text, declared, generated, typmod, t.typname::text, t.typtype::text,
        e.oid::int8, coalesce(d.typname, e.typname)::text, coalesce(d.typtype, e.typtype)::text,
-       t.oid::int8, t.typarray::int8, identity
+       t.oid::int8, t.typarray::int8
 FROM base
 JOIN pg_catalog.pg_type t ON t.oid = type AND t.typtype <> 'd'
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
@@ -101,7 +99,6 @@ impl Column {
             oid: oid(9)?,
             array_oid: oid(10)?,
             generated: row.try_get_by_index(2)?,
-            is_identity_always: row.try_get_by_index(11)?,
             kind,
         })
     }

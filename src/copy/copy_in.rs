@@ -162,8 +162,8 @@ impl<'a, T> CopyIn<'a, T> {
 
     /// Copies what a reader gives: CSV whose first line names the columns, whichever were named before, or
     /// PostgreSQL's binary format, which has all columns of the table, those that are generated left out. It is sent as
-    /// it is, 64 KiB at a time; but a line of a CSV that is `\.` alone is quoted, because up to version 17 PostgreSQL takes
-    /// it for the end of the data and skips the rest.
+    /// it is, 64 KiB at a time; but a record `\.` of a CSV, which would end the copy in silence up to PostgreSQL 17, is
+    /// sent in quotes, as the value that it is.
     ///
     /// # Errors
     /// [`Error::Copy`], with the line of a CSV that was wrong; also what beginning and committing a

@@ -23,7 +23,7 @@ impl<'a> CopyOut<'a> {
         on: On<'a>,
         query: &impl QueryTrait<QueryStatement = SelectStatement>,
     ) -> CopyOut<'a> {
-        CopyOut { on, query: literal::query(query.as_query()), report: None }
+        CopyOut { on, query: literal::sql_of(query.as_query()), report: None }
     }
 
     /// Has `report` told how far it is, each time that some 64 KiB have been written. It runs on the

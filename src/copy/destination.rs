@@ -3,7 +3,7 @@
 use sea_orm::{
     ConnectionTrait, DbBackend, EntityTrait, Statement,
     sea_query::{
-        Expr, IntoIden as _, OnConflict, PostgresQueryBuilder, Query, SchemaName, SelectStatement,
+        Expr, IntoIden as _, OnConflict, Query, ReturningClause, SchemaName, SelectStatement,
         TableName,
     },
 };
@@ -11,14 +11,9 @@ use sea_orm::{
 use super::{
     CopyError, CopyFault, On, Quiet,
     column::{self, Column},
-    shape,
+    literal, shape,
 };
-use crate::{
-    error::Error,
-    pool::Stopped,
-    session::Session,
-    sql::{Token, Tokens, quote_ident},
-};
+use crate::{error::Error, pool::Stopped, session::Session, sql::quote_ident};
 
 /// Where rows of an upsert are first. A session has one at a time, and the statements are of one kind.
 const WAITING: &str = "wharf_copy";
@@ -123,23 +118,44 @@ impl<'a> Destination<'a> {
         copy: Copy,
         copied: u64,
     ) -> Result<u64, Error> {
-        let (Some(waiting), Some(conflict)) = (copy.waiting, &self.conflict) else {
-            return Ok(copied);
-        };
+        let Some(waiting) = copy.waiting else { return Ok(copied) };
         let names = || columns.iter().map(|column| column.name.clone());
         let select: SelectStatement =
             Query::select().exprs(names().map(Expr::col)).from(waiting).take();
-        let mut insert = Query::insert();
-        insert.into_table(self.table.clone()).columns(names()).on_conflict(conflict.clone());
-        insert.select_from(select).map_err(|error| self.refused(error.to_string()))?;
-        let (sql, values) = insert.build(PostgresQueryBuilder);
-        let sql = with_identity(sql, columns.iter());
-        let insert = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+        let insert = self.insert(names(), select, None)?;
+        let insert = Statement::from_string(DbBackend::Postgres, insert);
         let changed = session.execute_raw(insert).await.map_err(|error| {
             CopyError::of_server(self.on.database(), &shown(&self.table), 0, error)
         })?;
         session.own(&format!("DROP TABLE {waiting}")).await?;
         Ok(changed.rows_affected())
+    }
+
+    /// The text of an INSERT of what `select` gives.
+    ///
+    /// The values that the rows have for an identity column are kept, as COPY keeps them, also where it is
+    /// GENERATED ALWAYS. SeaORM has no words for that.
+    pub(super) fn insert(
+        &self,
+        columns: impl Iterator<Item = String>,
+        select: SelectStatement,
+        returning: Option<ReturningClause>,
+    ) -> Result<String, Error> {
+        let mut insert = Query::insert();
+        insert.into_table(self.table.clone()).columns(columns);
+        let head = literal::sql_of(&insert);
+        insert.select_from(select).map_err(|error| self.refused(error.to_string()))?;
+        if let Some(conflict) = &self.conflict {
+            insert.on_conflict(conflict.clone());
+        }
+        if let Some(returning) = returning {
+            insert.returning(returning);
+        }
+        let sql = literal::sql_of(&insert);
+        Ok(match sql.strip_prefix(&head) {
+            Some(rest) => format!("{head} OVERRIDING SYSTEM VALUE{rest}"),
+            None => sql,
+        })
     }
 
     pub(super) fn stopped(&self, stopped: Stopped, before: u64) -> Error {
@@ -174,26 +190,6 @@ impl<'a> Destination<'a> {
     pub(super) fn error(&self, fault: CopyFault) -> CopyError {
         CopyError::new(self.on.database(), &shown(&self.table), fault)
     }
-}
-
-/// Has an INSERT take values for a column that is GENERATED ALWAYS AS IDENTITY, as COPY does by itself. SeaORM has no
-/// words for that.
-pub(super) fn with_identity<'a>(
-    insert: String,
-    mut columns: impl Iterator<Item = &'a Column>,
-) -> String {
-    if !columns.any(|column| column.is_identity_always) {
-        return insert;
-    }
-    let mut tokens = Tokens::new(&insert);
-    while let Some(token) = tokens.next() {
-        // The end of the list of columns.
-        if token == Token::Close {
-            let (list, rest) = insert.split_at(tokens.span().1);
-            return format!("{list} OVERRIDING SYSTEM VALUE{rest}");
-        }
-    }
-    insert
 }
 
 /// A COPY statement.

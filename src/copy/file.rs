@@ -4,6 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{
     CopyError, CopyFault, Progress,
+    csv::EndMarkers,
     rows::{PIECE, Report},
 };
 use crate::{error::Error, pool::Source};
@@ -36,15 +37,16 @@ pub(super) struct Reader<'a, R> {
     from: R,
     /// What has been read and not been sent.
     ahead: Vec<u8>,
-    marks: Option<EndMarks>,
+    /// Of a CSV.
+    markers: Option<EndMarkers>,
     report: Option<Report<'a>>,
     progress: Progress,
 }
 
 impl<'a, R: AsyncRead + Unpin + Send> Reader<'a, R> {
     pub(super) fn new(from: R, format: Format, report: Option<Report<'a>>) -> Reader<'a, R> {
-        let marks = (format == Format::Csv).then(EndMarks::default);
-        Reader { from, ahead: Vec::new(), marks, report, progress: Progress::default() }
+        let markers = (format == Format::Csv).then(EndMarkers::new);
+        Reader { from, ahead: Vec::new(), markers, report, progress: Progress::default() }
     }
 
     /// The names in the first line of a CSV, which is to be sent all the same; none where there is
@@ -87,82 +89,15 @@ impl<R: AsyncRead + Unpin + Send> Source for Reader<'_, R> {
                 }
             }
         }
-        self.progress.bytes += piece.len() as u64;
-        if let Some(marks) = &mut self.marks {
-            // What may be the beginning of a mark waits for the rest of it.
-            let sent = if more { whole_lines(piece) } else { piece.len() };
-            self.ahead.extend(piece.drain(sent..));
-            self.progress.bytes -= self.ahead.len() as u64;
-            marks.quote(piece);
+        if let Some(markers) = &mut self.markers {
+            markers.quote(piece, !more, &mut self.ahead);
         }
+        self.progress.bytes += piece.len() as u64;
         if let Some(report) = &mut self.report {
             report(self.progress);
         }
         Ok(more)
     }
-}
-
-/// Quotes lines that are `\\.`: up to version 17, PostgreSQL takes such a line of a CSV for the end of the data, and
-/// skips all that follows without a word. Quoted, it is a value, as it is from 18 on.
-struct EndMarks {
-    /// Whether the text so far ends within quotes, where a line is part of a value.
-    quoted: bool,
-    at_line: bool,
-}
-
-impl Default for EndMarks {
-    fn default() -> EndMarks {
-        EndMarks { quoted: false, at_line: true }
-    }
-}
-
-const MARK: &[u8] = br"\.";
-
-impl EndMarks {
-    /// `piece` does not end within a mark.
-    fn quote(&mut self, piece: &mut Vec<u8>) {
-        let (mut at, mut counted) = (0, 0);
-        while let Some(found) = next_mark(piece, at, self.at_line) {
-            self.count(&piece[counted..found]);
-            counted = found;
-            at = found + MARK.len();
-            if !self.quoted {
-                piece.splice(found..at, br#""\.""#.iter().copied());
-                at += 2;
-            }
-        }
-        self.count(&piece[counted..]);
-        self.at_line = piece.last().map_or(self.at_line, |last| is_line_end(*last));
-    }
-
-    fn count(&mut self, text: &[u8]) {
-        let quotes = text.iter().filter(|byte| **byte == b'"').count();
-        self.quoted ^= quotes % 2 == 1;
-    }
-}
-
-fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
-}
-
-/// Finds a line that is `\\.` from `from` on.
-fn next_mark(piece: &[u8], from: usize, at_line: bool) -> Option<usize> {
-    let mut at = from;
-    loop {
-        at += piece.get(at..)?.iter().position(|byte| *byte == b'\\')?;
-        let begins = if at == 0 { at_line } else { is_line_end(piece[at - 1]) };
-        let ends = piece.get(at + MARK.len()).is_none_or(|byte| is_line_end(*byte));
-        if begins && ends && piece[at..].starts_with(MARK) {
-            return Some(at);
-        }
-        at += 1;
-    }
-}
-
-/// Returns how much of a piece may be sent before the next one is known: not the beginning of a mark at its end.
-fn whole_lines(piece: &[u8]) -> usize {
-    let tail = (1..=MARK.len()).rev().find(|length| piece.ends_with(&MARK[..*length]));
-    piece.len() - tail.unwrap_or(0)
 }
 
 /// The fields of a first line that has ended.
@@ -229,33 +164,5 @@ mod tests {
         assert_eq!(read("\u{feff}id\n"), Some(vec!["id".to_owned()]));
         assert_eq!(read("\"a\nb\"\n"), Some(vec!["a\nb".to_owned()]));
         assert_eq!(read("id,name"), None);
-    }
-
-    #[test]
-    fn a_line_that_is_a_mark_of_the_end_is_quoted_wherever_pieces_meet() {
-        for (text, expected) in [
-            ("a\n\\.\nb\n", "a\n\"\\.\"\nb\n"),
-            ("a\r\n\\.\r\nb", "a\r\n\"\\.\"\r\nb"),
-            ("\\.", "\"\\.\""),
-            ("\\.\n\\.\n", "\"\\.\"\n\"\\.\"\n"),
-            ("\\..\nx\\.\n\\.x\n\\\n.\n", "\\..\nx\\.\n\\.x\n\\\n.\n"),
-            ("\"a\n\\.\nb\"\n\"\\.\"\n", "\"a\n\\.\nb\"\n\"\\.\"\n"),
-            ("\"it\"\"s\"\n\\.\n", "\"it\"\"s\"\n\"\\.\"\n"),
-        ] {
-            for size in 1..=text.len() {
-                let (mut marks, mut ahead, mut sent) =
-                    (EndMarks::default(), Vec::new(), Vec::new());
-                let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
-                for (at, piece) in pieces.iter().enumerate() {
-                    let mut piece = [std::mem::take(&mut ahead), piece.to_vec()].concat();
-                    let whole =
-                        if at + 1 < pieces.len() { whole_lines(&piece) } else { piece.len() };
-                    ahead.extend(piece.drain(whole..));
-                    marks.quote(&mut piece);
-                    sent.extend(piece);
-                }
-                assert_eq!(String::from_utf8(sent).unwrap(), expected, "{text:?} by {size}");
-            }
-        }
     }
 }

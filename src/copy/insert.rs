@@ -3,7 +3,7 @@
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait, FromQueryResult, IntoActiveModel, Iterable as _,
     QueryResult, Value,
-    sea_query::{Expr, InsertStatement, OnConflict, PostgresQueryBuilder, Query, SelectStatement},
+    sea_query::{Expr, OnConflict, Query, ReturningClause, SelectStatement},
 };
 use sqlx::{
     Arguments as _, Encode, Postgres, Type,
@@ -15,7 +15,7 @@ use sqlx::{
 use super::{
     CopyFault, On, binary,
     column::{Column, Kind},
-    destination::{Destination, with_identity},
+    destination::Destination,
     shape::{OfEntity, Shape},
     text,
 };
@@ -58,8 +58,7 @@ where
     /// [`Error::Copy`] for a row that has other columns than the first, or a value that does not fit; what
     /// the server says.
     pub async fn exec(self) -> Result<u64, Error> {
-        let (on, Some((insert, lists))) = self.statement().await? else { return Ok(0) };
-        let sql = with_identity(insert.to_string(PostgresQueryBuilder), lists.columns());
+        let (on, Some((sql, lists))) = self.statement(None).await? else { return Ok(0) };
         let insert = Author::Bound { sql: &sql, binds: &lists };
         let done = match &on {
             On::Pg(pg) => pg.ask::<Effect>(insert).await?,
@@ -74,12 +73,11 @@ where
     /// # Errors
     /// As [`exec`](Self::exec).
     pub async fn exec_with_returning(self) -> Result<Vec<E::Model>, Error> {
-        let (on, Some((mut insert, lists))) = self.statement().await? else {
+        let columns = E::Column::iter().map(|column| column.select_as(Expr::col(column)));
+        let returning = Query::returning().exprs(columns);
+        let (on, Some((sql, lists))) = self.statement(Some(returning)).await? else {
             return Ok(Vec::new());
         };
-        let columns = E::Column::iter().map(|column| column.select_as(Expr::col(column)));
-        insert.returning(Query::returning().exprs(columns));
-        let sql = with_identity(insert.to_string(PostgresQueryBuilder), lists.columns());
         let insert = Author::Bound { sql: &sql, binds: &lists };
         let rows = match &on {
             On::Pg(pg) => pg.ask::<AllRows>(insert).await?,
@@ -90,7 +88,10 @@ where
     }
 
     /// With the values of each column, as one bind. None for no rows.
-    async fn statement(self) -> Result<(On<'a>, Option<(InsertStatement, Lists)>), Error> {
+    async fn statement(
+        self,
+        returning: Option<ReturningClause>,
+    ) -> Result<(On<'a>, Option<(String, Lists)>), Error> {
         let InsertMany { into, rows } = self;
         let Some(first) = rows.first() else { return Ok((into.on, None)) };
         let described = match &into.on {
@@ -122,24 +123,13 @@ where
         }
         let exprs = lists.iter().zip(1..).map(|(list, number)| Expr::cust(list.sql(number)));
         let select: SelectStatement = Query::select().exprs(exprs).take();
-        let mut insert = Query::insert();
         let names = columns.iter().map(|column| column.name.clone());
-        insert.into_table(into.table.clone()).columns(names);
-        insert.select_from(select).map_err(|error| refused(error.to_string()))?;
-        if let Some(conflict) = &into.conflict {
-            insert.on_conflict(conflict.clone());
-        }
+        let insert = into.insert(names, select, returning)?;
         Ok((into.on, Some((insert, Lists(lists)))))
     }
 }
 
 struct Lists(Vec<List>);
-
-impl Lists {
-    fn columns(&self) -> impl Iterator<Item = &Column> {
-        self.0.iter().map(|list| &list.column)
-    }
-}
 
 impl Bind for Lists {
     fn bind(&self) -> Result<PgArguments, BoxDynError> {

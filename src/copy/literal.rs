@@ -1,63 +1,103 @@
-//! A query with its values in its text, because COPY takes no binds.
+//! Values as constants of a statement's text, because COPY takes no binds.
+
+use std::fmt::{self, Write};
 
 use sea_orm::{
     Value,
-    sea_query::{ArrayType, PostgresQueryBuilder, QueryBuilder as _, SelectStatement},
+    sea_query::{ArrayType, PostgresQueryBuilder, QueryBuilder, QueryStatementWriter, SqlWriter},
 };
 
 use super::{column::Kind, text};
-use crate::sql::{Token, Tokens, quote_literal};
 
-/// Returns the text of a query that finds what the ORM finds: each value is a literal of the type with which the ORM binds
-/// it. Without the type, 0.1 would be a numeric, which no REAL is equal to, and NaN a column's name.
-pub(super) fn query(select: &SelectStatement) -> String {
-    let (sql, values) = select.build(PostgresQueryBuilder);
-    let mut text = String::with_capacity(sql.len());
-    let (mut tokens, mut end) = (Tokens::new(&sql), 0);
-    while let Some(token) = tokens.next() {
-        let (start, next) = tokens.span();
-        let number = match token {
-            Token::Parameter => sql[start..next].trim_start_matches('$').parse::<usize>().ok(),
-            _ => None,
-        };
-        let Some(value) = number.and_then(|number| values.0.get(number.checked_sub(1)?)) else {
-            continue;
-        };
-        text.push_str(&sql[end..start]);
-        text.push_str(&literal(value));
-        end = next;
-    }
-    text.push_str(&sql[end..]);
-    text
+/// The text of a statement, in which each value is a constant of the type that the driver would bind.
+///
+/// SeaORM's own text of a value is another one: `0.1` is a numeric and never equals that real, a NaN is taken
+/// for a column's name, and a text for whatever the other side of a comparison is.
+pub(super) fn sql_of(statement: &impl QueryStatementWriter) -> String {
+    let mut constants = Constants(String::with_capacity(256));
+    statement.build_collect_into(PostgresQueryBuilder, &mut constants);
+    constants.0
 }
 
-fn literal(value: &Value) -> String {
-    let kind = match value {
-        Value::Array(..) => Kind::Array(Box::new(Kind::Text), 0),
-        _ => Kind::Text,
+/// What a query builder writes to.
+struct Constants(String);
+
+impl SqlWriter for Constants {
+    fn push_param<T: QueryBuilder>(&mut self, value: Value, builder: &T) {
+        // A type that only SeaORM knows the text of.
+        if put(&value, &mut self.0).is_none() {
+            self.0.push_str(&builder.value_to_string(&value));
+        }
+    }
+
+    fn as_writer(&mut self) -> &mut dyn Write {
+        self
+    }
+}
+
+impl Write for Constants {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(text)
+    }
+}
+
+impl fmt::Display for Constants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Appends a value as a constant; none where it has no type here.
+fn put(value: &Value, out: &mut String) -> Option<()> {
+    let (name, is_array) = match value {
+        Value::Array(element, _) => (type_of_element(element)?, true),
+        value => (type_of(value)?, false),
     };
-    match (type_of(value), text::of(&kind, value)) {
-        (Some(declared), Ok(Some(text))) => format!("{}::{declared}", quote_literal(&text)),
-        (Some(declared), Ok(None)) => format!("NULL::{declared}"),
-        // SeaORM's own form, of the sorts that have a type of their own there.
-        _ => PostgresQueryBuilder.value_to_string(value),
+    match text::of(&Kind::Other, value).ok()? {
+        Some(text) => quote(&text, out),
+        None => out.push_str("NULL"),
     }
+    let brackets = if is_array { "[]" } else { "" };
+    // Its text is a letter, and not the number.
+    if name == CHAR {
+        let _ = write!(out, "::int4{brackets}");
+    }
+    let _ = write!(out, "::{name}{brackets}");
+    Some(())
 }
 
-/// Returns the type with which the ORM binds a value.
-fn type_of(value: &Value) -> Option<String> {
-    let name = match value {
-        Value::Bool(_) => "boolean",
-        Value::TinyInt(_) | Value::SmallInt(_) | Value::TinyUnsigned(_) => "smallint",
-        Value::Int(_) | Value::SmallUnsigned(_) => "integer",
-        Value::BigInt(_) | Value::Unsigned(_) | Value::BigUnsigned(_) => "bigint",
-        Value::Float(_) => "real",
-        Value::Double(_) => "double precision",
-        Value::Decimal(_) => "numeric",
+/// As SQL reads it however the server is set to read backslashes. A NUL is the server's to refuse; as itself
+/// it would end the statement.
+fn quote(text: &str, out: &mut String) {
+    out.push_str("E'");
+    for char in text.chars() {
+        match char {
+            '\'' => out.push_str("''"),
+            '\\' => out.push_str("\\\\"),
+            '\0' => out.push_str("\\000"),
+            char => out.push(char),
+        }
+    }
+    out.push('\'');
+}
+
+const CHAR: &str = "\"char\"";
+
+/// As the driver binds it (sea-query-sqlx).
+fn type_of(value: &Value) -> Option<&'static str> {
+    Some(match value {
+        Value::Bool(_) => "bool",
+        Value::TinyInt(_) => CHAR,
+        Value::SmallInt(_) | Value::TinyUnsigned(_) => "int2",
+        Value::Int(_) | Value::SmallUnsigned(_) => "int4",
+        Value::BigInt(_) | Value::Unsigned(_) | Value::BigUnsigned(_) => "int8",
+        Value::Float(_) => "float4",
+        Value::Double(_) => "float8",
         Value::String(_) | Value::Char(_) | Value::Enum(_) => "text",
         Value::Bytes(_) => "bytea",
         Value::Json(_) => "jsonb",
         Value::Uuid(_) => "uuid",
+        Value::Decimal(_) => "numeric",
         Value::ChronoDate(_) => "date",
         Value::ChronoTime(_) => "time",
         Value::ChronoDateTime(_) => "timestamp",
@@ -74,34 +114,42 @@ fn type_of(value: &Value) -> Option<String> {
         Value::TimeDateTimeWithTimeZone(_) => "timestamptz",
         #[cfg(feature = "vector")]
         Value::Vector(_) => "vector",
-        Value::Array(of, _) => return element(of).map(|element| format!("{element}[]")),
         // Which there are depends on SeaORM's features.
         #[allow(unreachable_patterns)]
         _ => return None,
-    };
-    Some(name.to_owned())
+    })
 }
 
-fn element(of: &ArrayType) -> Option<&'static str> {
-    Some(match of {
-        ArrayType::Bool => "boolean",
-        ArrayType::TinyInt | ArrayType::SmallInt | ArrayType::TinyUnsigned => "smallint",
-        ArrayType::Int | ArrayType::SmallUnsigned => "integer",
-        ArrayType::BigInt | ArrayType::Unsigned | ArrayType::BigUnsigned => "bigint",
-        ArrayType::Float => "real",
-        ArrayType::Double => "double precision",
-        ArrayType::Decimal => "numeric",
-        ArrayType::String | ArrayType::Char => "text",
+fn type_of_element(element: &ArrayType) -> Option<&'static str> {
+    Some(match element {
+        ArrayType::Bool => "bool",
+        ArrayType::TinyInt => CHAR,
+        ArrayType::SmallInt | ArrayType::TinyUnsigned => "int2",
+        ArrayType::Int | ArrayType::SmallUnsigned => "int4",
+        ArrayType::BigInt | ArrayType::Unsigned | ArrayType::BigUnsigned => "int8",
+        ArrayType::Float => "float4",
+        ArrayType::Double => "float8",
+        ArrayType::String | ArrayType::Char | ArrayType::Enum(_) => "text",
         ArrayType::Bytes => "bytea",
         ArrayType::Json => "jsonb",
         ArrayType::Uuid => "uuid",
+        ArrayType::Decimal => "numeric",
         ArrayType::ChronoDate => "date",
         ArrayType::ChronoTime => "time",
         ArrayType::ChronoDateTime => "timestamp",
         ArrayType::ChronoDateTimeUtc
         | ArrayType::ChronoDateTimeLocal
         | ArrayType::ChronoDateTimeWithTimeZone => "timestamptz",
-        // Enums, whose type the ORM names around them, and what only some builds have.
+        #[cfg(feature = "with-time")]
+        ArrayType::TimeDate => "date",
+        #[cfg(feature = "with-time")]
+        ArrayType::TimeTime => "time",
+        #[cfg(feature = "with-time")]
+        ArrayType::TimeDateTime => "timestamp",
+        #[cfg(feature = "with-time")]
+        ArrayType::TimeDateTimeWithTimeZone => "timestamptz",
+        // Which there are depends on SeaORM's features.
+        #[allow(unreachable_patterns)]
         _ => return None,
     })
 }

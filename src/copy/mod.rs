@@ -31,6 +31,7 @@ mod binary;
 mod column;
 mod copy_in;
 mod copy_out;
+mod csv;
 mod destination;
 mod file;
 mod insert;
@@ -95,7 +96,9 @@ macro_rules! implement_copy {
             /// the server where that is slower. Values go in PostgreSQL's binary format, or in its text
             /// format where a column's have no other in SeaORM (an interval, a range, …). An integer goes
             /// into a column of any width that it fits, a vector into `halfvec` too. Columns that the server
-            /// generates are left out. Dropping the future closes the connection: nothing is copied, and a
+            /// generates are left out; the values of an identity column are kept. PostgreSQL has no COPY into a
+            /// view without an INSTEAD OF trigger, nor where row-level security applies:
+            /// [`insert_many`](Self::insert_many) and [`on_conflict`](CopyIn::on_conflict) write there. Dropping the future closes the connection: nothing is copied, and a
             /// session around it has come to its end.
             pub fn copy_in<E>(&self) -> CopyIn<$lifetime, E>
             where
@@ -116,7 +119,8 @@ macro_rules! implement_copy {
             }
 
             /// One INSERT of however many rows: a bind a column, where SeaORM's has one a value and ends at
-            /// 65 535 of them. Rows are models, or active models of which all set the same columns.
+            /// 65 535 of them. Rows are models, or active models of which all set the same columns. Values that
+            /// they have for an identity column are kept, as [`copy_in`](Self::copy_in) keeps them.
             ///
             /// Two round trips, one of them for the types of the columns; the first time of a kind, another for
             /// each, which prepares it. All rows are in memory, and in one message of at most 1 GiB a column; [`copy_in`](Self::copy_in) has neither limit, and is quicker.
@@ -143,7 +147,8 @@ macro_rules! implement_copy {
             /// [file](CopyOut::to_file), a [writer](CopyOut::to_writer) or as [bytes](CopyOut::bytes).
             ///
             /// One round trip and, whatever the number of rows, some 64 KiB of memory; the server waits
-            /// where the reader is slower. The query's values are part of the statement's text.
+            /// where the reader is slower. The query's values are constants in the statement's text, with the types
+            /// that the ORM binds.
             ///
             /// ```no_run
             /// # async fn doc<E: sea_orm::EntityTrait>(pg: wharf::Pg) -> Result<(), wharf::Error> {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use chrono::{Datelike as _, NaiveDate, NaiveDateTime};
+use chrono::{Datelike as _, NaiveDate, NaiveDateTime, TimeDelta, Timelike as _};
 use sea_orm::{Value, sea_query::OptionEnum};
 
 use super::{binary, column::Kind};
@@ -32,7 +32,7 @@ pub(super) fn of(kind: &Kind, value: &Value) -> Result<Option<String>, String> {
         Value::Uuid(value) => shown(value),
         Value::Bytes(value) => value.as_deref().map(|value| hex(kind, value)),
         Value::ChronoDate(value) => value.map(|value| date(value, "")),
-        Value::ChronoTime(value) => value.map(|value| value.format("%H:%M:%S%.f").to_string()),
+        Value::ChronoTime(value) => value.map(|value| value.format("%H:%M:%S%.6f").to_string()),
         Value::ChronoDateTime(value) => value.map(|value| timestamp(value, "")),
         Value::ChronoDateTimeUtc(value) => value.map(|value| timestamp(value.naive_utc(), "+00")),
         Value::ChronoDateTimeLocal(value) => value.map(|value| timestamp(value.naive_utc(), "+00")),
@@ -45,11 +45,15 @@ pub(super) fn of(kind: &Kind, value: &Value) -> Result<Option<String>, String> {
         Value::TimeTime(value) => value.map(|value| clock(value.as_hms_micro())),
         #[cfg(feature = "with-time")]
         Value::TimeDateTime(value) => value.map(|value| {
+            let more = to_micros(value.assume_utc().unix_timestamp(), value.nanosecond());
+            let value = value.checked_add(time::Duration::nanoseconds(more)).unwrap_or(value);
             let clock = clock(value.as_hms_micro());
             day(value.to_calendar_date(), &format!(" {clock}"))
         }),
         #[cfg(feature = "with-time")]
         Value::TimeDateTimeWithTimeZone(value) => value.map(|value| {
+            let more = to_micros(value.unix_timestamp(), value.nanosecond());
+            let value = value.checked_add(time::Duration::nanoseconds(more)).unwrap_or(value);
             let (clock, zone) = (clock(value.to_hms_micro()), value.offset());
             day(value.to_calendar_date(), &format!(" {clock}{zone}"))
         }),
@@ -121,7 +125,21 @@ fn clock((hour, minute, second, micro): (u8, u8, u8, u32)) -> String {
 }
 
 fn timestamp(at: NaiveDateTime, zone: &str) -> String {
+    let more = TimeDelta::nanoseconds(to_micros(at.and_utc().timestamp(), at.nanosecond()));
+    let at = at.checked_add_signed(more).unwrap_or(at);
     date(at.date(), &format!(" {}{zone}", at.time().format("%H:%M:%S%.f")))
+}
+
+/// The nanoseconds to add for a moment that is of whole microseconds, the same that the driver sends in binary: it
+/// cuts off towards 2000, where the server would round a text.
+fn to_micros(seconds: i64, nanos: u32) -> i64 {
+    const EPOCH: i64 = 946_684_800;
+    let over = i64::from(nanos % 1_000);
+    match over {
+        0 => 0,
+        over if seconds < EPOCH => 1_000 - over,
+        over => -over,
+    }
 }
 
 fn array(kind: &Kind, values: &[Value]) -> Result<String, String> {

@@ -5,7 +5,7 @@ use std::fmt;
 use sea_orm::DbErr;
 use sqlx::postgres::PgDatabaseError;
 
-use super::driver_error;
+use super::{driver_error, server_error};
 
 /// A copy into a table that came to nothing, and where it stopped.
 #[non_exhaustive]
@@ -55,10 +55,7 @@ impl CopyError {
     pub(crate) fn of_server(database: &str, table: &str, before: u64, error: DbErr) -> CopyError {
         let mut copy = CopyError::new(database, table, CopyFault::Server(error));
         let CopyFault::Server(error) = &copy.reason else { return copy };
-        let place = driver_error(error)
-            .and_then(|error| error.as_database_error()?.try_downcast_ref::<PgDatabaseError>())
-            .and_then(PgDatabaseError::r#where)
-            .and_then(place);
+        let place = server_error_of(error).and_then(PgDatabaseError::r#where).and_then(place);
         if let Some((row, column)) = place {
             (copy.row, copy.column) = (Some(before + row), column);
         }
@@ -66,15 +63,8 @@ impl CopyError {
     }
 }
 
-/// Whether the server has no COPY into this table: row-level security holds for this login (0A000), or it is a view
-/// (42809). Named by the place in the server, because messages are translated.
-fn cannot_copy(error: &DbErr) -> bool {
-    let Some(error) = driver_error(error).and_then(|error| error.as_database_error()) else {
-        return false;
-    };
-    let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
-    let is_copy = routine.is_some_and(|it| it.contains("Copy"));
-    is_copy && matches!(error.code().as_deref(), Some("0A000" | "42809"))
+fn server_error_of(error: &DbErr) -> Option<&PgDatabaseError> {
+    driver_error(error).and_then(server_error)
 }
 
 /// Line and column of `COPY reading, line 17, column at: "x"`, in whatever language: the first number
@@ -110,13 +100,22 @@ impl fmt::Display for CopyError {
             CopyFault::Source(error) => write!(f, ": {error}"),
             CopyFault::Server(error) => {
                 write!(f, ": {}", super::text(error))?;
-                match cannot_copy(error) {
-                    true => f.write_str("; use `insert_many`, which sends an INSERT"),
+                match is_for_insert(error) {
+                    true => f.write_str(". Use `insert_many`, or `copy_in` with `on_conflict`."),
                     false => Ok(()),
                 }
             }
         }
     }
+}
+
+/// Whether PostgreSQL has no COPY into such a table, but INSERT: row-level security, and views.
+///
+/// Its messages may be in any language. Of this SQLSTATE, those two alone come from COPY itself with a hint, and
+/// what a trigger says has a place.
+fn is_for_insert(error: &DbErr) -> bool {
+    let Some(error) = server_error_of(error) else { return false };
+    matches!(error.code(), "0A000" | "42809") && error.hint().is_some() && error.r#where().is_none()
 }
 
 impl std::error::Error for CopyError {

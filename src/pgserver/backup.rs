@@ -11,9 +11,9 @@ use tokio::fs::{self, File};
 use tokio::io::AsyncReadExt as _;
 
 use super::error::PgServerError;
-use super::folder::Folder;
+use super::folder::{Folder, random_hex};
 use super::program::Program;
-use super::server::PgServer;
+use super::server::{Endpoint, PgServer};
 use crate::{files, sql};
 
 const BLOCK: usize = 256 * 1024;
@@ -62,13 +62,16 @@ impl PgServer {
         let what = format!("backing up database `{database}`");
         let failed =
             |error: io::Error| self.request.failed(&format!("{what} failed"), begun, error);
-        let dump = Program::new(["pg_dump", "--format=custom", "--no-password", database]);
-        let running = self.spawn(dump).await?;
+        let ending = Ending::new(self.running().await?).map_err(failed)?;
+        let to = ending.conninfo(database);
+        let dump = ["pg_dump", "--format=custom", "--no-password", "--dbname", to.as_str()];
+        let running = self.spawn(Program::new(dump)).await?;
         // Removed when it is dropped, because until it is whole it is nobody's backup.
         let partial = files::beside_for_others(file).map_err(folder.io("write", file))?;
         let (out, partial) = partial.into_parts();
         let mut out = File::from_std(out);
         running.succeed(&mut out, progress).await.map_err(failed)?;
+        ending.disarm();
         out.sync_all().await.map_err(folder.io("write", &partial))?;
         let contents = self.contents(&partial).await?;
         partial.persist(file).map_err(|error| folder.io("write", file)(error.error))?;
@@ -117,8 +120,8 @@ impl PgServer {
     /// of it or, if anything fails, nothing. **What the backup has is dropped from the database
     /// first**; what else is there stays. Owners are those of the backup where the server knows them.
     ///
-    /// `progress` is told the bytes read so far. Dropping the future breaks it off, and the server
-    /// rolls back.
+    /// `progress` is told the bytes read so far. Dropping the future ends pg_restore's connection, so the server rolls
+    /// back.
     ///
     /// # Errors
     /// As [`contents`](PgServer::contents), which is looked at first; [`PgServerError::Failed`] with
@@ -134,6 +137,9 @@ impl PgServer {
         let contents = self.contents(file).await?;
         let what = format!("restoring {} into database `{database}` failed", file.display());
         self.make_database(database, &what, begun).await?;
+        let failed = |error: io::Error| self.request.failed(&what, begun, error);
+        let ending = Ending::new(self.running().await?).map_err(failed)?;
+        let to = ending.conninfo(database);
         let restore = [
             "pg_restore",
             "--clean",
@@ -142,11 +148,12 @@ impl PgServer {
             "--exit-on-error",
             "--no-password",
             "--dbname",
-            database,
+            to.as_str(),
         ];
         let restore = Program::new(restore).input(self.read(file, progress).await?);
         let restored = self.spawn(restore).await?.text().await;
-        restored.map_err(|error| self.request.failed(&what, begun, error))?;
+        restored.map_err(failed)?;
+        ending.disarm();
         Ok(contents)
     }
 
@@ -195,5 +202,45 @@ impl PgServer {
                 Ok(block)
             })
             .boxed())
+    }
+}
+
+/// Ends the connection of a program if its future is dropped: in a container, the program itself would go on.
+struct Ending {
+    at: Option<Endpoint>,
+    /// By which the server knows the connection.
+    name: String,
+}
+
+impl Ending {
+    fn new(at: Option<Endpoint>) -> io::Result<Ending> {
+        Ok(Ending { at, name: format!("wharf {}", random_hex()?) })
+    }
+
+    /// The database as libpq takes it, with the connection's name.
+    fn conninfo(&self, database: &str) -> String {
+        let database = database.replace('\\', "\\\\").replace('\'', "\\'");
+        format!("dbname='{database}' application_name='{}'", self.name)
+    }
+
+    fn disarm(mut self) {
+        self.at = None;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let (Some(at), Ok(runtime)) = (self.at.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let name = std::mem::take(&mut self.name);
+        runtime.spawn(async move {
+            let Ok(mut connection) = at.login().connect().await else { return };
+            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
+            // A server that is gone has ended it.
+            let _ = sqlx::query(end).bind(name).execute(&mut connection).await;
+            let _ = connection.close().await;
+        });
     }
 }

@@ -20,6 +20,7 @@
 
 mod backup;
 mod choice;
+mod collation;
 mod difference;
 #[cfg(feature = "docker")]
 mod docker;

@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use secrecy::SecretString;
 
 use super::choice::For;
+use super::collation;
 use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Lock};
@@ -314,6 +315,9 @@ impl PgServer {
         let launcher = self.choose(For::Start).await?;
         let endpoint = launcher.start().await?;
         self.record(&*launcher, &endpoint).await?;
+        if !endpoint.single_connection {
+            collation::check(&endpoint, &self.request).await;
+        }
         let differences = launcher.differences().await?;
         if !differences.is_empty() {
             // By their names: a log is read by more people than a file with secrets.

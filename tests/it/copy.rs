@@ -6,7 +6,7 @@ mod files;
 mod filters;
 mod insert;
 mod reading;
-mod tables;
+mod targets;
 mod times;
 
 use std::{

@@ -61,6 +61,24 @@ async fn there_and_back(pg: &PgServer, at: &Endpoint, dir: &Path) {
     assert_eq!(run(at, "SELECT count(*)::text FROM other").await.unwrap(), "0");
     assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), contents.size);
 
+    // A restore that is dropped ends with its future, and nothing of it stays, though the container goes on. A lock holds
+    // it where it begins.
+    let mut held = crate::support::connect(at).await.unwrap();
+    use sqlx::Executor as _;
+    held.execute("BEGIN; LOCK TABLE kept IN ACCESS SHARE MODE").await.unwrap();
+    let waits = "SELECT count(*)::text FROM pg_locks WHERE NOT granted";
+    let restore = pg.restore("postgres", &file, |_| {});
+    tokio::select! {
+        done = restore => panic!("it got past the lock: {done:?}"),
+        () = async { while run(at, waits).await.unwrap() == "0" {} } => {}
+    }
+    let runs = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'wharf %' \
+                AND application_name <> 'wharf pgserver'";
+    crate::support::wait_until_async("it has ended", async || run(at, runs).await.unwrap() == "0")
+        .await;
+    held.execute("COMMIT").await.unwrap();
+    assert_eq!(run(at, "SELECT sum(n)::text FROM kept").await.unwrap(), "200010000");
+
     // Into a database that is not there yet.
     pg.restore("made \"for\" it", &file, |_| {}).await.unwrap();
     let made = "SELECT pg_size_pretty(pg_database_size('made \"for\" it'))";

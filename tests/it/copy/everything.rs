@@ -27,7 +27,7 @@ pub enum Mood {
     Null,
 }
 
-mod plain {
+pub(super) mod plain {
     use super::*;
 
     #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -211,7 +211,7 @@ fn float4() -> BoxedStrategy<f32> {
     any::<f32>().boxed()
 }
 
-fn plain_rows() -> impl Strategy<Value = Vec<plain::Model>> {
+pub(super) fn plain_rows() -> impl Strategy<Value = Vec<plain::Model>> {
     let numbers = (
         option::of(any::<bool>()),
         option::of(any::<i16>()),
@@ -296,7 +296,7 @@ fn rows_with_text() -> impl Strategy<Value = Vec<with_text::Model>> {
 }
 
 /// Holds for many sorts of rows.
-async fn holds<R, F>(rows: impl Strategy<Value = Vec<R>>, check: impl Fn(Vec<R>) -> F)
+pub(super) async fn holds<R, F>(rows: impl Strategy<Value = Vec<R>>, check: impl Fn(Vec<R>) -> F)
 where
     R: std::fmt::Debug,
     F: Future<Output = Result<(), TestCaseError>>,
@@ -312,7 +312,10 @@ async fn emptied(pg: &Pg) {
     pg.execute_unprepared("DELETE FROM everything").await.unwrap();
 }
 
-fn same<R: PartialEq + std::fmt::Debug>(went: Vec<R>, came: Vec<R>) -> Result<(), TestCaseError> {
+pub(super) fn same<R: PartialEq + std::fmt::Debug>(
+    went: Vec<R>,
+    came: Vec<R>,
+) -> Result<(), TestCaseError> {
     proptest::prop_assert_eq!(went, came);
     Ok(())
 }

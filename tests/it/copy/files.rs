@@ -3,11 +3,14 @@
 use std::{fs, io, path::PathBuf};
 
 use futures_util::TryStreamExt as _;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
-use wharf::{Error, copy::Format};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    Statement,
+};
+use wharf::{Error, Pg, copy::Format};
 
 use super::reading::{self, Reading, reading};
-use crate::support::number;
+use crate::support::{TestDatabase, number};
 
 struct Folder(tempfile::TempDir);
 
@@ -99,29 +102,6 @@ async fn a_csv_names_its_columns() {
     assert_eq!(pg.copy_in::<Reading>().from_reader(&b""[..], Format::Csv).await.unwrap(), 0);
 }
 
-/// Up to version 17, PostgreSQL takes a line `\\.` of a CSV for the end of the data.
-#[tokio::test]
-async fn no_line_of_a_csv_ends_the_rest_of_it() {
-    let database = reading::table().await;
-    let pg = database.pg().await;
-    pg.execute_unprepared("CREATE TABLE word (word text)").await.unwrap();
-    for end in ["\n", "\r\n"] {
-        pg.execute_unprepared("TRUNCATE word").await.unwrap();
-        let lines = ["word", "first", "\\.", "\"\\.\"", "\"a", "\\.", "b\"", "\\.x", "last", "\\."];
-        let csv = lines.join(end);
-        let into = pg.copy_in_named("word", ["word"]);
-        assert_eq!(into.from_reader(csv.as_bytes(), Format::Csv).await.unwrap(), 7, "{csv}");
-        let there = format!(
-            "SELECT count(*) FROM word WHERE word IN ('\\.', E'a{end}\\\\.{end}b', 'last')"
-        );
-        assert_eq!(number(&pg, &there).await, 5, "{csv}");
-    }
-    // In a table of more columns, no row is that short.
-    let csv = "id,sensor\n1,a\n\\.\n2,b\n";
-    let error = pg.copy_in::<Reading>().from_reader(csv.as_bytes(), Format::Csv).await.unwrap_err();
-    assert!(error.to_string().contains("because of line 3"), "{error}");
-}
-
 #[tokio::test]
 async fn the_bad_line_of_a_csv_is_named_and_nothing_of_it_stays() {
     let database = reading::table().await;
@@ -137,6 +117,77 @@ async fn the_bad_line_of_a_csv_is_named_and_nothing_of_it_stays() {
         "{told}"
     );
     assert!(told.contains("\"one\""), "{told}");
+    assert_eq!(Reading::find().count(&pg).await.unwrap(), 0);
+}
+
+/// Up to PostgreSQL 17 such a line ends COPY's data, and what follows it is thrown away.
+#[tokio::test]
+async fn no_line_of_a_csv_ends_the_rest() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let words = |pg: &Pg| pg.copy_in_named("words", ["word"]);
+    let kept = async |csv: &str| -> Vec<String> {
+        pg.execute_unprepared(
+            "DROP TABLE IF EXISTS words; CREATE TABLE words (n serial, word text)",
+        )
+        .await
+        .unwrap();
+        let reader = csv.as_bytes();
+        let copied = words(&pg).from_reader(reader, Format::Csv).await.unwrap();
+        // Nor does it where the file comes byte by byte.
+        let (mut to, from) = tokio::io::duplex(1);
+        let write = async {
+            tokio::io::AsyncWriteExt::write_all(&mut to, reader).await.unwrap();
+            drop(to);
+        };
+        let again = async { words(&pg).from_reader(from, Format::Csv).await.unwrap() };
+        assert_eq!(tokio::join!(again, write).0, copied);
+        let rows = pg
+            .query_all_raw(Statement::from_string(
+                DbBackend::Postgres,
+                "SELECT word FROM words ORDER BY n",
+            ))
+            .await
+            .unwrap();
+        let rows: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        assert_eq!(rows.len() as u64, 2 * copied);
+        rows[rows.len() / 2..].to_vec()
+    };
+    assert_eq!(kept("word\n1\n\\.\n2\n3\n").await, ["1", "\\.", "2", "3"]);
+    assert_eq!(kept("word\n\\.\n\\.\n\\.").await, ["\\.", "\\.", "\\."]);
+    assert_eq!(kept("word\r\n1\r\n\\.\r\n2\r\n").await, ["1", "\\.", "2"]);
+    // What only looks like one is as it was.
+    let others = "word\n\"\\.\"\n\"a\n\\.\nb\"\n\\.c\n \\.\n\\\n\\..\n\"\"\"\n\\.\"\n";
+    let expected = ["\\.", "a\n\\.\nb", "\\.c", " \\.", "\\", "\\..", "\"\n\\."];
+    assert_eq!(kept(others).await, expected);
+
+    // Over many messages, of which each has some; and where a row has more columns it is no row.
+    let many = 200_000;
+    let csv = format!("word\n{}", "\\.\nx\n".repeat(many / 2));
+    assert_eq!(kept(&csv).await.len(), many);
+    pg.execute_unprepared("ALTER TABLE words ADD other text; DELETE FROM words").await.unwrap();
+    let csv = &b"word,other\n1,a\n\\.\n2,b\n"[..];
+    let error = words(&pg).from_reader(csv, Format::Csv).await.unwrap_err();
+    assert!(error.to_string().contains("because of line 3"), "{error}");
+    assert!(error.to_string().contains("missing data for column \"other\""), "{error}");
+    // Not even the line of the names.
+    pg.execute_unprepared("ALTER TABLE words RENAME word TO \"\\.\"").await.unwrap();
+    let csv = &b"\\.\n1\n2\n"[..];
+    let copied = pg.copy_in_named("words", ["n"]).from_reader(csv, Format::Csv).await.unwrap();
+    assert_eq!(copied, 2);
+}
+
+#[tokio::test]
+async fn a_binary_file_that_goes_on_behind_its_end_is_an_error() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    pg.copy_in::<Reading>().rows((1..=10).map(reading)).await.unwrap();
+    let mut file = Vec::new();
+    pg.copy_out(Reading::find()).to_writer(&mut file, Format::Binary).await.unwrap();
+    let twice = [file.clone(), file].concat();
+    pg.execute_unprepared("DELETE FROM reading").await.unwrap();
+    let error = pg.copy_in::<Reading>().from_reader(&*twice, Format::Binary).await.unwrap_err();
+    assert!(error.to_string().contains("received copy data after EOF marker"), "{error}");
     assert_eq!(Reading::find().count(&pg).await.unwrap(), 0);
 }
 
