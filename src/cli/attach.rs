@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use ratatui::crossterm::terminal;
-use tokio::sync::mpsc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 
 use super::failure::Failure;
 use super::out;
 use super::server::must_run;
-use crate::pgserver::{Chunk, PgServer, Program};
+use crate::pgserver::{Chunk, PgServer, Program, TerminalSize};
 
 const BLOCK: usize = 16 * 1024;
 
@@ -19,9 +20,7 @@ pub(super) async fn run(server: &PgServer, mut program: Program) -> Result<(), F
     must_run(server).await?;
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
     if interactive {
-        // Rows and columns; a terminal that does not tell is taken for a small one.
-        let (columns, rows) = terminal::size().unwrap_or((80, 24));
-        program.terminal = Some((rows, columns));
+        program.terminal = Some(terminal_size()?);
     }
     let inside = !runs_here(server).await;
     if inside || !interactive {
@@ -46,6 +45,24 @@ pub(super) async fn run(server: &PgServer, mut program: Program) -> Result<(), F
         Ok(0) => Ok(()),
         code => Err(Failure::Code(code.unwrap_or(1))),
     }
+}
+
+/// Returns the terminal's size, and each new one as its window changes.
+fn terminal_size() -> io::Result<watch::Receiver<TerminalSize>> {
+    let current = || {
+        // A terminal that does not tell is taken for a small one.
+        let (columns, rows) = terminal::size().unwrap_or((80, 24));
+        TerminalSize { rows, columns }
+    };
+    // Listens before it looks, so that no change is missed.
+    let mut changes = signal(SignalKind::window_change())?;
+    let (sender, receiver) = watch::channel(current());
+    tokio::spawn(async move {
+        while changes.recv().await.is_some() && !sender.is_closed() {
+            sender.send_replace(current());
+        }
+    });
+    Ok(receiver)
 }
 
 /// Whether programs run on this machine itself, with its own terminal.

@@ -48,7 +48,7 @@ pub use backup::Contents;
 pub use difference::Difference;
 pub use error::{Declined, PgServerError};
 #[cfg(feature = "cli")]
-pub(crate) use program::{Chunk, Program};
+pub(crate) use program::{Chunk, Program, TerminalSize};
 pub use report::{DatabaseReport, Report, StandbyReport};
 pub(crate) use request::is_same_host;
 pub use server::{Endpoint, PgServer, Status};

@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
 
 /// The most that is kept of what a program says on standard error.
 const SAID: usize = 4096;
@@ -15,8 +16,15 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<String>,
     /// Its standard input; empty if there is none.
     pub(crate) input: Option<BoxStream<'static, io::Result<Vec<u8>>>>,
-    /// Runs it on a terminal of this size, rows and columns.
-    pub(crate) terminal: Option<(u16, u16)>,
+    /// Runs it on a terminal of this size, which may change.
+    pub(crate) terminal: Option<watch::Receiver<TerminalSize>>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TerminalSize {
+    pub(crate) rows: u16,
+    pub(crate) columns: u16,
 }
 
 /// A program that has begun.

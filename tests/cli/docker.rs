@@ -4,7 +4,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Project, docker, engine, for_everybody, name, say, signal, wait_until};
+use crate::support::{
+    Done, Project, docker, engine, for_everybody, name, say, signal, size, wait_until,
+};
 
 fn is_running(name: &str) -> bool {
     let args = ["inspect", "-f", "{{.State.Running}}", name];
@@ -89,6 +91,126 @@ fn psql_in_the_container_is_at_home_on_a_terminal_without_one_on_this_machine() 
     let mut psql = project.command(&["psql", "shop", "-At", "-c", "SELECT 'inside'"]);
     let output = psql.env("PATH", "").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "inside\n", "{output:?}");
+}
+
+#[test]
+fn a_program_on_a_terminal_has_its_bytes_alone_and_follows_its_window() {
+    if !engine() {
+        return;
+    }
+    let project = Project::new(&yaml(&name("window"), ""));
+    project.run(&["server", "up"]).well();
+    let waits = r#"until [ "$(stty size)" = "40 100" ]; do sleep 0.1; done; echo fol''lowed"#;
+    // As long as a byte that a terminal shows: the header of a frame would end with it.
+    let line = "x".repeat(usize::from(b'A'));
+    let begins = format!("stty size; echo {line}");
+    let script = format!("{begins}; read n; {waits}; exit 3");
+    let mut terminal = project.terminal(&["server", "exec", "sh", "-c", &script]);
+    terminal.shows(&["30 120", &line]);
+    terminal.resize(100, 40);
+    terminal.press("\r");
+    terminal.shows(&["followed"]);
+    assert_eq!(terminal.ends(), 3);
+    let bytes = String::from_utf8(terminal.bytes()).unwrap();
+    assert_eq!(bytes, format!("30 120\r\n{line}\r\n\r\nfollowed\r\n"));
+
+    let no_psql = [("PATH", "")];
+    for (args, env) in [(&["server", "psql", "shop"][..], &[][..]), (&["psql", "shop"], &no_psql)] {
+        let mut terminal = project.terminal_with(args, size(120, 30), env);
+        terminal.shows(&["shop=# "]);
+        terminal.resize(100, 40);
+        terminal.press(&format!("\\! {waits}\r"));
+        terminal.shows(&["followed"]);
+        terminal.press("\\q\r");
+        assert_eq!(terminal.ends(), 0);
+        let bytes = terminal.bytes();
+        let shown = String::from_utf8_lossy(&bytes);
+        assert!(!bytes.contains(&0) && !shown.contains('\u{fffd}'), "{args:?}: {shown:?}");
+    }
+    // Without a terminal the two streams stay apart.
+    let apart = project.run(&["server", "exec", "sh", "-c", "echo out; echo err >&2"]).well();
+    assert_eq!((apart.out.as_str(), apart.err.as_str()), ("out\n", "err\n"));
+}
+
+/// The engine of this machine at an address that other machines could reach, as a remote engine is.
+struct Remote {
+    host: String,
+    url: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Remote {
+    fn new() -> Remote {
+        let addresses = Command::new("hostname").arg("-I").output().unwrap().stdout;
+        let addresses = String::from_utf8(addresses).unwrap();
+        let host = addresses.split(' ').next().unwrap().to_owned();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let bound = runtime.block_on(tokio::net::TcpListener::bind((host.as_str(), 0))).unwrap();
+        let url = format!("tcp://{}", bound.local_addr().unwrap());
+        runtime.spawn(async move {
+            while let Ok((mut client, _)) = bound.accept().await {
+                tokio::spawn(async move {
+                    let socket = tokio::net::UnixStream::connect("/var/run/docker.sock").await;
+                    tokio::io::copy_bidirectional(&mut client, &mut socket.unwrap()).await
+                });
+            }
+        });
+        Remote { host, url, _runtime: runtime }
+    }
+}
+
+#[test]
+fn a_server_of_a_remote_engine_is_found_at_its_host() {
+    if !engine() {
+        return;
+    }
+    let (remote, name) = (Remote::new(), name("remote"));
+    // By a context, as most people have it.
+    let yaml_of = |more: &str| yaml(&name, more);
+    let project = Project::new(&yaml_of("  replica: {enabled: true}\n"));
+    let config = project.path().join("docker");
+    let meta = config.join("contexts/meta/any");
+    std::fs::create_dir_all(&meta).unwrap();
+    let described = serde_json::json!({
+        "Name": "far", "Metadata": {}, "Endpoints": {"docker": {"Host": remote.url}},
+    });
+    std::fs::write(meta.join("meta.json"), described.to_string()).unwrap();
+    std::fs::write(config.join("config.json"), r#"{"currentContext": "far"}"#).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = project.command(args);
+        command.env_remove("DOCKER_HOST").env("DOCKER_CONFIG", &config);
+        Done::of(args, command.output().unwrap())
+    };
+    let up = run(&["server", "up"]).well();
+    up.says(&["PostgreSQL 17", &format!("at {}:", remote.host)]);
+    assert!(!up.out.contains("127.0.0.1"), "{up:#?}");
+    let published = ["port", &name, "5432/tcp"];
+    let published = Command::new("docker").args(published).output().unwrap().stdout;
+    let published = String::from_utf8(published).unwrap();
+    assert!(published.starts_with("0.0.0.0:"), "{published}");
+    // The same port after a restart, and no difference that would ask for one.
+    run(&["server", "down"]).well();
+    let again = run(&["server", "up"]).well();
+    assert!(!again.err.contains("restart"), "{again:#?}");
+    let again = ["port", &name, "5432/tcp"];
+    let again = Command::new("docker").args(again).output().unwrap().stdout;
+    assert_eq!(String::from_utf8(again).unwrap(), published);
+    let status = run(&["server", "status"]).well();
+    status.says(&["running (docker)", &format!("streaming at {}:", remote.host)]);
+    let host = run(&["run", "shop", "SELECT inet_server_port()", "--csv"]).well();
+    assert_eq!(host.out, "inet_server_port\n5432\n");
+    let exec = run(&["server", "exec", "sh", "-c", "echo inside"]).well();
+    assert_eq!(exec.out, "inside\n");
+    let file = run(&["server", "backup", "shop", "shop.dump"]).well();
+    file.says(&["shop.dump"]);
+    run(&["server", "clean", "--yes"]).well();
+    assert!(!docker(&["volume", "inspect", &format!("{name}-data")]));
+
+    // Nobody logs in to it without a password.
+    project.write(&yaml_of("  pass: \"\"\n"));
+    let open = run(&["server", "up"]).failed(1, &["lets anybody log in as its superuser"]);
+    assert!(open.err.contains(&format!("the engine at {} publishes it", remote.host)), "{open:#?}");
+    assert!(!docker(&["inspect", &name]));
 }
 
 #[test]
@@ -188,15 +310,40 @@ fn an_engine_that_cannot_be_used_is_told_with_what_to_do() {
         String::from_utf8(output.stderr).unwrap()
     };
     let absent = up("unix:///nowhere/docker.sock");
-    assert!(absent.contains("/nowhere/docker.sock cannot be opened"), "{absent}");
+    assert!(absent.contains("/nowhere/docker.sock (DOCKER_HOST) cannot be opened"), "{absent}");
+    assert!(absent.contains("or correct DOCKER_HOST"), "{absent}");
     assert!(absent.contains("`runtime: auto` chooses one that can run it"), "{absent}");
     let ssh = up("ssh://user@host");
-    assert!(ssh.contains("ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST"), "{ssh}");
+    assert!(ssh.contains("ssh -NL /tmp/docker.sock:/var/run/docker.sock user@host`"), "{ssh}");
     let npipe = up("npipe:////./pipe/docker_engine");
     assert!(npipe.contains("use unix:///path or tcp://host:port"), "{npipe}");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = up(&format!("tcp://{}", silent.local_addr().unwrap()));
     assert!(silent.contains("did not answer within"), "{silent}");
+}
+
+#[test]
+fn an_engine_that_requires_tls_is_told_with_what_named_it() {
+    // What an engine with TLS answers to a request without.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            use std::io::{Read as _, Write as _};
+            let mut client = client.unwrap();
+            let _ = client.read(&mut [0; 4096]);
+            let body = "Client sent an HTTP request to an HTTPS server.\n";
+            let _ = write!(client, "HTTP/1.0 400 Bad Request\r\n\r\n{body}");
+        }
+    });
+    let project = Project::new(&yaml(&name("tls"), ""));
+    let up = |verify: &str| {
+        let mut command = project.command(&["server", "up"]);
+        command.env("DOCKER_HOST", format!("tcp://{address}")).env("DOCKER_TLS_VERIFY", verify);
+        Done::of(&["server", "up"], command.output().unwrap())
+    };
+    up("1").failed(1, &["DOCKER_HOST: tcp://", "DOCKER_TLS_VERIFY asks for TLS", "ssh -NL"]);
+    up("").failed(1, &["(DOCKER_HOST) rejects requests without TLS"]);
 }
 
 #[test]

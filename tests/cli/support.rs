@@ -214,6 +214,8 @@ pub struct Terminal {
     child: Box<dyn portable_pty::Child + Send + Sync>,
     keys: Box<dyn std::io::Write + Send>,
     screen: Arc<Mutex<vt100::Parser>>,
+    /// All that came, as it came.
+    bytes: Arc<Mutex<Vec<u8>>>,
     reader: std::thread::JoinHandle<()>,
     master: Box<dyn portable_pty::MasterPty + Send>,
 }
@@ -235,21 +237,29 @@ impl Terminal {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(size.rows, size.cols, 0)));
         let mut reader = pty.master.try_clone_reader().unwrap();
         let shared = screen.clone();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let kept = received.clone();
         let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(any) = reader.read(&mut bytes) {
                 if any == 0 {
                     return;
                 }
+                kept.lock().unwrap().extend_from_slice(&bytes[..any]);
                 shared.lock().unwrap().process(&bytes[..any]);
             }
         });
         let keys = pty.master.take_writer().unwrap();
-        Terminal { child, keys, screen, reader, master: pty.master }
+        Terminal { child, keys, screen, bytes: received, reader, master: pty.master }
     }
 
     pub fn text(&self) -> String {
         self.screen.lock().unwrap().screen().contents()
+    }
+
+    /// What the program wrote, with all that a screen does not show.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
     }
 
     pub fn is_full_screen(&self) -> bool {

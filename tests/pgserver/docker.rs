@@ -308,6 +308,55 @@ async fn data_of_another_major_version_is_told() {
 }
 
 #[tokio::test]
+async fn data_on_another_engine_is_told_and_no_empty_server_is_started() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("engines");
+    let mut config = server.config();
+    config.runtime = Runtime::Auto;
+    let pg = server.pg(config);
+    pg.start().await.unwrap();
+    pg.stop().await.unwrap();
+    let state = server.dir.path().join(&server.name).join("docker/state");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let used = text.lines().find(|line| line.starts_with("engine=")).unwrap();
+    let other = text.replace(used, "engine=unix:///another.sock");
+    // The same engine by another address.
+    std::fs::write(&state, &other).unwrap();
+    pg.start().await.unwrap();
+    pg.stop().await.unwrap();
+    // This engine has nothing of it, as after a switch of the context.
+    std::fs::write(&state, &other).unwrap();
+    let volume = format!("{}-data", server.name);
+    said(&["rm", "-f", &server.name]);
+    said(&["volume", "rm", &volume]);
+    let started = pg.start().await.unwrap_err();
+    let removed = pg.remove().await.unwrap_err();
+    for error in [started.to_string(), removed.to_string()] {
+        assert!(error.contains("on the Docker engine at unix:///another.sock"), "{error}");
+        assert!(error.contains("set DOCKER_HOST=unix:///another.sock"), "{error}");
+    }
+    assert!(matches!(started, PgServerError::Elsewhere { .. }), "{started}");
+    assert!(!docker(&["volume", "inspect", &volume]).status.success());
+    assert!(state.exists());
+}
+
+#[tokio::test]
+async fn a_host_that_the_engine_does_not_have_is_told() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("nowhere");
+    let mut config = server.config();
+    // An address for documentation, which no machine has. It may be one of the engine's, behind a forwarded socket.
+    config.host = "198.51.100.7".to_owned();
+    let error = server.pg(config).start().await.unwrap_err().to_string();
+    assert!(error.contains("set `host` to an address of the engine's machine"), "{error}");
+    assert!(!docker(&["inspect", &server.name]).status.success());
+}
+
+#[tokio::test]
 async fn two_starts_at_once_make_one() {
     if !engine() {
         return;

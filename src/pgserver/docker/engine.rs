@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use docker_api::{Docker, Error as ApiError};
 use futures_util::StreamExt as _;
+
+use super::address::{AddressSource, EngineAddress};
 
 /// Longest time for a call that only asks or tells, a stop included.
 const CALL: Duration = Duration::from_secs(60);
@@ -22,6 +24,7 @@ const PULL_TOLD: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(super) struct Engine {
     docker: Docker,
+    address: EngineAddress,
 }
 
 /// Why a call came to nothing.
@@ -43,24 +46,41 @@ impl std::fmt::Display for CallError {
 }
 
 impl Engine {
-    /// The one that `DOCKER_HOST` names, or the one whose socket is there; else why there is none, and
-    /// what to do.
+    /// Connects to the engine that `DOCKER_HOST` or a Docker context names, or whose socket exists.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do.
     pub(super) async fn connect() -> Result<Engine, String> {
-        let address = match std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
-            Some(host) => named(host)?,
-            None => found()?,
-        };
-        if let Some(path) = address.strip_prefix("unix://") {
-            reachable(path.into()).await?;
+        let address = EngineAddress::find()?;
+        let url = &address.url;
+        if let Some(path) = url.strip_prefix("unix://") {
+            reachable(Path::new(path), &address.source).await?;
         }
-        let docker = Docker::new(&address).map_err(|error| format!("{address}: {error}"))?;
+        let docker = Docker::new(url).map_err(|error| format!("{url}: {error}"))?;
+        let (source, remedy) = (&address.source, address.source.remedy());
         match tokio::time::timeout(PING, docker.ping()).await {
-            Ok(Ok(_)) => Ok(Engine { docker }),
-            Ok(Err(error)) => Err(format!(
-                "no Docker engine answers at {address} ({error}); start it, or correct DOCKER_HOST"
+            Ok(Ok(_)) => Ok(Engine { docker, address }),
+            // What an engine with TLS answers to a request without; its words do not come through docker-api.
+            Ok(Err(ApiError::Fault { code, .. })) if code.as_u16() == 400 => Err(format!(
+                "the Docker engine at {url} ({source}) rejects requests without TLS, and wharf does not use TLS to talk to an engine; {remedy}"
             )),
-            Err(_) => Err(format!("the Docker engine at {address} did not answer within {PING:?}")),
+            Ok(Err(error)) => Err(format!(
+                "no Docker engine answers at {url} ({source}): {error}; start it, or {remedy}"
+            )),
+            Err(_) => Err(format!(
+                "the Docker engine at {url} ({source}) did not answer within {PING:?}; start it, or {remedy}"
+            )),
         }
+    }
+
+    /// Returns `unix:///path` or `tcp://host:port`.
+    pub(super) fn url(&self) -> &str {
+        &self.address.url
+    }
+
+    /// Returns the host of the engine if that is another machine, where its containers are reached.
+    pub(super) fn remote_host(&self) -> Option<&str> {
+        self.address.remote_host()
     }
 
     pub(super) fn docker(&self) -> &Docker {
@@ -157,51 +177,22 @@ fn name_and_tag(image: &str) -> (&str, &str) {
     }
 }
 
-/// What `DOCKER_HOST` says, where it is something that can be connected to.
-fn named(host: String) -> Result<String, String> {
-    if host.starts_with("unix://") || host.starts_with("tcp://") || host.starts_with("http://") {
-        return Ok(host);
-    }
-    let remedy = if host.starts_with("ssh://") {
-        "forward its socket (`ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`) and set DOCKER_HOST=unix:///tmp/docker.sock"
-    } else {
-        "use unix:///path or tcp://host:port"
-    };
-    Err(format!("DOCKER_HOST={host} is not supported; {remedy}"))
-}
-
-/// The socket of Docker, of Docker without root, or of podman.
-fn found() -> Result<String, String> {
-    let mut sockets = vec![PathBuf::from("/var/run/docker.sock")];
-    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        sockets.push(runtime.join("docker.sock"));
-        sockets.push(runtime.join("podman/podman.sock"));
-    }
-    sockets.push(PathBuf::from("/run/podman/podman.sock"));
-    match sockets.iter().find(|socket| socket.exists()) {
-        Some(socket) => Ok(format!("unix://{}", socket.display())),
-        None => Err(
-            "no Docker engine found: /var/run/docker.sock does not exist; start Docker, or set DOCKER_HOST to its address"
-                .to_owned(),
-        ),
-    }
-}
-
-/// docker-api does not tell what keeps a socket from being opened.
-async fn reachable(path: PathBuf) -> Result<(), String> {
-    let error = match tokio::net::UnixStream::connect(&path).await {
+/// Opens the socket once, because docker-api does not tell what keeps it from being opened.
+async fn reachable(path: &Path, source: &AddressSource) -> Result<(), String> {
+    let error = match tokio::net::UnixStream::connect(path).await {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "add your user to its group (`sudo usermod -aG docker $USER`) and log in again"
+                .to_owned()
         }
-        io::ErrorKind::NotFound => "start the engine, or correct DOCKER_HOST",
-        _ => "start the engine (`sudo systemctl start docker`)",
+        io::ErrorKind::NotFound => format!("start the engine, or {}", source.remedy()),
+        _ => format!("start the engine (`sudo systemctl start docker`), or {}", source.remedy()),
     };
     Err(format!(
-        "the Docker engine's socket {} cannot be opened ({error}); {remedy}",
+        "the Docker engine's socket {} ({source}) cannot be opened: {error}; {remedy}",
         path.display()
     ))
 }
@@ -221,12 +212,5 @@ mod tests {
         ] {
             assert_eq!(name_and_tag(image), (name, tag), "{image}");
         }
-    }
-
-    #[test]
-    fn an_address_that_cannot_be_used_is_told_with_a_way_round() {
-        assert!(named("ssh://user@host".to_owned()).unwrap_err().contains("ssh -NL"));
-        assert!(named("npipe:////./pipe/docker".to_owned()).unwrap_err().contains("unix:///path"));
-        assert_eq!(named("tcp://h:1".to_owned()).unwrap(), "tcp://h:1");
     }
 }

@@ -50,7 +50,7 @@ impl Docker {
     /// reached is an error: nobody can say that nothing is there.
     async fn engine_that_was_used(&self) -> Result<Option<Engine>, PgServerError> {
         let begun = Instant::now();
-        match Engine::connect().await {
+        match self.connect().await {
             Ok(engine) => {
                 self.settle().await;
                 Ok(Some(engine))

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::future::ready;
+use std::io;
+use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -9,7 +12,7 @@ use secrecy::ExposeSecret as _;
 
 use super::container::{Container, Recipe, TRUST};
 use super::engine::{CallError, Engine};
-use super::{Docker, LABEL, STARTING, env_of, image, log};
+use super::{Docker, ENGINE, LABEL, STARTING, env_of, image, log};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::Remembered;
 use crate::pgserver::login::{Greeting, LoginError};
@@ -25,6 +28,9 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const LOG_LINES: usize = 20;
 /// How often a container may end, and be started again by the engine, before it is given up.
 const RESTARTS: i64 = 3;
+
+/// The ports that no service has by its number.
+const UNASSIGNED: RangeInclusive<u16> = 49152..=65535;
 
 impl Docker {
     /// The image, pulled if it is not there, and its environment.
@@ -66,7 +72,10 @@ impl Docker {
         fs::create_dir_all(&root).map_err(self.folder.io("make the folder", &root))?;
         let secret = password::of_or_new(&self.request, &root.join("password"), |_| Ok(()))
             .map_err(self.folder.io("keep a password in", &root))?;
-        self.remember(|it| it.set(STARTING, true))?;
+        self.remember(|it| {
+            it.set(STARTING, true);
+            it.set(ENGINE, engine.url());
+        })?;
         let removed = Container::remove(engine, name).await;
         removed.map_err(|error| self.failed("could not remove its old container", begun, error))?;
         self.volume_for(engine, &self.volume(), &env, begun).await?;
@@ -86,7 +95,7 @@ impl Docker {
             labels: vec![(LABEL, name)],
             volume: (&volume, image::data_mount(&env)),
             network: None,
-            host: self.listen_host(),
+            host: self.listen_host(engine),
             secret: secret.as_ref().map(|it| (PASSWORD_FILE, it.expose_secret().to_owned())),
         };
         self.start_one(engine, &recipe, "port", self.request.fixed_port(), begun).await
@@ -107,7 +116,7 @@ impl Docker {
         let mut remembered = Remembered::read(&state);
         let mut last = remembered.get(key).and_then(|port| port.parse().ok());
         loop {
-            let port = match self.folder.choose_port(&self.request, fixed, last) {
+            let port = match self.choose_port(engine, fixed, last) {
                 Err(PgServerError::PortTaken { port, by, .. }) => {
                     return Err(self.port_taken(engine, port, by).await);
                 }
@@ -126,12 +135,35 @@ impl Docker {
             let said = error.to_string();
             let taken = ["port is already allocated", "address already in use"];
             if !taken.iter().any(|taken| said.contains(taken)) {
-                return Err(self.failed("its container did not start", begun, said));
+                let remedy = match said.contains("cannot assign requested address") {
+                    true => "; set `host` to an address of the engine's machine",
+                    false => "",
+                };
+                let reason = format!("{said}{remedy}");
+                return Err(self.failed("its container did not start", begun, reason));
             }
             if fixed.is_some() {
                 return Err(self.port_taken(engine, port, None).await);
             }
             last = None;
+        }
+    }
+
+    /// Returns the port to publish. Whether it is free is seen here only if the engine is of this machine, and `host`
+    /// an address of it: behind a forwarded socket the engine is not. Elsewhere the engine says so.
+    fn choose_port(
+        &self,
+        engine: &Engine,
+        fixed: Option<u16>,
+        last: Option<u16>,
+    ) -> Result<u16, PgServerError> {
+        let is_here = || match TcpListener::bind((self.listen_host(engine), 0)) {
+            Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
+            Ok(_) => true,
+        };
+        match engine.remote_host().is_none() && is_here() {
+            true => self.folder.choose_port(&self.request, fixed, last),
+            false => Ok(fixed.or(last).unwrap_or_else(|| fastrand::u16(UNASSIGNED))),
         }
     }
 

@@ -3,6 +3,7 @@
 //! The data is in a named volume (`volume.rs`) and outlives the container, which is made anew at every
 //! start: so what the file asks for now is what it gets.
 
+mod address;
 mod authentication;
 mod container;
 mod engine;
@@ -35,7 +36,7 @@ use super::folder::{Folder, Remembered};
 use super::launcher::{Data, Launcher, Offer};
 use super::password;
 use super::program::{Chunk, Program, Running};
-use super::request::Request;
+use super::request::{Request, is_loopback};
 use super::server::{Endpoint, blocking};
 use super::version::Version;
 use crate::config::Runtime;
@@ -50,6 +51,8 @@ const STOP: Duration = Duration::from_secs(30);
 const SETTLES: Duration = Duration::from_secs(3);
 /// Remembered from before the first call that makes something until a start has come to its end.
 const STARTING: &str = "starting";
+/// Remembered as the address of the engine that has the container.
+const ENGINE: &str = "engine";
 
 /// The way `docker`.
 #[derive(Clone, Debug)]
@@ -96,15 +99,47 @@ impl Docker {
         self.request.failed(what, begun, reason)
     }
 
+    /// Connects to the engine, unless the server's data is on another one: a context is switched for other work too, and
+    /// an empty server must not be started then.
+    async fn connect(&self) -> Result<Engine, String> {
+        let engine = Engine::connect().await?;
+        let remembered = Remembered::read(&self.remembered());
+        let Some(earlier) = remembered.get(ENGINE).filter(|earlier| *earlier != engine.url())
+        else {
+            return Ok(engine);
+        };
+        // One engine may have several addresses.
+        let has_volume = self.has_volume(&engine, &self.volume()).await;
+        if self.has_served() && matches!(has_volume, Ok(false)) {
+            return Err(format!(
+                "its data is on the Docker engine at {earlier}, and the engine in use is {}; set DOCKER_HOST={earlier} or switch the context back; if that engine is gone for good, remove {}",
+                engine.url(),
+                self.root().display(),
+            ));
+        }
+        Ok(engine)
+    }
+
     async fn engine(&self) -> Result<Engine, PgServerError> {
         let begun = Instant::now();
-        let connected = Engine::connect().await;
+        let connected = self.connect().await;
         connected.map_err(|reason| self.failed("no Docker engine is available", begun, reason))
     }
 
-    fn endpoint(&self, port: u16, replica_port: Option<u16>, version: &str) -> Endpoint {
+    fn endpoint(
+        &self,
+        engine: &Engine,
+        port: u16,
+        replica_port: Option<u16>,
+        version: &str,
+    ) -> Endpoint {
+        // An address of its own that the file names is one of the engine's machine.
+        let host = match (engine.remote_host(), self.request.connect_host()) {
+            (Some(remote), host) if is_loopback(host) => remote,
+            (_, host) => host,
+        };
         Endpoint {
-            host: self.request.connect_host().to_owned(),
+            host: host.to_owned(),
             port,
             replica_port,
             user: self.request.config.user.clone(),
@@ -115,20 +150,32 @@ impl Docker {
         }
     }
 
-    /// The address of this machine that ports are published at; the engine knows no names.
-    fn listen_host(&self) -> &str {
+    /// Returns the address of the engine's machine that ports are published at; the engine knows no names. On a
+    /// remote engine, loopback would be out of reach.
+    fn listen_host(&self, engine: &Engine) -> &str {
         match self.request.bind_host() {
+            host if engine.remote_host().is_some() && is_loopback(host) => "0.0.0.0",
             "localhost" => "127.0.0.1",
             host => host,
         }
     }
 
+    /// Says why a remote engine must not run a server that asks for no password.
+    fn password_reason(&self, engine: &Engine) -> Option<String> {
+        let host = engine.remote_host()?;
+        password::is_not_asked_for(&self.request).then(|| {
+            format!(
+                "`pass: \"\"` lets anybody log in as its superuser, and the engine at {host} publishes it to other machines; give it a password, or use an engine of this machine"
+            )
+        })
+    }
+
     /// What the container would be made from now.
-    fn wanted(&self, image: &str) -> BTreeMap<String, String> {
+    fn wanted(&self, engine: &Engine, image: &str) -> BTreeMap<String, String> {
         let config = &self.request.config;
         let mut wanted = config.postgres_conf.clone();
         wanted.insert("image".to_owned(), image.to_owned());
-        wanted.insert("host".to_owned(), self.listen_host().to_owned());
+        wanted.insert("host".to_owned(), self.listen_host(engine).to_owned());
         wanted.insert("user".to_owned(), config.user.clone());
         let pass = if password::is_not_asked_for(&self.request) { NO_PASS } else { PASS };
         wanted.insert("pass".to_owned(), pass.to_owned());
@@ -218,7 +265,10 @@ impl Launcher for Docker {
             ));
         }
         let image = image::wanted(&self.request)?;
-        let engine = Engine::connect().await?;
+        let engine = self.connect().await?;
+        if let Some(reason) = self.password_reason(&engine) {
+            return Err(reason);
+        }
         match env_of(&engine, &image).await {
             Ok(env) => match image::objection(&self.request, &image, &env) {
                 Some(reason) => Err(reason),
@@ -242,7 +292,7 @@ impl Launcher for Docker {
         let name = self.volume();
         let place = format!("volume {name}");
         let data = |major| Data { major, place: place.clone(), folder: place.clone().into() };
-        match Engine::connect().await {
+        match self.connect().await {
             Ok(engine) => {
                 let failed = |error| self.failed("could not look up its volume", begun, error);
                 let made_by = self.major_of(&engine, &name).await.map_err(failed)?;
@@ -272,7 +322,7 @@ impl Launcher for Docker {
         let remembered = self.remembered();
         let known = blocking(move || Ok(remembered.exists())).await?;
         let Ok(engine) = (match known {
-            true => Engine::connect().await,
+            true => self.connect().await,
             false => return Ok(None),
         }) else {
             return Ok(None);
@@ -287,7 +337,7 @@ impl Launcher for Docker {
         };
         let version = Remembered::read(&self.remembered());
         let version = version.get("version").unwrap_or_default();
-        Ok(Some(self.endpoint(port, replica.and_then(|it| it.port), version)))
+        Ok(Some(self.endpoint(&engine, port, replica.and_then(|it| it.port), version)))
     }
 
     async fn start(&self) -> Result<Endpoint, PgServerError> {
@@ -299,7 +349,7 @@ impl Launcher for Docker {
             Some(Container { port: Some(port), .. }) => (port, false),
             _ => (self.launch(&engine, begun).await?, true),
         };
-        let mut endpoint = self.endpoint(port, None, "");
+        let mut endpoint = self.endpoint(&engine, port, None, "");
         let ready = self.ready(&engine, self.request.name(), &endpoint, begun).await;
         endpoint.version = match is_new {
             true => self.authenticate(&engine, &endpoint, ready, begun).await?.version,
@@ -324,9 +374,9 @@ impl Launcher for Docker {
         if !self.remembered().exists() {
             return Ok(());
         }
-        // Where there is no engine there is nothing to stop, unless DOCKER_HOST has changed; and what
-        // else runs this server is still to be stopped.
-        let engine = match Engine::connect().await {
+        // Where there is no engine there is nothing to stop, unless DOCKER_HOST or the context has changed; and
+        // what else runs this server is still to be stopped.
+        let engine = match self.connect().await {
             Ok(engine) => engine,
             Err(reason) => {
                 let server = self.request.name();
@@ -345,7 +395,7 @@ impl Launcher for Docker {
         };
         if !self.has_served() {
             // Stopped while it initialises its volume, it would leave half of its data there.
-            let endpoint = self.endpoint(port, None, "");
+            let endpoint = self.endpoint(&engine, port, None, "");
             let _ = self.ready(&engine, self.request.name(), &endpoint, begun).await;
         }
         Container::stop(&engine, self.request.name()).await.map_err(failed)
@@ -355,13 +405,13 @@ impl Launcher for Docker {
         if !self.remembered().exists() {
             return Ok(Vec::new());
         }
-        let Ok(engine) = Engine::connect().await else {
+        let Ok(engine) = self.connect().await else {
             return Ok(Vec::new());
         };
         let Some(mut container) = self.container(&engine).await?.filter(|it| it.running) else {
             return Ok(Vec::new());
         };
-        let wanted = self.wanted(&image::wanted(&self.request).unwrap_or_default());
+        let wanted = self.wanted(&engine, &image::wanted(&self.request).unwrap_or_default());
         if !wanted.contains_key("port") {
             container.settings.remove("port");
         }

@@ -233,7 +233,7 @@ impl Docker {
             labels: vec![(LABEL, self.request.name()), (SLOT, slot)],
             volume: (&volume, mount),
             network: Some(&network),
-            host: self.listen_host(),
+            host: self.listen_host(engine),
             secret,
         };
         let fixed = self.request.config.replica.port;
