@@ -14,6 +14,7 @@ use super::error::PgServerError;
 use super::folder::{Folder, random_hex};
 use super::program::Program;
 use super::server::{Endpoint, PgServer};
+use super::timescale;
 use crate::{files, sql};
 
 const BLOCK: usize = 256 * 1024;
@@ -28,6 +29,8 @@ pub struct Contents {
     pub entries: usize,
     /// The tables, `public.customer`, in the order in which they are restored.
     pub tables: Vec<String>,
+    /// Its tables may be TimescaleDB's, which are restored by steps of their own.
+    is_timescale: bool,
 }
 
 impl PgServer {
@@ -109,8 +112,10 @@ impl PgServer {
                 _ => None,
             }
         };
+        let is_timescale = entries.iter().any(|it| it.contains(" EXTENSION - timescaledb "));
         Ok(Contents {
             size,
+            is_timescale,
             entries: entries.len(),
             tables: entries.iter().filter_map(table).collect(),
         })
@@ -119,6 +124,9 @@ impl PgServer {
     /// Puts a backup into a database of the server that runs, which is made if it is not there: all
     /// of it or, if anything fails, nothing. **What the backup has is dropped from the database
     /// first**; what else is there stays. Owners are those of the backup where the server knows them.
+    ///
+    /// A backup with TimescaleDB is restored into a database that does not exist yet, because the extension cannot be
+    /// dropped and created again in one session; it appears under its name when it is complete.
     ///
     /// `progress` is told the bytes read so far. Dropping the future ends pg_restore's connection, so the server rolls
     /// back.
@@ -136,6 +144,10 @@ impl PgServer {
         let file = file.as_ref();
         let contents = self.contents(file).await?;
         let what = format!("restoring {} into database `{database}` failed", file.display());
+        if contents.is_timescale {
+            timescale::restore(self, database, file, progress, &what).await?;
+            return Ok(contents);
+        }
         self.make_database(database, &what, begun).await?;
         let failed = |error: io::Error| self.request.failed(&what, begun, error);
         let ending = Ending::new(self.running().await?).map_err(failed)?;
@@ -180,7 +192,7 @@ impl PgServer {
         Ok(())
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         file: &Path,
         mut progress: impl FnMut(u64) + Send + 'static,
@@ -206,24 +218,24 @@ impl PgServer {
 }
 
 /// Ends the connection of a program if its future is dropped: in a container, the program itself would go on.
-struct Ending {
+pub(super) struct Ending {
     at: Option<Endpoint>,
     /// By which the server knows the connection.
     name: String,
 }
 
 impl Ending {
-    fn new(at: Option<Endpoint>) -> io::Result<Ending> {
+    pub(super) fn new(at: Option<Endpoint>) -> io::Result<Ending> {
         Ok(Ending { at, name: format!("wharf {}", random_hex()?) })
     }
 
     /// The database as libpq takes it, with the connection's name.
-    fn conninfo(&self, database: &str) -> String {
+    pub(super) fn conninfo(&self, database: &str) -> String {
         let database = database.replace('\\', "\\\\").replace('\'', "\\'");
         format!("dbname='{database}' application_name='{}'", self.name)
     }
 
-    fn disarm(mut self) {
+    pub(super) fn disarm(mut self) {
         self.at = None;
     }
 }

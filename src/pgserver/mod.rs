@@ -42,6 +42,7 @@ mod server;
 #[cfg(unix)]
 mod switch;
 mod temporary;
+mod timescale;
 mod version;
 
 pub use backup::Contents;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use secrecy::ExposeSecret as _;
 use wharf::config::Runtime;
 use wharf::pgserver::{Endpoint, PgServer};
 
@@ -125,4 +126,47 @@ async fn a_containers_database_goes_into_a_file_and_back() {
     let pg = server.pg(server.config());
     let at = pg.start().await.unwrap();
     there_and_back(&pg, &at, server.dir.path()).await;
+}
+
+/// Its catalog has rules of its own, and background workers that must not meet half of a table.
+#[tokio::test]
+async fn a_database_of_timescaledb_goes_into_a_file_and_back() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("backup-timescale");
+    let mut config = server.config();
+    config.image = Some("timescale/timescaledb:latest-pg17".to_owned());
+    config.postgres_conf.insert("shared_preload_libraries".to_owned(), "timescaledb".to_owned());
+    let pg = server.pg(config);
+    let at = pg.start().await.unwrap();
+    run(&at, "CREATE EXTENSION IF NOT EXISTS timescaledb").await;
+    run(&at, "CREATE TABLE reading (at timestamptz NOT NULL, value int)").await;
+    run(&at, "SELECT create_hypertable('reading', 'at')::text").await;
+    let fill =
+        "INSERT INTO reading SELECT now() - n * interval '1 day', n FROM generate_series(1, 100) n";
+    run(&at, fill).await;
+    let file = server.dir.path().join("timescale.dump");
+    pg.backup("postgres", &file, |_| {}).await.unwrap();
+    let error = pg.restore("postgres", &file, |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("database `postgres` exists"), "{error}");
+    for into in ["another \"one\"", "third"] {
+        pg.restore(into, &file, |_| {}).await.unwrap();
+    }
+    let url = format!(
+        "postgres://postgres:{}@{}:{}/third",
+        at.password.as_ref().unwrap().expose_secret(),
+        at.host,
+        at.port
+    );
+    let third = wharf::Pg::from_url(&url).await.unwrap();
+    let asked = "SELECT count(*) || ' ' || (SELECT count(*) FROM timescaledb_information.chunks) || ' ' || \
+                 current_setting('timescaledb.restoring') FROM reading";
+    let asked = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, asked);
+    let row = sea_orm::ConnectionTrait::query_one_raw(&third, asked).await.unwrap().unwrap();
+    let shown: String = row.try_get_by_index(0).unwrap();
+    let chunks =
+        run(&at, "SELECT count(*)::text FROM timescaledb_information.chunks").await.unwrap();
+    assert_eq!(shown, format!("100 {chunks} off"));
+    third.close().await.unwrap();
 }

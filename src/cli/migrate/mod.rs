@@ -4,6 +4,7 @@ mod init;
 mod known;
 mod new;
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
@@ -403,7 +404,11 @@ fn show(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
             true => out::line(format_args!("-- {name}: nothing is pending"))?,
             false => {
                 out::line(format_args!("-- {name}"))?;
-                out::line(planned.to_string().trim_end())?;
+                // Piped on, it is the migrations' own SQL.
+                match std::io::stdout().is_terminal() {
+                    true => out::line(planned.to_string().trim_end())?,
+                    false => out::exact(planned.to_string().as_bytes())?,
+                }
             }
         }
     }

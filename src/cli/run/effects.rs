@@ -46,6 +46,9 @@ pub(super) fn outside_of_transaction(sql: &str) -> Option<String> {
             _ => {}
         }
         let Some(word) = token.word() else { continue };
+        if is_copy.is_none() && is(word, "LOAD") {
+            return Some("LOAD".to_owned());
+        }
         let is_copy = *is_copy.get_or_insert(is(word, "COPY"));
         let next = tokens.clone().next();
         if is_copy && depth == 0 && (is(word, "TO") || is(word, "FROM")) {
@@ -84,7 +87,8 @@ mod tests {
             ),
             ("SELECT \"lo_export\"(1, '/tmp/x')", Some("lo_export()")),
             ("SELECT 'COPY t TO PROGRAM', pg_terminate_backend FROM t", None),
-            ("SELECT a FROM program", None),
+            ("LOAD 'auto_explain'", Some("LOAD")),
+            ("SELECT load FROM program", None),
         ] {
             assert_eq!(outside_of_transaction(sql).as_deref(), expected, "{sql}");
         }

@@ -32,7 +32,7 @@ fn fit(parts: Vec<(String, Style)>, width: u16) -> Line<'static> {
     let mut line = Line::default();
     for (text, style) in parts {
         let gap = if line.spans.is_empty() { "" } else { GAP };
-        let span = Span::styled(text, style);
+        let span = Span::styled(visible(&text).into_owned(), style);
         if line.width() + gap.len() + span.width() > usize::from(width) && !line.spans.is_empty() {
             break;
         }
@@ -154,7 +154,7 @@ fn footer(state: &State, width: u16) -> Paragraph<'_> {
         _ if !state.filter.is_empty() => {
             Line::raw(format!("filter: {} (Esc ends it)", state.filter))
         }
-        (_, Some(blind)) => Line::styled(blind.as_str(), colored(Color::Yellow)),
+        (_, Some(blind)) => Line::styled(visible(blind), colored(Color::Yellow)),
         _ => Line::styled(remark(state), DIM),
     };
     let mut keys = vec!["? keys", "q quit", "1-4 view"];
