@@ -499,3 +499,21 @@ async fn a_container_that_crashed_and_recovers_is_not_given_up() {
     assert_eq!(run(&at, "SELECT v FROM kept").await.unwrap(), "kept");
     assert_eq!(restarts().trim(), "1", "it was neither stopped nor made anew");
 }
+
+/// Teammates on either runtime sort alike.
+#[tokio::test]
+async fn a_container_sorts_as_a_native_server() {
+    if !engine() {
+        return;
+    }
+    let order = "SELECT datcollate || ' ' || (SELECT string_agg(t, '' ORDER BY t) FROM unnest('{b,A,a,B,ä}'::text[]) t)
+                   FROM pg_database WHERE datname = 'postgres'";
+    let dir = Dir::new("order");
+    let native = crate::support::server(&dir, crate::support::config(Runtime::Native));
+    let at = native.start().await.unwrap();
+    let expected = one(&at, order).await;
+    native.stop().await.unwrap();
+    let server = Server::new("order");
+    let at = server.pg(server.config()).start().await.unwrap();
+    assert_eq!(one(&at, order).await, expected);
+}

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret as _;
 
 use super::container::{Container, Recipe, TRUST};
 use super::engine::{CallError, Engine};
-use super::{Docker, ENGINE, LABEL, STARTING, env_of, image, log};
+use super::{Docker, ENGINE, FILE, LABEL, STARTING, env_of, image, log};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::Remembered;
 use crate::pgserver::login::{Greeting, LoginError};
@@ -79,20 +79,22 @@ impl Docker {
         let removed = Container::remove(engine, name).await;
         removed.map_err(|error| self.failed("could not remove its old container", begun, error))?;
         self.volume_for(engine, &self.volume(), &env, begun).await?;
-        let volume = self.volume();
+        let (volume, file) = (self.volume(), self.file());
         let recipe = Recipe {
             name,
             image: &image,
             entrypoint: None,
-            conf: &self.request.config.postgres_conf,
+            conf: &self.settings(),
             env: vec![
                 format!("POSTGRES_USER={}", self.request.config.user),
+                // Of the volume's first start: text has the order that it has on a native server.
+                "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C.UTF-8".to_owned(),
                 match secret {
                     Some(_) => format!("POSTGRES_PASSWORD_FILE={PASSWORD_FILE}"),
                     None => TRUST.to_owned(),
                 },
             ],
-            labels: vec![(LABEL, name)],
+            labels: vec![(LABEL, name), (FILE, &file)],
             volume: (&volume, image::data_mount(&env)),
             network: None,
             host: self.listen_host(engine),

@@ -17,7 +17,7 @@ mod volume;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,10 @@ use crate::config::Runtime;
 
 /// What everything that wharf makes on an engine is labelled with: the server's name.
 const LABEL: &str = "wharf.pgserver";
+/// The configuration file that a container belongs to.
+const FILE: &str = "wharf.file";
+/// What a standby that is gone may keep of the primary's log, until the disk would be full.
+const SLOT_KEEPS: (&str, &str) = ("max_slot_wal_keep_size", "8GB");
 
 /// What PostgreSQL has to end its sessions and write everything.
 const STOP: Duration = Duration::from_secs(30);
@@ -170,10 +174,25 @@ impl Docker {
         })
     }
 
+    /// The file's settings, and a limit for what a standby keeps.
+    fn settings(&self) -> BTreeMap<String, String> {
+        let mut settings = self.request.config.postgres_conf.clone();
+        if self.request.config.replica.enabled {
+            let (name, value) = SLOT_KEEPS;
+            settings.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        settings
+    }
+
+    /// The configuration file that the server belongs to; empty if it belongs to none.
+    fn file(&self) -> String {
+        self.request.config.file.as_deref().map_or_else(String::new, |it| it.display().to_string())
+    }
+
     /// What the container would be made from now.
     fn wanted(&self, engine: &Engine, image: &str) -> BTreeMap<String, String> {
         let config = &self.request.config;
-        let mut wanted = config.postgres_conf.clone();
+        let mut wanted = self.settings();
         wanted.insert("image".to_owned(), image.to_owned());
         wanted.insert("host".to_owned(), self.listen_host(engine).to_owned());
         wanted.insert("user".to_owned(), config.user.clone());
@@ -200,7 +219,20 @@ impl Docker {
             Ok(Some(container)) if !container.is_of(self.request.name()) => {
                 Err(self.foreign("container", name))
             }
-            Ok(container) => Ok(container),
+            Ok(Some(container)) => {
+                // Of another user of the engine, whose state is in another folder.
+                let file = container.labels.get(FILE).filter(|file| !file.is_empty());
+                match file.filter(|file| **file != self.file() && Path::new(file).exists()) {
+                    Some(file) if self.request.config.file.is_some() => {
+                        Err(PgServerError::Foreign {
+                            server: self.request.name().to_owned(),
+                            file: file.into(),
+                        })
+                    }
+                    _ => Ok(Some(container)),
+                }
+            }
+            Ok(None) => Ok(None),
             Err(error) => Err(self.failed("could not look up its container", begun, error)),
         }
     }

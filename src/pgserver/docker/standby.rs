@@ -12,9 +12,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::container::{Container, Recipe};
 use super::engine::{CallError, Engine};
-use super::{Docker, LABEL, STARTING, image};
+use super::{Docker, FILE, LABEL, STARTING, image};
 use crate::pgserver::error::PgServerError;
-use crate::pgserver::folder::random_hex;
+use crate::pgserver::folder::{Remembered, random_hex};
 use crate::pgserver::password;
 use crate::pgserver::program::Program;
 use crate::pgserver::server::Endpoint;
@@ -116,7 +116,9 @@ impl Docker {
         primary: &Endpoint,
         begun: Instant,
     ) -> Result<(), PgServerError> {
-        if self.standby(engine).await?.is_none() {
+        // Somebody may have removed the container by hand: its slot is still there.
+        let was_there = Remembered::read(&self.remembered()).get("replica_port").is_some();
+        if self.standby(engine).await?.is_none() && !was_there {
             return Ok(());
         }
         let removed = Container::remove(engine, &self.standby_name()).await;
@@ -208,6 +210,7 @@ impl Docker {
         Container::remove(engine, &name).await.map_err(failed)?;
         self.volume_for(engine, &self.standby_volume(), &env, begun).await?;
         let (volume, network) = (self.standby_volume(), self.network());
+        let file = self.file();
         let mount = image::data_mount(&env);
         let secret = password::of(&self.request, &self.root().join("password")).map(|secret| {
             // A backslash keeps a colon from ending the password.
@@ -215,7 +218,7 @@ impl Docker {
             (PASSFILE, format!("*:*:*:*:{secret}\n"))
         });
         // What the primary calls it by.
-        let mut conf = self.request.config.postgres_conf.clone();
+        let mut conf = self.settings();
         conf.entry("cluster_name".to_owned()).or_insert_with(|| name.clone());
         let recipe = Recipe {
             name: &name,
@@ -230,7 +233,7 @@ impl Docker {
                 format!("WHARF_PRIMARY={}", self.request.name()),
                 format!("WHARF_USER={}", self.request.config.user),
             ],
-            labels: vec![(LABEL, self.request.name()), (SLOT, slot)],
+            labels: vec![(LABEL, self.request.name()), (FILE, &file), (SLOT, slot)],
             volume: (&volume, mount),
             network: Some(&network),
             host: self.listen_host(engine),
