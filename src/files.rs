@@ -1,10 +1,8 @@
 //! Files that are written whole or not at all, and never through a link that somebody else has put there.
 
-use std::{
-    fs::File,
-    io::{self, Write as _},
-    path::Path,
-};
+#[cfg(feature = "pgserver")]
+use std::{fs::File, io::Write as _};
+use std::{io, path::Path};
 
 use tempfile::NamedTempFile;
 

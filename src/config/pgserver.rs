@@ -57,6 +57,7 @@ pub struct PgServerConfig {
     /// `shop-1f2e3d4c`.
     pub name: String,
     /// Whether the file left the name out.
+    #[cfg_attr(not(feature = "pgserver"), expect(dead_code))]
     pub(crate) has_default_name: bool,
     /// The file that the section stands in, which the server belongs to. Another file's server of the same name is
     /// neither used nor removed. `None` for one that was made in code: it belongs to whoever names it.
