@@ -8,9 +8,11 @@ mod authentication;
 mod container;
 mod engine;
 mod exec;
+mod files;
 mod image;
 mod inventory;
 mod launch;
+mod settings;
 mod standby;
 mod volume;
 
@@ -443,6 +445,10 @@ impl Launcher for Docker {
         let Some(mut container) = self.container(&engine).await?.filter(|it| it.running) else {
             return Ok(Vec::new());
         };
+        let conf = settings::read(&engine, self.request.name()).await;
+        container.settings.extend(conf.map_err(|error| {
+            self.failed("could not read its container's settings", Instant::now(), error)
+        })?);
         let wanted = self.wanted(&engine, &image::wanted(&self.request).unwrap_or_default());
         if !wanted.contains_key("port") {
             container.settings.remove("port");
