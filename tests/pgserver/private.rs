@@ -67,6 +67,27 @@ async fn what_a_container_is_given_is_read_by_its_postgres_alone() {
 }
 
 #[tokio::test]
+async fn links_in_a_volume_lead_the_containers_root_nowhere() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("volume-links");
+    let pg = server.pg(server.config());
+    pg.start().await.unwrap();
+    let sh =
+        |user: &str, script: &str| said(&["exec", "-u", user, &server.name, "sh", "-c", script]);
+    // Root's, with what the server has to read there.
+    sh("root", "cp \"$PGDATA/pg_hba.conf\" /etc/victim && chmod 644 /etc/victim");
+    sh("postgres", "ln -sf /etc/victim \"$PGDATA/pg_hba.conf\"");
+    let before = sh("root", "cat /etc/victim");
+    let mut config = server.config();
+    config.replica.enabled = true;
+    let error = server.pg(config).start().await.unwrap_err().to_string();
+    assert!(error.contains("could not let the primary admit a standby"), "{error}");
+    assert_eq!(sh("root", "cat /etc/victim"), before);
+}
+
+#[tokio::test]
 async fn a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays_as_it_is() {
     let dir = Dir::new("lock-link");
     let folder = dir.path().join("wharf");

@@ -14,6 +14,7 @@ mod inventory;
 mod launch;
 mod settings;
 mod standby;
+mod tether;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -492,7 +493,7 @@ impl Launcher for Docker {
             env.push(format!("PGPASSWORD={}", secret.expose_secret()));
         }
         let what = format!("could not run {} in its container", program.name());
-        let running = engine.run(self.request.name(), program, env).await;
+        let running = engine.run_tethered(self.request.name(), program, env).await;
         running.map_err(|error| self.failed(&what, begun, error))
     }
 
