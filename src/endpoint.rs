@@ -2,16 +2,17 @@
 //! reads that, also one that cannot start a server.
 
 use std::collections::BTreeMap;
+#[cfg(any(feature = "pgserver", test))]
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::config::{Address, DatabaseConfig, PgServerConfig};
-#[cfg(feature = "pgserver")]
 use crate::files;
 
 const FILE: &str = "endpoint";
@@ -41,7 +42,7 @@ pub(crate) fn servers_folder() -> Result<PathBuf, String> {
 
 /// Returns the configuration file that the server in this folder belongs to.
 pub(crate) fn owner(folder: &Path) -> Option<PathBuf> {
-    let owner = fs::read_to_string(folder.join(OWNER)).ok()?;
+    let owner = files::read(&folder.join(OWNER)).ok()?;
     Some(PathBuf::from(owner.trim_end_matches('\n'))).filter(|it| it.is_absolute())
 }
 
@@ -100,7 +101,7 @@ impl EndpointFile {
     }
 
     fn read(folder: &Path) -> io::Result<EndpointFile> {
-        let text = fs::read_to_string(folder.join(FILE))?;
+        let text = files::read(&folder.join(FILE))?;
         let values: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.split_once('=')).collect();
         let value = |key: &str| {
@@ -127,7 +128,7 @@ impl EndpointFile {
             Some(pass) if pass.expose_secret().is_empty() => Ok(None),
             Some(pass) => Ok(Some(pass.clone())),
             None => {
-                let text = fs::read_to_string(&self.password_file)?;
+                let text = files::read(&self.password_file)?;
                 Ok(Some(text.trim().to_owned().into()))
             }
         }

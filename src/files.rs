@@ -1,13 +1,19 @@
 //! Files that are written whole or not at all, and never through a link that somebody else has put there.
 
 #[cfg(feature = "pgserver")]
-use std::{fs::File, io::Write as _};
-use std::{io, path::Path};
+use std::io::Write as _;
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::Path,
+};
 
+#[cfg(any(feature = "copy", feature = "pgserver"))]
 use tempfile::NamedTempFile;
 
 /// Creates a file beside its place, under a name that nobody can guess or has taken, closed to other users. It is removed
 /// when it is dropped; `persist` moves it into place, over whatever is there.
+#[cfg(any(feature = "copy", feature = "pgserver"))]
 pub(crate) fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -16,6 +22,7 @@ pub(crate) fn beside(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// The same with the mode that a file has by default, for what people keep and hand on.
+#[cfg(any(feature = "copy", feature = "pgserver"))]
 pub(crate) fn beside_for_others(path: &Path) -> io::Result<NamedTempFile> {
     let file = beside(path)?;
     #[cfg(unix)]
@@ -32,7 +39,7 @@ pub(crate) fn beside_for_others(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// The process's umask, which can only be read by creating a file.
-#[cfg(unix)]
+#[cfg(all(unix, any(feature = "copy", feature = "pgserver")))]
 fn umask() -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     let all = std::fs::Permissions::from_mode(0o666);
@@ -57,20 +64,42 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Opens a file to read, unless it is a link.
-#[cfg(feature = "pgserver")]
+/// Opens a file to read, unless it is a link, or a pipe, which would wait for somebody who writes.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, nix::libc::O_NOFOLLOW);
-    options.open(path)
+    open_with(OpenOptions::new().read(true), path)
 }
 
-/// Reads a file, unless it is a link.
+/// Opens a file to lock, closed to other users, because whoever can open it can lock it. It is created if it is not there;
+/// a link or a pipe is refused.
 #[cfg(feature = "pgserver")]
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    let file =
+        open_with(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
+    // An earlier version left it open.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Reads a file, unless it is a link or a pipe.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     io::read_to_string(open(path)?)
+}
+
+fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+    }
+    let file = options.open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
 }
 
 #[cfg(all(test, unix, feature = "pgserver"))]

@@ -76,7 +76,6 @@ mod endpoint;
 pub mod ensure;
 mod error;
 pub mod ext;
-#[cfg(any(feature = "copy", feature = "pgserver"))]
 mod files;
 #[cfg(any(feature = "cli", feature = "testing"))]
 mod json;

@@ -1,7 +1,7 @@
 //! The folder that a server is kept in, with its lock and what is remembered there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -58,10 +58,7 @@ impl Folder {
         let begun = Instant::now();
         fs::create_dir_all(&self.path).map_err(self.io("make the folder", &self.path))?;
         let path = self.join("start.lock");
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&path).map_err(self.io("open", &path))?;
-        close_to_others(&file).map_err(self.io("close to other users", &path))?;
+        let file = files::open_lock(&path).map_err(self.io("open", &path))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock { _file: file }),
@@ -131,16 +128,6 @@ impl Folder {
             request.config.host
         ))
     }
-}
-
-/// Whoever can open a file can lock it, and so stop everybody else. An earlier version left it open.
-pub(crate) fn close_to_others(file: &File) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    }
-    Ok(())
 }
 
 /// The program that listens at a port, as far as this user may see it.

@@ -21,6 +21,8 @@
 mod backup;
 mod choice;
 mod collation;
+#[cfg(any(unix, feature = "docker"))]
+mod conf;
 mod difference;
 #[cfg(feature = "docker")]
 mod docker;

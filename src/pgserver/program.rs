@@ -16,6 +16,9 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<String>,
     /// Its standard input; empty if there is none.
     pub(crate) input: Option<BoxStream<'static, io::Result<Vec<u8>>>>,
+    /// The user of its container as whom it runs, if not as the image's.
+    #[cfg(feature = "docker")]
+    pub(crate) user: Option<&'static str>,
     /// Runs it on a terminal of this size, which may change.
     pub(crate) terminal: Option<watch::Receiver<TerminalSize>>,
 }
@@ -45,11 +48,24 @@ pub(crate) enum Chunk {
 impl Program {
     pub(crate) fn new(argv: impl IntoIterator<Item = impl Into<String>>) -> Program {
         let argv = argv.into_iter().map(Into::into).collect();
-        Program { argv, input: None, terminal: None }
+        Program {
+            argv,
+            input: None,
+            #[cfg(feature = "docker")]
+            user: None,
+            terminal: None,
+        }
     }
 
     pub(crate) fn input(mut self, input: BoxStream<'static, io::Result<Vec<u8>>>) -> Program {
         self.input = Some(input);
+        self
+    }
+
+    /// Runs it as another user of its container. Root, who is the image's, would follow links in a folder of that user's.
+    #[cfg(feature = "docker")]
+    pub(crate) fn user(mut self, user: &'static str) -> Program {
+        self.user = Some(user);
         self
     }
 

@@ -157,9 +157,7 @@ impl PgServer {
             for launcher in server.launchers()? {
                 launcher.stop().await?;
             }
-            let endpoint = chosen.start().await?;
-            server.record(&*chosen, &endpoint).await?;
-            Ok(endpoint)
+            server.start_checked(&*chosen, false).await
         })
         .await
     }
@@ -313,11 +311,8 @@ impl PgServer {
             );
         }
         let launcher = self.choose(For::Start).await?;
-        let endpoint = launcher.start().await?;
-        self.record(&*launcher, &endpoint).await?;
-        if !endpoint.single_connection {
-            collation::check(&endpoint, &self.request).await;
-        }
+        let was_running = matches!(launcher.running().await, Ok(Some(_)));
+        let endpoint = self.start_checked(&*launcher, was_running).await?;
         let differences = launcher.differences().await?;
         if !differences.is_empty() {
             // By their names: a log is read by more people than a file with secrets.
@@ -329,6 +324,27 @@ impl PgServer {
                 differences.join(", "),
             );
         }
+        Ok(endpoint)
+    }
+
+    /// Starts it, has its data checked, and notes where it is. One that cannot be used with its data is stopped, unless it
+    /// was running before.
+    async fn start_checked(
+        &self,
+        launcher: &dyn Launcher,
+        was_running: bool,
+    ) -> Result<Endpoint, PgServerError> {
+        let endpoint = launcher.start().await?;
+        if !endpoint.single_connection
+            && let Err(refused) = collation::check(&endpoint, &self.request).await
+        {
+            if !was_running {
+                launcher.stop().await?;
+                return Err(refused);
+            }
+            tracing::warn!("{refused}");
+        }
+        self.record(launcher, &endpoint).await?;
         Ok(endpoint)
     }
 

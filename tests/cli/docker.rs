@@ -378,3 +378,51 @@ fn an_image_that_cannot_be_had_is_told() {
     let up = project.run(&["server", "up"]);
     up.failed(1, &["could not pull registry.invalid/postgres:17", "check the network"]);
 }
+
+#[test]
+fn a_restore_that_is_killed_ends_in_the_container_too_and_leaves_the_data_as_it_was() {
+    if !engine() {
+        return;
+    }
+    let name = name("restore-killed");
+    let project = Project::new(&yaml(&name, ""));
+    project.run(&["server", "up"]).well();
+    let write = |sql: &str| project.run(&["run", "shop", sql, "--write"]).well();
+    write("CREATE TABLE kept AS SELECT 'backed up' AS v");
+    project.run(&["server", "backup", "shop", "kept.dump"]).well();
+    write("UPDATE kept SET v = 'later'");
+    // A reader holds the restore up, which has read all of its small file by then.
+    let hold = ["server", "psql", "shop"];
+    let mut holder =
+        project.command(&hold).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut input = holder.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"BEGIN; SELECT * FROM kept;\n").unwrap();
+    let count = |sql: &str| project.run(&["run", "shop", sql, "--csv"]).well().out;
+    wait_until("the reader holds its lock", || {
+        count("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+            == "count\n1\n"
+    });
+    let restore = ["server", "restore", "shop", "kept.dump", "--yes"];
+    let mut restore = project.spawn(&restore, Stdio::null());
+    wait_until("the restore waits for the reader", || {
+        count("SELECT count(*) FROM pg_locks WHERE NOT granted") == "count\n1\n"
+    });
+    signal("-KILL", restore.id());
+    restore.wait().unwrap();
+    let programs = || {
+        let top = Command::new("docker").args(["top", &name, "-o", "pid,args"]).output().unwrap();
+        String::from_utf8(top.stdout).unwrap()
+    };
+    wait_until("pg_restore has ended", || !programs().contains("pg_restore"));
+    std::io::Write::write_all(&mut input, b"COMMIT;\n").unwrap();
+    drop(input);
+    holder.wait().unwrap();
+    wait_until("nobody waits any more", || {
+        count("SELECT count(*) FROM pg_locks WHERE NOT granted") == "count\n0\n"
+    });
+    assert_eq!(count("SELECT v FROM kept"), "v\nlater\n");
+    // What a program that ended by itself has left running goes on.
+    project.run(&["server", "exec", "sh", "-c", "sleep 601 >/dev/null 2>&1 &"]).well();
+    project.run(&["server", "exec", "true"]).well();
+    assert!(programs().contains("sleep 601"), "{}", programs());
+}

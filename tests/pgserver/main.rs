@@ -3,12 +3,14 @@
 
 mod backup;
 mod choice;
+mod collation;
 mod docker;
 mod embedded;
 mod held;
 mod life;
 mod native;
 mod owner;
+mod private;
 mod registry;
 mod roles;
 mod standby;

@@ -187,3 +187,28 @@ async fn in_recovery(pg: &Pg) -> bool {
     let row = pg.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await;
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
+
+#[tokio::test]
+async fn one_that_was_removed_by_hand_costs_the_primary_no_disk() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("orphan");
+    let at = server.pg(with_standby(&server)).start().await.unwrap();
+    let slots = "SELECT count(*)::text FROM pg_replication_slots";
+    assert_eq!(run(&at, slots).await.unwrap(), "1");
+    said(&["rm", "-f", &server.standby()]);
+    let released = "SELECT bool_and(NOT active)::text FROM pg_replication_slots";
+    answers(&at, released, "true").await;
+    let at = server.pg(server.config()).start().await.unwrap();
+    assert_eq!(run(&at, slots).await.unwrap(), "0");
+    // Somebody else's is left alone, and so is one that is beside the standby's.
+    run(&at, "SELECT pg_create_physical_replication_slot('mine', true)::text").await;
+    run(&at, "SELECT pg_create_physical_replication_slot('wharf_0', true)::text").await;
+    run(&at, "SELECT pg_create_physical_replication_slot('wharf_1', true)::text").await;
+    server.pg(with_standby(&server)).start().await.unwrap();
+    let names = "SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots";
+    assert_eq!(run(&at, names).await.unwrap(), "mine wharf_0");
+    let at = server.pg(server.config()).restart().await.unwrap();
+    assert_eq!(run(&at, names).await.unwrap(), "mine");
+}

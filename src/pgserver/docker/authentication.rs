@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use secrecy::ExposeSecret as _;
 
-use super::Docker;
 use super::engine::Engine;
+use super::{Docker, files};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::login::Greeting;
 use crate::pgserver::password;
@@ -87,7 +87,8 @@ impl Docker {
                 "trust"
             }
         };
-        self.run(engine, Program::new(["sh", "-c", METHOD, "sh", user, method])).await
+        let program = Program::new(["sh", "-c", METHOD, "sh", user, method]);
+        self.run(engine, program.user(files::USER)).await
     }
 
     async fn change_password(&self, engine: &Engine, at: &Endpoint) -> io::Result<()> {

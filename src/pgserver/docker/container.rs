@@ -8,7 +8,7 @@ use docker_api::opts::{
 };
 
 use super::engine::{CallError, Engine};
-use super::{LABEL, STOP};
+use super::{LABEL, STOP, files, settings};
 
 /// The port that PostgreSQL listens on inside.
 const INSIDE: u32 = 5432;
@@ -38,8 +38,10 @@ pub(super) struct Recipe<'a> {
     pub(super) image: &'a str,
     /// In place of the image's own.
     pub(super) entrypoint: Option<Vec<String>>,
-    /// PostgreSQL's settings.
-    pub(super) conf: &'a BTreeMap<String, String>,
+    /// In place of the image's own.
+    pub(super) user: Option<&'a str>,
+    /// The text of PostgreSQL's settings.
+    pub(super) conf: String,
     pub(super) env: Vec<String>,
     pub(super) labels: Vec<(&'a str, &'a str)>,
     /// A volume, and where it is put.
@@ -47,7 +49,7 @@ pub(super) struct Recipe<'a> {
     pub(super) network: Option<&'a str>,
     /// The address of this machine at which it is published.
     pub(super) host: &'a str,
-    /// A file that is put into it, for its environment is there for everybody to see.
+    /// A file that is put into it, because its environment is there for everybody to see.
     pub(super) secret: Option<(&'a str, String)>,
 }
 
@@ -116,10 +118,8 @@ impl Container {
 impl Recipe<'_> {
     /// Makes a container, to be reached at a port, that is not started yet.
     pub(super) async fn make(&self, engine: &Engine, port: u16) -> Result<(), CallError> {
-        let mut command = vec!["postgres".to_owned()];
-        for (name, value) in self.conf {
-            command.extend(["-c".to_owned(), format!("{name}={value}")]);
-        }
+        let config_file = format!("config_file={}", settings::PATH);
+        let command = ["postgres", "-c", &config_file];
         let (volume, mount) = self.volume;
         let mut opts = ContainerCreateOpts::builder()
             .name(self.name)
@@ -136,15 +136,17 @@ impl Recipe<'_> {
         if let Some(entrypoint) = &self.entrypoint {
             opts = opts.entrypoint(entrypoint);
         }
+        if let Some(user) = self.user {
+            opts = opts.user(user);
+        }
         if let Some(network) = self.network {
             opts = opts.network_mode(network);
         }
         let made = engine.docker().containers();
-        let container = engine.ask(made.create(&opts.build())).await?;
-        if let Some((path, text)) = &self.secret {
-            engine.ask(container.copy_file_into(path, text.as_bytes())).await?;
-        }
-        Ok(())
+        engine.ask(made.create(&opts.build())).await?;
+        let mut given = vec![(settings::PATH, self.conf.clone())];
+        given.extend(self.secret.clone());
+        files::put(engine, self.name, &given).await
     }
 }
 
@@ -169,8 +171,11 @@ fn settings(inspected: &Inspected) -> BTreeMap<String, String> {
         let pass = if config.env.as_deref().is_some_and(trusts) { NO_PASS } else { PASS };
         set("pass", Some(pass));
         let command = config.cmd.as_deref().unwrap_or_default();
+        // One of an earlier version of wharf has its settings here.
         for pair in command.windows(2).filter(|pair| pair[0] == "-c") {
-            if let Some((name, value)) = pair[1].split_once('=') {
+            if let Some((name, value)) = pair[1].split_once('=')
+                && name != "config_file"
+            {
                 set(name, Some(value));
             }
         }

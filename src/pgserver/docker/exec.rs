@@ -40,6 +40,9 @@ impl Engine {
             opts = opts.tty(true);
             env.push(format!("TERM={}", std::env::var("TERM").unwrap_or_default()));
         }
+        if let Some(user) = program.user {
+            opts = opts.user(user);
+        }
         let opts = opts.env(env).build();
         let exec = self.ask(Exec::create(self.docker().clone(), container, &opts)).await?;
         // An engine puts headers before what it sends unless the start asks for a terminal too; docker-api looks for

@@ -95,7 +95,21 @@ pub(super) fn major_in_tag(image: &str) -> Option<String> {
     (!digits.is_empty()).then_some(digits)
 }
 
-/// Where the image keeps its data: from version 18 on one level up.
+/// The folder in which the image has its data: what `PGDATA` says, which from version 18 on has the version in it.
+pub(super) fn data_folder(env: &[String]) -> &str {
+    let folder = env.iter().find_map(|line| line.strip_prefix("PGDATA="));
+    folder.unwrap_or("/var/lib/postgresql/data")
+}
+
+/// What the volume's first start is told: text has the order that it has on a native server. What the image asks for itself
+/// comes after that, and so has the last word.
+pub(super) fn initdb_args(env: &[String]) -> String {
+    const NAME: &str = "POSTGRES_INITDB_ARGS=";
+    let own = env.iter().find_map(|line| line.strip_prefix(NAME)).unwrap_or_default();
+    format!("{NAME}--encoding=UTF8 --locale=C.UTF-8 {own}").trim_end().to_owned()
+}
+
+/// Where the image's volume is put: from version 18 on one level up.
 pub(super) fn data_mount(env: &[String]) -> &'static str {
     match major_of(env).and_then(|major| major.parse::<u32>().ok()) {
         Some(18..) => "/var/lib/postgresql",
@@ -165,6 +179,15 @@ mod tests {
         ] {
             assert_eq!(major_in_tag(image).as_deref(), major, "{image}");
         }
+    }
+
+    #[test]
+    fn what_an_image_asks_of_initdb_is_added() {
+        let args = "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C.UTF-8";
+        assert_eq!(initdb_args(&env("17")), args);
+        let own = ["POSTGRES_INITDB_ARGS=--no-data-checksums --locale=de_DE.utf8".to_owned()];
+        let own = initdb_args(&own);
+        assert_eq!(own, format!("{args} --no-data-checksums --locale=de_DE.utf8"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret as _;
 
 use super::container::{Container, Recipe, TRUST};
 use super::engine::{CallError, Engine};
-use super::{Docker, ENGINE, FILE, LABEL, STARTING, env_of, image, log};
+use super::{Docker, ENGINE, FILE, LABEL, STARTING, env_of, image, log, settings};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::Remembered;
 use crate::pgserver::login::{Greeting, LoginError};
@@ -84,11 +84,11 @@ impl Docker {
             name,
             image: &image,
             entrypoint: None,
-            conf: &self.settings(),
+            user: None,
+            conf: settings::text(&self.settings(), image::data_folder(&env)),
             env: vec![
                 format!("POSTGRES_USER={}", self.request.config.user),
-                // Of the volume's first start: text has the order that it has on a native server.
-                "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C.UTF-8".to_owned(),
+                image::initdb_args(&env),
                 match secret {
                     Some(_) => format!("POSTGRES_PASSWORD_FILE={PASSWORD_FILE}"),
                     None => TRUST.to_owned(),

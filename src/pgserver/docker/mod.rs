@@ -8,10 +8,13 @@ mod authentication;
 mod container;
 mod engine;
 mod exec;
+mod files;
 mod image;
 mod inventory;
 mod launch;
+mod settings;
 mod standby;
+mod tether;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -443,6 +446,10 @@ impl Launcher for Docker {
         let Some(mut container) = self.container(&engine).await?.filter(|it| it.running) else {
             return Ok(Vec::new());
         };
+        let conf = settings::read(&engine, self.request.name()).await;
+        container.settings.extend(conf.map_err(|error| {
+            self.failed("could not read its container's settings", Instant::now(), error)
+        })?);
         let wanted = self.wanted(&engine, &image::wanted(&self.request).unwrap_or_default());
         if !wanted.contains_key("port") {
             container.settings.remove("port");
@@ -486,7 +493,7 @@ impl Launcher for Docker {
             env.push(format!("PGPASSWORD={}", secret.expose_secret()));
         }
         let what = format!("could not run {} in its container", program.name());
-        let running = engine.run(self.request.name(), program, env).await;
+        let running = engine.run_tethered(self.request.name(), program, env).await;
         running.map_err(|error| self.failed(&what, begun, error))
     }
 

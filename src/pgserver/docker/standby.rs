@@ -12,12 +12,13 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::container::{Container, Recipe};
 use super::engine::{CallError, Engine};
-use super::{Docker, FILE, LABEL, STARTING, image};
+use super::{Docker, FILE, LABEL, STARTING, files, image, settings};
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::{Remembered, random_hex};
 use crate::pgserver::password;
 use crate::pgserver::program::Program;
 use crate::pgserver::server::Endpoint;
+use crate::sql;
 
 /// The slot that a standby's container was made for.
 const SLOT: &str = "wharf.slot";
@@ -25,14 +26,10 @@ const PASSFILE: &str = "/run/wharf-passfile";
 
 /// Clones, unless there is a clone of this slot, and runs PostgreSQL as the image does. A clone takes
 /// its place when it is complete, so what is in place was never interrupted. One that has become a
-/// primary is nobody's copy any more, and stays.
+/// primary is nobody's copy any more, and stays. All of that as the image's user `postgres`, because what root writes into a
+/// folder of that user's could be led elsewhere by a link.
 const ENTRYPOINT: &str = r#"
 set -e
-if [ -f /run/wharf-passfile ]; then
-  cp /run/wharf-passfile "$PGPASSFILE"
-  chown postgres "$PGPASSFILE"
-  chmod 600 "$PGPASSFILE"
-fi
 if [ -d "$PGDATA" ] && [ "$(cat "$PGDATA.slot")" != "$WHARF_SLOT" ]; then
   if [ ! -f "$PGDATA/standby.signal" ]; then
     echo "wharf: this standby was promoted; its data is kept. Remove its volume to have it clone anew." >&2
@@ -44,6 +41,7 @@ if [ ! -d "$PGDATA" ]; then
   rm -rf "$PGDATA.new"
   echo "wharf: cloning $WHARF_PRIMARY"
   pg_basebackup -h "$WHARF_PRIMARY" -U "$WHARF_USER" -w -D "$PGDATA.new" -R -X stream -S "$WHARF_SLOT" -c fast
+  rm -f "$PGDATA.slot"
   echo "$WHARF_SLOT" >"$PGDATA.slot"
   mv "$PGDATA.new" "$PGDATA"
 fi
@@ -171,7 +169,7 @@ impl Docker {
             true => "trust",
             false => "scram-sha-256",
         };
-        let program = Program::new(["sh", "-c", ADMIT, "sh", &file, method]);
+        let program = Program::new(["sh", "-c", ADMIT, "sh", &file, method]).user(files::USER);
         let what = "could not let the primary admit a standby";
         let running = engine.run(self.request.name(), program, Vec::new()).await;
         let running = running.map_err(|error| self.failed(what, begun, error))?;
@@ -185,8 +183,15 @@ impl Docker {
                     WHERE slot_name LIKE 'wharf\\_%' AND wal_status = 'lost' AND NOT active";
         self.ask(primary, lost, begun).await?;
         let known = "SELECT slot_name::text FROM pg_replication_slots \
-                     WHERE slot_name LIKE 'wharf\\_%' ORDER BY slot_name LIMIT 1";
+                     WHERE slot_name LIKE 'wharf\\_%' ORDER BY active DESC, slot_name LIMIT 1";
         if let Some(slot) = self.ask(primary, known, begun).await? {
+            // There is one standby, so others are of one that is gone.
+            let others = format!(
+                "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \
+                 WHERE slot_name LIKE 'wharf\\_%' AND slot_name <> {} AND NOT active",
+                sql::quote_literal(&slot)
+            );
+            self.ask(primary, &others, begun).await?;
             return Ok(slot);
         }
         let random =
@@ -217,6 +222,7 @@ impl Docker {
             let secret = secret.expose_secret().replace('\\', "\\\\").replace(':', "\\:");
             (PASSFILE, format!("*:*:*:*:{secret}\n"))
         });
+        let folder = format!("{mount}/standby");
         // What the primary calls it by.
         let mut conf = self.settings();
         conf.entry("cluster_name".to_owned()).or_insert_with(|| name.clone());
@@ -224,11 +230,12 @@ impl Docker {
             name: &name,
             image: &image,
             entrypoint: Some(["sh", "-c", ENTRYPOINT, "sh"].map(str::to_owned).into()),
-            conf: &conf,
+            user: Some(files::USER),
+            conf: settings::text(&conf, &folder),
             env: vec![
                 format!("POSTGRES_USER={}", self.request.config.user),
-                format!("PGDATA={mount}/standby"),
-                "PGPASSFILE=/run/wharf-pgpass".to_owned(),
+                format!("PGDATA={folder}"),
+                format!("PGPASSFILE={PASSFILE}"),
                 format!("WHARF_SLOT={slot}"),
                 format!("WHARF_PRIMARY={}", self.request.name()),
                 format!("WHARF_USER={}", self.request.config.user),

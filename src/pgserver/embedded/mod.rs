@@ -4,7 +4,7 @@ mod engine;
 mod relay;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use self::engine::{Engine, VERSION};
 use self::relay::Relay;
 use super::difference::Difference;
 use super::error::PgServerError;
-use super::folder::{Folder, Remembered, close_to_others};
+use super::folder::{Folder, Remembered};
 use super::launcher::{Data, Launcher, Offer};
 use super::login::Login;
 use super::program::{Chunk, Program, Running as Spawned};
@@ -27,6 +27,7 @@ use super::request::{Request, is_loopback};
 use super::server::{Endpoint, blocking};
 use super::version::Version;
 use crate::config::Runtime;
+use crate::files;
 
 /// The superuser that the engine's data comes with.
 const SUPERUSER: &str = "postgres";
@@ -115,10 +116,7 @@ impl Embedded {
     /// Marks the data as in use by this process.
     fn claim(&self) -> Result<File, PgServerError> {
         let path = self.folder.join("embedded.lock");
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).map_err(self.folder.io("open", &path))?;
-        close_to_others(&file).map_err(self.folder.io("close to other users", &path))?;
+        let mut file = files::open_lock(&path).map_err(self.folder.io("open", &path))?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
@@ -138,7 +136,7 @@ impl Embedded {
     }
 
     fn in_use(&self, lock: &Path) -> PgServerError {
-        let holder = fs::read_to_string(lock).unwrap_or_default();
+        let holder = files::read(lock).unwrap_or_default();
         PgServerError::InUse {
             server: self.request.name().to_owned(),
             pid: holder.trim().parse().ok(),
@@ -148,7 +146,7 @@ impl Embedded {
     /// An error if another process holds the data.
     fn check_others(&self) -> Result<(), PgServerError> {
         let path = self.folder.join("embedded.lock");
-        let Ok(file) = File::open(&path) else {
+        let Ok(file) = files::open(&path) else {
             return Ok(());
         };
         match file.try_lock() {

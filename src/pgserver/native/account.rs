@@ -41,6 +41,11 @@ impl Account {
         }
     }
 
+    /// The number of that user.
+    pub(crate) fn uid(&self) -> u32 {
+        self.other.map_or_else(|| geteuid().as_raw(), |(uid, _)| uid)
+    }
+
     /// A program run as that user, from a folder it can enter, and with nothing in its environment
     /// that would point it at another server.
     pub(crate) fn command(&self, program: &Path) -> Command {

@@ -1,6 +1,5 @@
 //! The data folder of a native server, and the files wharf keeps beside it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::account::Account;
 use super::programs::Installation;
 use crate::files;
+use crate::pgserver::conf::{line, pairs};
 use crate::pgserver::difference::Difference;
 use crate::pgserver::folder::random_hex;
 use crate::pgserver::password;
@@ -234,18 +234,6 @@ fn set_password(
         None if output.status.success() => Ok(()),
         None => Err(io::Error::other(format!("setting the password: {}", output.status))),
     }
-}
-
-fn line(key: &str, value: &str) -> String {
-    let value = value.replace('\\', "\\\\").replace('\'', "''");
-    format!("{key} = '{value}'")
-}
-
-/// What [`line`] has written.
-fn pairs(conf: &str) -> BTreeMap<String, String> {
-    let pairs = conf.lines().filter_map(|line| line.split_once(" = "));
-    let plain = |value: &str| value.trim_matches('\'').replace("''", "'").replace("\\\\", "\\");
-    pairs.map(|(key, value)| (key.to_owned(), plain(value))).collect()
 }
 
 /// A program's own words as the error, if it failed.

@@ -8,7 +8,7 @@ mod process;
 mod programs;
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
-use self::account::Account;
+pub(crate) use self::account::Account;
 use self::cluster::Cluster;
 use self::postmaster::Postmaster;
 use self::programs::Installation;
@@ -265,7 +265,11 @@ impl Native {
     }
 
     fn log_since(&self, written: u64) -> String {
-        let log = fs::read(self.cluster.log()).unwrap_or_default();
+        let mut log = Vec::new();
+        if let Ok(mut file) = files::open(&self.cluster.log()) {
+            // What was read until then is shown.
+            let _ = file.read_to_end(&mut log);
+        }
         let new = log.get(usize::try_from(written).unwrap_or(0)..).unwrap_or_default();
         let text = String::from_utf8_lossy(new);
         let lines: Vec<&str> = text.lines().collect();

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::files;
+
 const INTERVAL: Duration = Duration::from_millis(20);
 /// What a fast shutdown may take: it writes a checkpoint.
 const FAST: Duration = Duration::from_secs(30);
@@ -24,7 +26,7 @@ impl Postmaster {
     /// The server of a data folder, if its process is there. One that was killed leaves its file
     /// behind, and its number may since have gone to any other program, another PostgreSQL included.
     pub(crate) fn of(data: &Path) -> Option<Postmaster> {
-        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let text = files::read(&data.join("postmaster.pid")).ok()?;
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
         let started = lines.nth(1).and_then(|seconds| seconds.trim().parse().ok());
