@@ -59,6 +59,7 @@ async fn a_password_file_is_read_whenever_a_connection_is_opened() {
     opens_another(&again).await.unwrap();
     let told = format!("can read the password file {}; run `chmod 600`", file.display());
     assert_eq!(log.times(&told), 1, "{}", log.text());
+    pg.ping().await.unwrap();
     change_to(&admin, "second").await;
     // What is open stays so; a new connection needs the new password.
     pg.ping().await.unwrap();

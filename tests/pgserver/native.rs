@@ -262,7 +262,11 @@ async fn without_a_word_data_is_kept_in_the_users_data_folder() {
     std::fs::create_dir(&home).unwrap();
     std::os::unix::fs::chown(&home, Some(user.uid.as_raw()), None).unwrap();
     let binary = home.join("tests");
-    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    // By another process: what this one has open for writing, a program that another test starts now would inherit, and
+    // nothing could run the copy meanwhile.
+    let mut copy = std::process::Command::new("cp");
+    let copied = copy.arg(std::env::current_exe().unwrap()).arg(&binary).status().unwrap();
+    assert!(copied.success());
     let mut program = std::process::Command::new(binary);
     program.current_dir("/");
     if nix::unistd::Uid::current().is_root() {
