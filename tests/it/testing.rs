@@ -359,11 +359,11 @@ async fn tests_in_processes_of_their_own_share_a_template() {
     }
 }
 
-/// The major version of the PostgreSQL that these tests run on.
-async fn major() -> String {
-    let any = TestDatabase::empty().await.unwrap();
-    let version = "SELECT current_setting('server_version_num')::int8 / 10000";
-    number(&*any, version).await.to_string()
+/// The major version of the newest PostgreSQL that is installed on this machine.
+fn major() -> String {
+    let installed = std::fs::read_dir("/usr/lib/postgresql").unwrap();
+    let names = installed.map(|it| it.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.parse::<u32>().ok()).max().unwrap().to_string()
 }
 
 /// The server that the file describes, in a folder of its own.
@@ -371,8 +371,8 @@ async fn major() -> String {
 async fn tests_run_on_the_server_of_the_file_and_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("infra.yaml");
-    let text = "pgserver: {version: \"15\", runtime: native}\ndatabases: {}\n"
-        .replace("15", &major().await);
+    let text =
+        "pgserver: {version: \"15\", runtime: native}\ndatabases: {}\n".replace("15", &major());
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "testing::part", "--nocapture"]).current_dir(folder.path());
