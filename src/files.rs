@@ -13,40 +13,39 @@ use tempfile::NamedTempFile;
 
 /// Creates a file beside its place, under a name that nobody can guess or has taken, closed to other users. It is removed
 /// when it is dropped; `persist` moves it into place, over whatever is there.
-#[cfg(any(feature = "copy", feature = "pgserver"))]
-pub(crate) fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let prefix = format!(".{name}.");
-    tempfile::Builder::new().prefix(&prefix).tempfile_in(folder.unwrap_or(Path::new(".")))
+#[cfg(feature = "pgserver")]
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    with_mode(path, 0o600)
 }
 
-/// The same with the mode that a file has by default, for what people keep and hand on.
+/// The same for what people keep and hand on: with the mode of the file that is there, or of a new one.
 #[cfg(any(feature = "copy", feature = "pgserver"))]
 pub(crate) fn beside_for_others(path: &Path) -> io::Result<NamedTempFile> {
-    let file = beside(path)?;
+    #[cfg(unix)]
+    let there = std::fs::metadata(path).ok().map(|there| {
+        use std::os::unix::fs::PermissionsExt as _;
+        there.permissions().mode() & 0o777
+    });
+    #[cfg(not(unix))]
+    let there = None;
+    with_mode(path, there.unwrap_or(0o666))
+}
+
+#[cfg(any(feature = "copy", feature = "pgserver"))]
+fn with_mode(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        // The mode of a file that is there stays; else it is as the umask has it.
-        let mode = match std::fs::metadata(path) {
-            Ok(there) => there.permissions().mode() & 0o777,
-            Err(_) => 0o666 & !umask(),
-        };
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+        // Without what the umask takes away.
+        builder.permissions(std::fs::Permissions::from_mode(mode));
     }
-    Ok(file)
-}
-
-/// The process's umask, which can only be read by creating a file.
-#[cfg(all(unix, any(feature = "copy", feature = "pgserver")))]
-fn umask() -> u32 {
-    use std::os::unix::fs::PermissionsExt as _;
-    let all = std::fs::Permissions::from_mode(0o666);
-    let made = tempfile::Builder::new().permissions(all).tempfile();
-    let mode = made.and_then(|file| file.as_file().metadata()).map(|it| it.permissions().mode());
-    // Closed to others where it cannot be told.
-    mode.map_or(0o077, |mode| !mode & 0o777)
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder.tempfile_in(folder.unwrap_or(Path::new(".")))
 }
 
 /// Writes a file, whole or not at all, closed to other users. `finish` has it before it is in its place.
@@ -124,7 +123,7 @@ mod tests {
         beside_for_others(&kept).unwrap().persist(&kept).unwrap();
         fs::write(dir.path().join("plain"), "").unwrap();
         assert_eq!(mode(&kept), mode(&dir.path().join("plain")));
-        // What was not moved into place is gone.
+        // A file that did not get into its place is removed.
         write(&dir.path().join("failed"), "x", |_| Err(io::Error::other("x"))).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }

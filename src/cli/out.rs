@@ -1,5 +1,5 @@
-//! What is printed: the one place that writes to standard output and standard error. Text is made visible here, because
-//! any of it may come from a database; what is exact (JSON, CSV, files) says so.
+//! What is printed: the one place that writes to standard output and standard error. Text may come
+//! from a database, so it is escaped for the terminal here; JSON, CSV and files are printed as they are.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};

@@ -70,7 +70,7 @@ fn quoted(piece: &[u8], found: &[usize]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// What is sent of a text that comes in pieces of so many bytes.
+    /// Returns what is sent if the text comes in pieces of `size` bytes.
     fn sent(text: &str, size: usize) -> String {
         let (mut markers, mut ahead, mut sent) = (EndMarkers::new(), Vec::new(), Vec::new());
         let mut pieces = text.as_bytes().chunks(size).peekable();

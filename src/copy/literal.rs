@@ -19,7 +19,7 @@ pub(super) fn sql_of(statement: &impl QueryStatementWriter) -> String {
     constants.0
 }
 
-/// What a query builder writes to.
+/// Collects the text that a query builder writes.
 struct Constants(String);
 
 impl SqlWriter for Constants {

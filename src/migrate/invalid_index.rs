@@ -45,8 +45,7 @@ pub(super) async fn known(db: &DatabaseConnection) -> Result<Vec<i64>, DbErr> {
 /// Drops the invalid index that the migration's last statement has left: it costs every write, and serves nobody. Others
 /// that appeared meanwhile may be somebody else's, so they are only logged.
 ///
-/// The server tells which statement that was: `pg_stat_activity` keeps the last one of a connection that is idle.
-/// Nothing may have been sent on `db` since.
+/// `last_statement` is from [`last_statement`], asked before anything else was sent on `db`.
 pub(super) async fn drop_own(
     db: &DatabaseConnection,
     last_statement: Option<&str>,
@@ -74,7 +73,7 @@ pub(super) async fn drop_own(
     Ok(())
 }
 
-/// Returns the last statement of a connection that is idle, asked on another one.
+/// Returns the last statement of an idle connection, which `pg_stat_activity` keeps. Asks on another connection.
 pub(super) async fn last_statement(pg: &Pg, backend: i32) -> Result<Option<String>, DbErr> {
     let query = "SELECT query FROM pg_stat_activity WHERE pid = $1";
     let query = Statement::from_sql_and_values(DbBackend::Postgres, query, [backend.into()]);

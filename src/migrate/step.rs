@@ -161,7 +161,7 @@ impl Steps<'_> {
         .await;
         let Err(error) = done else { return Ok(()) };
         let error = Error::from(error);
-        // What fails from here on is logged, because the migration's own error is the one to report.
+        // The migration's own error is the one to report, so later ones are only logged.
         if is_noted {
             let noted = status::broken_off(self.db, name, &error.to_string()).await;
             self.warn(noted.err(), "could not note what is incomplete", migration);

@@ -51,7 +51,7 @@ pub(super) struct Transaction<'a> {
     id: i64,
 }
 
-/// What a transaction that was rolled back has left.
+/// Whether a failed transaction left changes behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
     Nothing,

@@ -7,7 +7,7 @@ pub(super) fn line(key: &str, value: &str) -> String {
     format!("{key} = {}", quoted(value))
 }
 
-/// Returns a value, or the path of an `include`, as such a file has it.
+/// Quotes a value, or the path of an `include`, for a configuration file.
 pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }

@@ -49,7 +49,9 @@ pub(super) fn earlier(folder: &Folder, request: &Request) -> Option<(String, Pat
         let name = server.file_name().into_string().ok()?;
         let is_like = name.rsplit_once('-').is_some_and(|(other, _)| other == readable);
         let owner = endpoint::owner(&server.path())?;
-        (is_like && !owner.exists()).then_some((name, owner))
+        // Another file of the same project describes another server.
+        let is_same_file = owner.file_name() == request.config.file.as_ref()?.file_name();
+        (is_like && is_same_file && !owner.exists()).then_some((name, owner))
     })
 }
 

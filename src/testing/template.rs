@@ -55,7 +55,7 @@ pub(super) async fn of<M: MigratorTrait + 'static>(server: &Server) -> Result<St
     Ok(name)
 }
 
-/// Writes into the template's comment that it is used, if that is not there or old.
+/// Writes the time into the template's comment, unless that is recent.
 async fn use_now(server: &Server, maintenance: &Pg, name: &str) -> Result<(), Error> {
     let sql = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
     let comment = Statement::from_sql_and_values(DbBackend::Postgres, sql, [name.into()]);
@@ -64,7 +64,8 @@ async fn use_now(server: &Server, maintenance: &Pg, name: &str) -> Result<(), Er
     if leftovers::is_stale(comment.as_deref()) {
         let used = leftovers::used_now();
         let comment = format!("COMMENT ON DATABASE {} IS '{used}'", sql::quote_ident(name));
-        server.admin.run(comment).await?;
+        // Another process may be writing it at this moment, and one of them is enough.
+        let _ = server.admin.run_once(comment).await;
     }
     Ok(())
 }
@@ -104,6 +105,9 @@ async fn make<M: MigratorTrait + 'static>(
     migrated?;
     warmed?;
     let (unfinished, name) = (sql::quote_ident(&unfinished), sql::quote_ident(name));
+    // Before it has its name: without a comment, the sweep of another process would take it for one of an earlier version.
+    let used = leftovers::used_now();
+    server.admin.run(format!("COMMENT ON DATABASE {unfinished} IS '{used}'")).await?;
     server.admin.run(format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await
 }
 

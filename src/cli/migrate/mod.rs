@@ -434,7 +434,7 @@ fn lint(all: &[(String, DryRun)], json: bool) -> Result<(), Failure> {
                 value["migration"] = json!(name);
                 found.push((value, format!("{target}, {name}: {it}")));
             }
-            // What comes after the failed statement, and the migrations after this one, has not been looked at.
+            // Nothing after the failed statement was checked, nor any later migration.
             if let Some(error) = &migration.error {
                 let what = format!("incomplete, because the migration failed here: {error}");
                 let value =

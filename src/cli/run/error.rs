@@ -90,7 +90,7 @@ impl Place {
         for (line, text) in sql.split('\n').enumerate() {
             let length = text.chars().count();
             if left <= length {
-                // What is shown as an escape would move the caret.
+                // An escape is longer than its character and would move the caret.
                 let plain = |c: char| if c.is_control() { ' ' } else { c };
                 let text = text.trim_end_matches('\r').chars().map(plain).collect();
                 return Some(Place { line, text, column: left });

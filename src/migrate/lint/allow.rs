@@ -4,7 +4,7 @@ use crate::sql::Tokens;
 
 const ALLOW: &str = "wharf:allow";
 
-/// What a statement's comments say of a rule.
+/// Whether a statement's comments allow it to break a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
     No,

@@ -1,4 +1,4 @@
-//! What is unsafe in a migration while others use the database.
+//! Finds statements that block or break a database in use.
 
 mod allow;
 mod read;

@@ -1,9 +1,9 @@
-//! What the statements of a text do to tables.
+//! Reads from a statement's words which tables it creates or changes.
 
 use super::Unsafe;
 use crate::sql::{Token, Tokens, is};
 
-/// What one step of a text does that matters here.
+/// One action of a statement on a table.
 pub(super) struct Read {
     pub(super) kind: Kind,
     pub(super) table: Table,

@@ -24,7 +24,7 @@ pub(super) struct EngineAddress {
     pub(super) source: AddressSource,
 }
 
-/// What named an address.
+/// Where an address was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AddressSource {
     /// `DOCKER_HOST`.
@@ -35,7 +35,7 @@ pub(super) enum AddressSource {
     Socket,
 }
 
-/// What the search reads of this process and its user.
+/// The environment variables and folders in which the search looks.
 pub(super) struct UserEnvironment<'a> {
     /// Returns an environment variable.
     pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
