@@ -150,6 +150,12 @@ impl Manager {
     /// can. For a `readonly: true` entry its connections start read-only; raw SQL can undo that
     /// here, unless the login's rights do not allow it.
     ///
+    /// `socket_timeout` applies to its statements. To that end its connections go through a Unix socket and a thread of
+    /// this process. A statement that gets no answer in time fails because its connection is closed; the log has the
+    /// reason. In an encrypted answer, only the wait for its beginning is limited; keepalive notices a network that is
+    /// lost later. The limit does not apply on systems other than Unix, nor if the folder for temporary files cannot hold
+    /// a socket, which is logged as a warning.
+    ///
     /// On the embedded engine, which serves one connection, it keeps that until it is
     /// [closed](DatabaseConnection::close_by_ref).
     ///

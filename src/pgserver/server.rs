@@ -202,14 +202,19 @@ impl PgServer {
         let server = self.clone();
         self.detached(async move {
             let _lock = server.lock().await?;
-            server.unrecord().await?;
-            for launcher in server.launchers()? {
-                launcher.remove().await?;
-            }
+            server.remove_all().await?;
             owner::release(&Folder::of(&server.request)?);
             Ok(())
         })
         .await
+    }
+
+    async fn remove_all(&self) -> Result<(), PgServerError> {
+        self.unrecord().await?;
+        for launcher in self.launchers()? {
+            launcher.remove().await?;
+        }
+        Ok(())
     }
 
     /// The server's log: from so many lines before its end on, and, where asked to follow, what is
@@ -310,6 +315,29 @@ impl PgServer {
                 file.display()
             );
         }
+        self.start_chosen().await
+    }
+
+    /// As [`start`](PgServer::start), for a server whose data is worth nothing: data that another major version made,
+    /// before this machine got a new one, is **removed** and made anew.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn start_or_renew(&self) -> Result<Endpoint, PgServerError> {
+        self.request.check()?;
+        let server = self.clone();
+        self.detached(async move {
+            let _lock = server.lock().await?;
+            match server.start_chosen().await {
+                Err(PgServerError::DataVersion { .. }) => {
+                    server.remove_all().await?;
+                    server.start_chosen().await
+                }
+                started => started,
+            }
+        })
+        .await
+    }
+
+    async fn start_chosen(&self) -> Result<Endpoint, PgServerError> {
         let launcher = self.choose(For::Start).await?;
         let was_running = matches!(launcher.running().await, Ok(Some(_)));
         let endpoint = self.start_checked(&*launcher, was_running).await?;

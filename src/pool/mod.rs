@@ -15,6 +15,8 @@ mod opener;
 mod options;
 mod outcome;
 mod queue;
+#[cfg(unix)]
+mod relay;
 mod repair;
 mod sea_orm;
 mod slot;

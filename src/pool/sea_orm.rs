@@ -8,6 +8,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+#[cfg(unix)]
+use super::relay::Relay;
 use super::{ConnectTo, slot};
 #[cfg(any(feature = "migrate", feature = "cli"))]
 use super::{Host, connector::Connector};
@@ -22,12 +24,12 @@ impl SeaOrm {
     /// Opens a connection and closes it again, to learn which options the server accepts.
     #[cfg(any(feature = "migrate", feature = "cli"))]
     pub(crate) async fn connect_to(to: &ConnectTo) -> Result<SeaOrm, Error> {
-        SeaOrm::with(to, options_of(to).await?)
+        SeaOrm::with(to, options_of(to).await?, None)
     }
 
     /// Connects to nothing yet. On the runtime of the caller, on which the driver's pool looks after itself.
     pub(crate) fn new(to: &ConnectTo, login: &Role) -> Result<SeaOrm, Error> {
-        SeaOrm::with(to, to.driver_options(login))
+        SeaOrm::with(to, to.driver_options(login), start_relay(to))
     }
 
     /// The same, and the driver tells `tracing` of each statement: as errors, the one level that no
@@ -40,10 +42,14 @@ impl SeaOrm {
         let loud = |options: PgConnectOptions| {
             options.log_statements(Always).log_slow_statements(Always, Duration::MAX)
         };
-        SeaOrm::with(to, loud(options_of(to).await?))
+        SeaOrm::with(to, loud(options_of(to).await?), None)
     }
 
-    fn with(to: &ConnectTo, options: PgConnectOptions) -> Result<SeaOrm, Error> {
+    fn with(
+        to: &ConnectTo,
+        options: PgConnectOptions,
+        relay: Option<Relay>,
+    ) -> Result<SeaOrm, Error> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::Internal {
                 database: to.name.to_string(),
@@ -54,16 +60,21 @@ impl SeaOrm {
         let config = &to.config;
         let slot = slot::of(&to.host, to.port);
         let most = if slot.is_some() { 1 } else { config.pool_size };
+        let options = match &relay {
+            Some(relay) => options.socket(relay.folder()),
+            None => options,
+        };
         let pool = PgPoolOptions::new()
             .max_connections(most)
             .acquire_timeout(config.pool_timeout)
             .max_lifetime((config.pool_recycle != Duration::MAX).then_some(config.pool_recycle))
             .test_before_acquire(config.pool_pre_ping)
             .after_connect({
-                let to = Arc::new(to.clone());
+                // Held here, because the pool needs the relay for as long as it opens connections.
+                let shared = Arc::new((to.clone(), relay));
                 move |driver, _| {
-                    let to = Arc::clone(&to);
-                    Box::pin(async move { to.settle(driver).await })
+                    let shared = Arc::clone(&shared);
+                    Box::pin(async move { shared.0.settle(driver).await })
                 }
             })
             .connect_lazy_with(options);
@@ -88,6 +99,42 @@ impl SeaOrm {
 
     pub(crate) async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Starts what applies `socket_timeout` to the pool's connections, if the entry has one. Migrations may take any time, so
+/// theirs have none.
+#[cfg(unix)]
+fn start_relay(to: &ConnectTo) -> Option<Relay> {
+    let limit = to.config.socket_timeout?;
+    if to.host.starts_with('/') || slot::of(&to.host, to.port).is_some() {
+        // There is no network on the way.
+        return None;
+    }
+    Relay::start(to, limit)
+        .inspect_err(|error| {
+            tracing::warn!(
+                database = %to.name, %error,
+                "socket_timeout does not apply to SeaORM's own connection, because the folder for temporary files cannot \
+                 hold a socket"
+            );
+        })
+        .ok()
+}
+
+/// The driver supports Unix sockets on Unix only.
+#[cfg(not(unix))]
+fn start_relay(_: &ConnectTo) -> Option<Relay> {
+    None
+}
+
+#[cfg(not(unix))]
+enum Relay {}
+
+#[cfg(not(unix))]
+impl Relay {
+    fn folder(&self) -> &std::path::Path {
+        match *self {}
     }
 }
 

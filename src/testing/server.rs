@@ -153,7 +153,7 @@ async fn started() -> Result<(Endpoint, DatabaseConfig), Error> {
     for runtime in ways.into_iter().filter(is_asked) {
         let started = match runtime {
             Runtime::Embedded => in_this_process().await,
-            runtime => own(runtime).start().await,
+            runtime => own(runtime).start_or_renew().await,
         };
         match started {
             Ok(at) => return Ok((at.clone(), entry(at)?)),
@@ -277,5 +277,28 @@ impl Server {
             sql::quote_ident(template)
         );
         self.admin.run(create).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_for_tests_survives_a_new_major_version_of_the_machines() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = own(Runtime::Native).data_dir(folder.path());
+        let data = folder.path().join(NAME).join("native/data");
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(data.join("PG_VERSION"), "9.6\n").unwrap();
+        let refused = server.start().await.unwrap_err();
+        assert!(matches!(refused, PgServerError::DataVersion { .. }), "{refused}");
+
+        let at = server.start_or_renew().await.unwrap();
+        // What is of this version stays.
+        std::fs::write(data.join("kept"), "").unwrap();
+        assert_eq!(server.start_or_renew().await.unwrap().port, at.port);
+        assert!(data.join("kept").exists());
+        server.remove().await.unwrap();
     }
 }

@@ -13,7 +13,9 @@ use futures_util::{
     TryStreamExt,
     future::{BoxFuture, join_all},
 };
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StreamTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, StreamTrait, TransactionTrait,
+};
 use wharf::{
     ConnectErrorKind, Error, Pg,
     config::{DatabaseConfig, PgServerConfig, Runtime},
@@ -238,6 +240,53 @@ async fn a_stream_whose_rows_stay_away_is_given_up_after_socket_timeout() {
     };
     assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_millis(500) + AT_ONCE);
+}
+
+#[tokio::test]
+async fn seaorms_own_connection_too_is_given_up_after_socket_timeout() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let more = ["pool_size: 2", "socket_timeout: 0.5", "pool_timeout: 1.5", "connect_timeout: 1"];
+    let manager = proxy.manager(&database, &more);
+    let own = manager.connection("it").unwrap();
+    let statement = |text: &str| Statement::from_string(DbBackend::Postgres, text);
+    let pid = async |on: &DatabaseConnection| {
+        let row = on.query_one_raw(statement("SELECT pg_backend_pid()")).await?.unwrap();
+        row.try_get_by_index::<i32>(0)
+    };
+
+    // A session, a statement, and an answer that stops half-way.
+    let transaction = own.begin().await.unwrap();
+    transaction.execute_unprepared("SELECT 1").await.unwrap();
+    let many = "SELECT repeat('x', 1000) FROM generate_series(1, 50000)";
+    let mut rows = own.stream_raw(statement(many)).await.unwrap();
+    rows.try_next().await.unwrap().unwrap();
+    proxy.set(Network::Swallows);
+    let limit = Duration::from_millis(500) + AT_ONCE;
+    let in_time = async |work: BoxFuture<'_, Result<(), DbErr>>| {
+        let started = Instant::now();
+        let error = tokio::time::timeout(limit, work).await.expect("in time").unwrap_err();
+        (error, started.elapsed())
+    };
+    let rest = async {
+        while rows.try_next().await?.is_some() {}
+        Ok(())
+    };
+    in_time(Box::pin(rest)).await;
+    drop(rows);
+    let (error, after) =
+        in_time(Box::pin(async { transaction.execute_unprepared("SELECT 1").await.map(drop) }))
+            .await;
+    assert!(after >= Duration::from_millis(500), "{after:?}: {error}");
+    drop(transaction);
+
+    // It serves again, and what is idle for longer stays.
+    proxy.set(Network::Whole);
+    let serving = pid(&own).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE pid = ";
+    let pg = manager.db("it").unwrap();
+    assert_eq!(number(&pg, &format!("{others}{serving}")).await, 1);
 }
 
 /// What tells that a connection lives is an answer: a ROLLBACK that nobody hears, and lending alone, tell

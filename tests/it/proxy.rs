@@ -127,6 +127,10 @@ impl Proxy {
 
     /// The database, by way of this; `more` are further lines of its entry.
     pub fn pg(&self, database: &TestDatabase, more: &[&str]) -> Pg {
+        self.manager(database, more).db("it").unwrap()
+    }
+
+    pub fn manager(&self, database: &TestDatabase, more: &[&str]) -> Manager {
         let (_, port) = &self.shared.server;
         let plain: &[&str] = match more.iter().any(|line| line.starts_with("ssl_mode")) {
             true => &[],
@@ -134,7 +138,7 @@ impl Proxy {
         };
         let entry = database.entry("it", &[plain, more].concat());
         let entry = entry.replace(&format!(":{port}/"), &format!(":{}/", self.port));
-        Manager::from_config(config(&format!("databases:\n{entry}"))).db("it").unwrap()
+        Manager::from_config(config(&format!("databases:\n{entry}")))
     }
 }
 

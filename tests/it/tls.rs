@@ -2,14 +2,14 @@
 
 use sea_orm::ConnectionTrait;
 use wharf::{
-    ConnectErrorKind, Error, Pg,
+    ConnectErrorKind, Error, Manager, Pg,
     config::{DatabaseConfig, SslMode},
     pgserver::PgServer,
 };
 
 use crate::{
     proxy::Proxy,
-    support::{TestDatabase, native_server, number, until},
+    support::{TestDatabase, config, native_server, number, until},
 };
 
 const MODES: [SslMode; 6] = [
@@ -93,6 +93,29 @@ impl Tls {
 }
 
 impl Tls {
+    /// The name of the host is checked on SeaORM's own connection, with `socket_timeout` too.
+    async fn connects_seaorm_too(&self) {
+        for (certificate, is_the_hosts) in [("named", false), ("server", true)] {
+            self.set(Some(certificate), ENCRYPTED).await;
+            for limit in ["null", "60"] {
+                let file = format!(
+                    "databases:\n  tls:\n    url: {:?}\n    ssl_mode: verify-full\n    ssl_root_cert: {:?}\n    socket_timeout: {limit}\n",
+                    self.url,
+                    self.data.join("ca.crt"),
+                );
+                let manager = Manager::from_config(config(&file));
+                let connected = manager.connection("tls").unwrap().ping().await;
+                assert_eq!(
+                    connected.is_ok(),
+                    is_the_hosts,
+                    "{certificate}, {limit}: {connected:?}"
+                );
+            }
+        }
+    }
+}
+
+impl Tls {
     /// What psql makes of the same.
     fn psql(&self, mode: SslMode, root: Option<&str>) -> char {
         let programs = std::fs::read_dir("/usr/lib/postgresql").unwrap();
@@ -163,6 +186,7 @@ async fn the_modes_connect_as_in_libpq() {
     assert_eq!(error.kind, ConnectErrorKind::Tls, "{error}");
     assert!(error.to_string().contains("UnsupportedCertVersion"), "{error}");
     server.set(Some("server"), ANY).await;
+    server.connects_seaorm_too().await;
     let Err(Error::Connect(error)) = server.connect(SslMode::VerifyFull, Some("other.crt")).await
     else {
         panic!("it connected")
