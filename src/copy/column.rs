@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Place,
     /// Of these, which have this number in the server's catalog.
     Array(Box<Kind>, u32),
+    /// An array of what has no binary form here, with the character between its elements: a comma, but for `box`.
+    List(char),
     /// What has no binary form here, so that it goes as text.
     Other,
 }
@@ -63,7 +65,7 @@ WITH RECURSIVE base AS (
 )
 SELECT attname::text, declared, generated, typmod, t.typname::text, t.typtype::text,
        e.oid::int8, coalesce(d.typname, e.typname)::text, coalesce(d.typtype, e.typtype)::text,
-       t.oid::int8, t.typarray::int8
+       t.oid::int8, t.typarray::int8, e.typdelim::text
 FROM base
 JOIN pg_catalog.pg_type t ON t.oid = type AND t.typtype <> 'd'
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
@@ -87,7 +89,10 @@ impl Column {
                 let name: String = row.try_get_by_index(7)?;
                 let form: String = row.try_get_by_index(8)?;
                 match Kind::new(&name, &form, typmod) {
-                    Kind::Other => Kind::Other,
+                    Kind::Other => {
+                        let between: String = row.try_get_by_index(11)?;
+                        Kind::List(between.chars().next().unwrap_or(','))
+                    }
                     kind => Kind::Array(Box::new(kind), oid),
                 }
             }
@@ -189,7 +194,7 @@ impl Kind {
                 Value::Array(_, Some(values)) => values.iter().all(|value| element.takes(value)),
                 _ => false,
             },
-            Kind::Other => false,
+            Kind::List(_) | Kind::Other => false,
         }
     }
 }

@@ -97,6 +97,7 @@ fn type_of(value: &Value) -> Option<&'static str> {
         Value::Bytes(_) => "bytea",
         Value::Json(_) => "jsonb",
         Value::Uuid(_) => "uuid",
+        Value::IpNetwork(_) => "inet",
         Value::Decimal(_) => "numeric",
         Value::ChronoDate(_) => "date",
         Value::ChronoTime(_) => "time",
@@ -123,6 +124,7 @@ fn type_of(value: &Value) -> Option<&'static str> {
 fn type_of_element(element: &ArrayType) -> Option<&'static str> {
     Some(match element {
         ArrayType::Bool => "bool",
+        ArrayType::IpNetwork => "inet",
         ArrayType::TinyInt => CHAR,
         ArrayType::SmallInt | ArrayType::TinyUnsigned => "int2",
         ArrayType::Int | ArrayType::SmallUnsigned => "int4",

@@ -30,6 +30,7 @@ pub(super) fn of(kind: &Kind, value: &Value) -> Result<Option<String>, String> {
         Value::Enum(OptionEnum::None(_)) => None,
         Value::Json(value) => shown(value),
         Value::Uuid(value) => shown(value),
+        Value::IpNetwork(value) => shown(value),
         Value::Bytes(value) => value.as_deref().map(|value| hex(kind, value)),
         Value::ChronoDate(value) => value.map(|value| date(value, "")),
         Value::ChronoTime(value) => value.map(|value| value.format("%H:%M:%S%.6f").to_string()),
@@ -143,14 +144,15 @@ fn to_micros(seconds: i64, nanos: u32) -> i64 {
 }
 
 fn array(kind: &Kind, values: &[Value]) -> Result<String, String> {
-    let kind = match kind {
-        Kind::Array(element, _) => element,
-        kind => kind,
+    let (kind, between) = match kind {
+        Kind::Array(element, _) => (&**element, ','),
+        Kind::List(between) => (&Kind::Other, *between),
+        kind => (kind, ','),
     };
     let mut text = String::from("{");
     for (at, value) in values.iter().enumerate() {
         if at > 0 {
-            text.push(',');
+            text.push(between);
         }
         match of(kind, value)? {
             Some(value) => {

@@ -1,6 +1,7 @@
 //! The way of a team: new migrations, migrate, generate, and a service that uses what came of it.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::it::TestDatabase;
@@ -10,37 +11,27 @@ const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A workspace with one crate, `service`, which knows where wharf is; built where this project is, so
 /// that what they have in common is built once.
-struct Workspace {
+pub struct Workspace {
     project: Project,
 }
 
 impl Workspace {
-    fn new(yaml: &str, service: &str) -> Workspace {
+    pub fn new(yaml: &str, service: &str) -> Workspace {
         let workspace = Workspace { project: Project::new(yaml) };
-        let manifest = fs::read_to_string(format!("{REPOSITORY}/Cargo.toml")).unwrap();
-        let profile = &manifest[manifest.find("[profile.dev]").unwrap()..];
+        let root = fs::read_to_string(format!("{REPOSITORY}/Cargo.toml")).unwrap();
+        let profile = &root[root.find("[profile.dev]").unwrap()..];
         workspace.write(
             "Cargo.toml",
             &format!("[workspace]\nmembers = [\"service\"]\nresolver = \"3\"\n\n{profile}"),
         );
         fs::copy(format!("{REPOSITORY}/Cargo.lock"), workspace.project.path().join("Cargo.lock"))
             .unwrap();
-        workspace.write(
-            "service/Cargo.toml",
-            &format!(
-                "[package]\nname = \"service\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n\
-                 sea-orm = {{ version = \"2.0\", \
-                 default-features = false, features = [\"macros\"] }}\n\
-                 serde_json = \"1\"\n\
-                 tokio = {{ version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }}\n\
-                 wharf = {{ path = \"{REPOSITORY}\", features = [\"cli\"] }}\n"
-            ),
-        );
+        workspace.write("service/Cargo.toml", &manifest("service", "cli"));
         workspace.write("service/src/main.rs", service);
         workspace
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub fn write(&self, file: &str, text: &str) {
         let path = self.project.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -50,12 +41,32 @@ impl Workspace {
         fs::read_to_string(self.project.path().join(file)).unwrap()
     }
 
+    pub fn path(&self) -> &Path {
+        self.project.path()
+    }
+
+    /// Adds a crate to the workspace.
+    pub fn add(&self, member: &str) {
+        let before = self.read("Cargo.toml");
+        self.write(
+            "Cargo.toml",
+            &before.replace("[\"service\"]", &format!("[\"service\", {member:?}]")),
+        );
+    }
+
+    /// Runs the service by cargo.
+    pub fn run(&self, cargo: &mut Command) -> Done {
+        self.here(cargo);
+        cargo.args(["run", "--quiet", "-p", "service"]).current_dir(self.project.path());
+        Done::of(&["the service"], run_by_cargo(cargo))
+    }
+
     fn here(&self, command: &mut Command) {
         let target = std::path::Path::new(WHARF).ancestors().nth(2).unwrap();
         command.env("CARGO_TARGET_DIR", target).env("CARGO_NET_OFFLINE", "true");
     }
 
-    fn wharf(&self, args: &[&str]) -> Done {
+    pub fn wharf(&self, args: &[&str]) -> Done {
         let mut command = self.project.command(args);
         self.here(&mut command);
         Done::of(args, run_by_cargo(&mut command))
@@ -83,11 +94,28 @@ impl Workspace {
     fn service(&self) -> Done {
         let manifest = self.read("service/Cargo.toml") + "entity = { path = \"../entity\" }\n";
         self.write("service/Cargo.toml", &manifest);
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        self.here(&mut cargo);
-        cargo.args(["run", "--quiet", "-p", "service"]).current_dir(self.project.path());
-        Done::of(&["the service"], run_by_cargo(&mut cargo))
+        self.run(&mut cargo())
     }
+}
+
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Of a crate that uses wharf with these features.
+pub fn manifest(name: &str, features: &str) -> String {
+    let features: Vec<String> = features.split(' ').map(|it| format!("{it:?}")).collect();
+    format!(
+        "[package]\nname = {name:?}\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n\
+         async-trait = \"0.1\"\n\
+         sea-orm = {{ version = \"2.0\", default-features = false, features = [\"macros\"] }}\n\
+         sea-orm-migration = {{ version = \"2.0\", default-features = false, features = [\"sqlx-postgres\", \
+         \"runtime-tokio\"] }}\n\
+         serde_json = \"1\"\n\
+         tokio = {{ version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }}\n\
+         wharf = {{ path = \"{REPOSITORY}\", features = [{}] }}\n",
+        features.join(", ")
+    )
 }
 
 const GALLERY: &str = "
@@ -177,9 +205,12 @@ async fn a_team_starts_with_nothing_and_comes_to_entities_that_work() {
     assert!(generated.err.contains("table keyless gets no entity, because it has no primary key"));
     team.wharf(&["entity", "generate", "--check"]).well();
     let picture = team.read("entity/src/picture.rs");
-    for said in
-        [r#"custom(\"interval\")"#, "save_as = \"varbit\"", "pub moods: Vec<Mood>", "pub r#type: "]
-    {
+    for said in [
+        r#"custom(\"interval\")"#,
+        r#"save_as = "\"bit\"""#,
+        "pub moods: Vec<Mood>",
+        "pub r#type: ",
+    ] {
         assert!(picture.contains(said), "no {said} in {picture}");
     }
     assert!(!picture.contains("doubled"), "{picture}");

@@ -7,6 +7,7 @@ mod it;
 mod support;
 
 mod config;
+mod corpus;
 mod databases;
 mod docker;
 mod doctor;

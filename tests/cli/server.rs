@@ -5,11 +5,13 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::it::major;
 use crate::support::{Project, name, signal};
 
 fn yaml(name: &str, work_mem: &str) -> String {
+    let major = major();
     format!(
-        "pgserver:\n  name: {name}\n  version: 15\n  runtime: native\n  pass: s3cret\n  \
+        "pgserver:\n  name: {name}\n  version: {major}\n  runtime: native\n  pass: s3cret\n  \
          postgres_conf: {{work_mem: {work_mem}}}\ndatabases:\n  shop:\n    pgserver: true\n    \
          database: shop\n    create_db: true\n    extensions: [pg_trgm]\n"
     )
@@ -29,7 +31,7 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     assert_eq!((&up["runtime"], &up["databases"][0]), (&"native".into(), &"shop".into()), "{up}");
     assert!(!up.to_string().contains("s3cret"));
     let again = project.run(&["server", "up"]).well();
-    again.says(&["PostgreSQL 15", "already running", "wharf psql shop"]);
+    again.says(&[&format!("PostgreSQL {}", major()), "already running", "wharf psql shop"]);
     project.run(&["server", "wait"]).well();
     project.run(&["ping", "shop"]).well();
     let create = "CREATE TABLE kept AS SELECT 1 AS n";

@@ -139,9 +139,9 @@ async fn databases_and_what_is_not_there_are_told_of() {
 #[tokio::test]
 async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_again() {
     use crate::support::name;
-    let name = name("top");
+    let (name, major) = (name("top"), crate::it::major());
     let yaml = format!(
-        "pgserver:\n  name: {name}\n  version: 15\n  runtime: native\n  postgres_conf: \
+        "pgserver:\n  name: {name}\n  version: {major}\n  runtime: native\n  postgres_conf: \
          {{shared_preload_libraries: pg_stat_statements}}\ndatabases:\n  shop:\n    pgserver: true\n    \
          database: postgres\n    extensions: [pg_stat_statements]\n"
     );
@@ -333,9 +333,9 @@ async fn entries_on_one_server_have_one_screen() {
 #[test]
 fn a_server_that_stops_answering_is_seen_at_once() {
     use crate::support::name;
-    let name = name("frozen");
+    let (name, major) = (name("frozen"), crate::it::major());
     let yaml = format!(
-        "pgserver: {{name: {name}, version: 15, runtime: native}}\ndatabases:\n  shop: {{pgserver: true, \
+        "pgserver: {{name: {name}, version: {major}, runtime: native}}\ndatabases:\n  shop: {{pgserver: true, \
          database: postgres}}\n"
     );
     let project = Project::new(&yaml);

@@ -14,7 +14,7 @@ use sea_orm_migration::prelude::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 use wharf::testing::TestDatabase;
 
-use crate::support::number;
+use crate::support::{major, number};
 
 /// The shop's migrations, and one that counts how often it is run.
 struct Counted;
@@ -359,20 +359,13 @@ async fn tests_in_processes_of_their_own_share_a_template() {
     }
 }
 
-/// The major version of the newest PostgreSQL that is installed on this machine.
-fn major() -> String {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").unwrap();
-    let names = installed.map(|it| it.unwrap().file_name().into_string().unwrap());
-    names.filter_map(|name| name.parse::<u32>().ok()).max().unwrap().to_string()
-}
-
 /// The server that the file describes, in a folder of its own.
 #[tokio::test]
 async fn tests_run_on_the_server_of_the_file_and_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("infra.yaml");
-    let text =
-        "pgserver: {version: \"15\", runtime: native}\ndatabases: {}\n".replace("15", &major());
+    let major = major();
+    let text = format!("pgserver: {{version: {major}, runtime: native}}\ndatabases: {{}}\n");
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "testing::part", "--nocapture"]).current_dir(folder.path());

@@ -1,4 +1,4 @@
-//! The server for development, on this machine's PostgreSQL 15 and on the embedded engine.
+//! The server for development, on this machine's PostgreSQL and on the embedded engine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // as in unit tests: clippy.toml reaches only those
 
 mod backup;

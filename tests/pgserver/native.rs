@@ -11,7 +11,7 @@ use wharf::Manager;
 use wharf::config::{Config, Runtime};
 use wharf::pgserver::{PgServer, PgServerError, Status};
 
-use crate::support::{Dir, Log, Part, config, connect, run, server, signal};
+use crate::support::{Dir, Log, Part, config, connect, major, run, server, signal};
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -22,7 +22,7 @@ async fn it_starts_is_found_stops_and_keeps_its_data() {
     let dir = Dir::new("lifecycle");
     let mut config = config(Runtime::Native);
     config.user = "dev user".to_owned();
-    config.version = Some("15".to_owned());
+    config.version = Some(major());
     config.postgres_conf.insert("work_mem".into(), "5MB".into());
     config.postgres_conf.insert("cluster_name".into(), "it's \\ mine".into());
     let pg = server(&dir, config.clone());
@@ -31,7 +31,7 @@ async fn it_starts_is_found_stops_and_keeps_its_data() {
 
     let first = pg.start().await.unwrap();
     assert_eq!((first.runtime, first.single_connection), (Runtime::Native, false));
-    assert!(first.version.starts_with("15."), "{}", first.version);
+    assert!(first.version.starts_with(&format!("{}.", major())), "{}", first.version);
     assert_eq!(run(&first, "SHOW work_mem").await.unwrap(), "5MB");
     assert_eq!(run(&first, "SHOW cluster_name").await.unwrap(), "it's \\ mine");
     assert_eq!(run(&first, "SHOW server_encoding").await.unwrap(), "UTF8");
@@ -209,7 +209,7 @@ async fn data_of_another_version_is_left_alone() {
     let data = dir.native().join("data");
     std::fs::create_dir_all(&data).unwrap();
     std::fs::write(data.join("PG_VERSION"), "9.6\n").unwrap();
-    for version in [None, Some("15".to_owned())] {
+    for version in [None, Some(major())] {
         let mut config = config(Runtime::Native);
         config.version = version;
         let error = server(&dir, config).start().await.unwrap_err();
@@ -217,7 +217,7 @@ async fn data_of_another_version_is_left_alone() {
             matches!(&error, PgServerError::DataVersion { data, .. } if data == "9.6"),
             "{error}"
         );
-        assert!(error.to_string().contains("15"), "{error}");
+        assert!(error.to_string().contains(&major()), "{error}");
     }
 }
 

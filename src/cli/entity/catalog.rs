@@ -1,80 +1,241 @@
-//! What the generator does not learn of the tables: which are whose, and what a column's type really is.
+//! A schema as PostgreSQL's catalogs describe it: everything that an entity depends on, and no names of Rust.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use sqlx::{PgPool, Row as _};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
 
-/// The tables of a schema that are somebody's own: no partition, nothing of an extension, nothing that
-/// keeps account of migrations.
+use crate::Pg;
+
+/// Tables of the schema, without partitions, extensions' tables, and the migrations' own.
 const TABLES: &str = "
-SELECT c.relname::text FROM pg_class c
- WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
-   AND NOT c.relispartition
+SELECT c.oid::int8, c.relname::text
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND NOT c.relispartition
    AND c.relname NOT IN ('seaql_migrations', 'wharf_unfinished_migration')
-   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')";
+   AND NOT EXISTS (SELECT FROM pg_depend d
+                    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ ORDER BY c.relname COLLATE \"C\"";
 
-/// The columns of those whose type, or that of whose elements, comes from an extension, or is one that
-/// SeaORM does not read as it is; and vectors, for their length. Domains are what they are made of.
+/// Columns. A domain counts as the type that it is based on, however many domains lie between. `format_type` with a
+/// modifier of -1 writes a type such that a cast to it changes no length, qualified where its schema is not on the search
+/// path.
 const COLUMNS: &str = "
-WITH typed AS (
-  SELECT c.relname::text AS table, a.attname::text AS column, a.atttypmod AS modifier,
-         CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END AS type
-    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
-   WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
-     AND a.attnum > 0 AND NOT a.attisdropped)
-SELECT typed.table, typed.column, format_type(t.oid, modifier), coalesce(e.typname, t.typname)::text,
-       e.oid IS NOT NULL, modifier
-  FROM typed JOIN pg_type t ON t.oid = typed.type
+WITH RECURSIVE resolved AS (
+  SELECT a.attrelid, a.attnum, a.attname, a.attnotnull AS not_null, a.atttypid AS type, a.atttypmod AS modifier
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+     AND a.attnum > 0 AND NOT a.attisdropped
+  UNION ALL
+  SELECT r.attrelid, r.attnum, r.attname, r.not_null OR t.typnotnull, t.typbasetype, t.typtypmod
+    FROM resolved r JOIN pg_type t ON t.oid = r.type WHERE t.typtype = 'd')
+SELECT r.attrelid::int8, r.attnum, r.attname::text, r.not_null, a.attgenerated <> '',
+       a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false),
+       u.oid::int8, u.typname::text, un.nspname = 'pg_catalog', u.typtype::text, x.extname::text,
+       e.oid IS NOT NULL, a.attndims::int4, r.modifier, format_type(t.oid, r.modifier), format_type(t.oid, -1),
+       pg_type_is_visible(u.oid), coalesce(l.collisdeterministic, true)
+  FROM resolved r
+  JOIN pg_attribute a ON a.attrelid = r.attrelid AND a.attnum = r.attnum
+  JOIN pg_type t ON t.oid = r.type AND t.typtype <> 'd'
   LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
- WHERE coalesce(e.typtype, t.typtype) <> 'e'
-   AND coalesce(e.typname, t.typname) NOT IN
-       ('int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'bool', 'text', 'varchar', 'bpchar',
-        'bytea', 'date', 'time', 'timestamp', 'timestamptz', 'uuid', 'json', 'jsonb', 'inet', 'cidr')";
+  JOIN pg_type u ON u.oid = coalesce(e.oid, t.oid)
+  JOIN pg_namespace un ON un.oid = u.typnamespace
+  LEFT JOIN pg_depend p ON p.classid = 'pg_type'::regclass AND p.objid = u.oid AND p.deptype = 'e'
+  LEFT JOIN pg_extension x ON p.refclassid = 'pg_extension'::regclass AND x.oid = p.refobjid
+  LEFT JOIN pg_attrdef d ON d.adrelid = r.attrelid AND d.adnum = r.attnum
+  LEFT JOIN pg_collation l ON l.oid = a.attcollation
+ ORDER BY r.attrelid, r.attnum";
 
-pub(super) struct Catalog {
-    pub(super) tables: HashSet<String>,
-    /// By table and column.
-    pub(super) columns: HashMap<(String, String), Typed>,
+/// Unique indexes over columns alone and over all rows. What an index INCLUDEs does not make it unique.
+const UNIQUE: &str = "
+SELECT i.indrelid::int8, c.relname::text, i.indisprimary,
+       ARRAY(SELECT key FROM unnest(i.indkey) WITH ORDINALITY AS k (key, n) WHERE n <= i.indnkeyatts ORDER BY n)
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = current_schema() AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+ ORDER BY c.relname COLLATE \"C\"";
+
+/// Foreign keys. Those of partitions have a parent. `conperiod` (PostgreSQL 18) compares ranges.
+const FOREIGN: &str = "
+SELECT f.conrelid::int8, f.conname::text, f.conkey, f.confrelid::int8, f.confkey, fn.nspname::text, fc.relname::text,
+       f.confupdtype::text, f.confdeltype::text, coalesce((to_jsonb(f) ->> 'conperiod')::bool, false)
+  FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_class fc ON fc.oid = f.confrelid JOIN pg_namespace fn ON fn.oid = fc.relnamespace
+ WHERE n.nspname = current_schema() AND f.contype = 'f' AND f.conparentid = 0
+ ORDER BY f.conname COLLATE \"C\"";
+
+const ENUMS: &str = "
+SELECT t.oid::int8, t.typname::text, ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
+  FROM pg_type t WHERE t.typtype = 'e' ORDER BY t.typname COLLATE \"C\", t.oid";
+
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// In alphabetical order.
+    pub(super) tables: Vec<Table>,
+    pub(super) enums: Vec<Enum>,
 }
 
-/// A type that the generator has to be helped with.
-pub(super) enum Typed {
-    /// pgvector's, with its length, if it has one.
-    Vector(Option<u32>),
-    /// Read and written as text, which every type has.
-    Text {
-        /// As the table has it: `geometry(Point,4326)`.
-        declared: String,
-        /// What a text is cast to on its way in.
-        cast: String,
-        /// It is a list of those.
-        array: bool,
-    },
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) oid: i64,
+    pub(super) name: String,
+    pub(super) columns: Vec<Column>,
+    /// The numbers of its columns.
+    pub(super) primary: Vec<i16>,
+    pub(super) unique: Vec<Unique>,
+    pub(super) foreign: Vec<ForeignKey>,
 }
 
-impl Catalog {
-    pub(super) async fn read(pool: &PgPool) -> Result<Catalog, sqlx::Error> {
-        let tables = sqlx::query_scalar(TABLES).fetch_all(pool).await?.into_iter().collect();
-        let mut columns = HashMap::new();
-        for row in sqlx::query(COLUMNS).fetch_all(pool).await? {
-            let (declared, element, array): (String, String, bool) =
-                (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-            let modifier: i32 = row.try_get(5)?;
-            let typed = match (element.as_str(), array) {
-                ("vector", false) => {
-                    Typed::Vector(u32::try_from(modifier).ok().filter(|it| *it > 0))
-                }
-                _ => Typed::Text { declared, cast: cast(&element, array), array },
-            };
-            columns.insert((row.try_get(0)?, row.try_get(1)?), typed);
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) number: i16,
+    pub(super) name: String,
+    pub(super) not_null: bool,
+    /// `GENERATED ALWAYS AS (…)`, so nobody may write it.
+    pub(super) is_computed: bool,
+    /// From a sequence.
+    pub(super) is_serial: bool,
+    pub(super) kind: Type,
+}
+
+/// The type of a column, or of an array's elements.
+#[derive(Clone, Debug)]
+pub(super) struct Type {
+    pub(super) oid: i64,
+    pub(super) name: String,
+    pub(super) is_builtin: bool,
+    /// `b` base, `e` enum, `d` domain, `c` composite, `r` range, `m` multirange.
+    pub(super) class: String,
+    pub(super) extension: Option<String>,
+    pub(super) is_array: bool,
+    pub(super) dimensions: i32,
+    pub(super) modifier: i32,
+    /// As the table has it: `geometry(Point,4326)`.
+    pub(super) declared: String,
+    /// To cast a text to: `extensions.geometry`, `citext[]`.
+    pub(super) cast: String,
+    /// Whether its name alone finds it on the search path.
+    pub(super) is_visible: bool,
+    /// Whether values are equal only if their bytes are.
+    pub(super) is_deterministic: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Unique {
+    pub(super) name: String,
+    pub(super) columns: Vec<i16>,
+}
+
+#[derive(Debug)]
+pub(super) struct ForeignKey {
+    pub(super) name: String,
+    pub(super) columns: Vec<i16>,
+    pub(super) target: i64,
+    /// `schema.table`, for messages.
+    pub(super) target_name: String,
+    pub(super) target_columns: Vec<i16>,
+    /// PostgreSQL's letters for them.
+    pub(super) on_update: String,
+    pub(super) on_delete: String,
+    pub(super) is_temporal: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Enum {
+    pub(super) oid: i64,
+    pub(super) name: String,
+    pub(super) labels: Vec<String>,
+}
+
+impl Schema {
+    /// Reads the current schema. Costs five statements.
+    pub(super) async fn read(pg: &Pg) -> Result<Schema, DbErr> {
+        let mut columns = by_table(rows(pg, COLUMNS).await?, column)?;
+        let mut foreign = by_table(rows(pg, FOREIGN).await?, foreign_key)?;
+        let mut unique: BTreeMap<i64, Vec<(bool, Unique)>> =
+            by_table(rows(pg, UNIQUE).await?, |row| {
+                Ok((
+                    row.try_get_by(2)?,
+                    Unique { name: row.try_get_by(1)?, columns: row.try_get_by(3)? },
+                ))
+            })?;
+        let mut tables = Vec::new();
+        for row in rows(pg, TABLES).await? {
+            let oid = row.try_get_by(0)?;
+            let (primary, unique): (Vec<_>, Vec<_>) = unique
+                .remove(&oid)
+                .unwrap_or_default()
+                .into_iter()
+                .partition(|(primary, _)| *primary);
+            tables.push(Table {
+                oid,
+                name: row.try_get_by(1)?,
+                columns: columns.remove(&oid).unwrap_or_default(),
+                primary: primary.into_iter().next().map(|(_, key)| key.columns).unwrap_or_default(),
+                unique: unique.into_iter().map(|(_, key)| key).collect(),
+                foreign: foreign.remove(&oid).unwrap_or_default(),
+            });
         }
-        Ok(Catalog { tables, columns })
+        let enums = rows(pg, ENUMS).await?;
+        let enums = enums.iter().map(|row| {
+            Ok(Enum {
+                oid: row.try_get_by(0)?,
+                name: row.try_get_by(1)?,
+                labels: row.try_get_by(2)?,
+            })
+        });
+        Ok(Schema { tables, enums: enums.collect::<Result<_, DbErr>>()? })
     }
 }
 
-/// What a text becomes before it is assigned to the column, which then has its say on the length.
-fn cast(element: &str, array: bool) -> String {
-    // A cast to bit is one to its first bit.
-    let element = if element == "bit" { "varbit" } else { element };
-    if array { format!("{element}[]") } else { element.to_owned() }
+async fn rows(pg: &Pg, sql: &str) -> Result<Vec<QueryResult>, DbErr> {
+    pg.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await
+}
+
+/// By the oid of the table, which comes first.
+fn by_table<T>(
+    rows: Vec<QueryResult>,
+    read: impl Fn(&QueryResult) -> Result<T, DbErr>,
+) -> Result<BTreeMap<i64, Vec<T>>, DbErr> {
+    let mut tables: BTreeMap<i64, Vec<T>> = BTreeMap::new();
+    for row in &rows {
+        tables.entry(row.try_get_by(0)?).or_default().push(read(row)?);
+    }
+    Ok(tables)
+}
+
+fn column(row: &QueryResult) -> Result<Column, DbErr> {
+    Ok(Column {
+        number: row.try_get_by(1)?,
+        name: row.try_get_by(2)?,
+        not_null: row.try_get_by(3)?,
+        is_computed: row.try_get_by(4)?,
+        is_serial: row.try_get_by(5)?,
+        kind: Type {
+            oid: row.try_get_by(6)?,
+            name: row.try_get_by(7)?,
+            is_builtin: row.try_get_by(8)?,
+            class: row.try_get_by(9)?,
+            extension: row.try_get_by(10)?,
+            is_array: row.try_get_by(11)?,
+            dimensions: row.try_get_by(12)?,
+            modifier: row.try_get_by(13)?,
+            declared: row.try_get_by(14)?,
+            cast: row.try_get_by(15)?,
+            is_visible: row.try_get_by(16)?,
+            is_deterministic: row.try_get_by(17)?,
+        },
+    })
+}
+
+fn foreign_key(row: &QueryResult) -> Result<ForeignKey, DbErr> {
+    let (schema, table): (String, String) = (row.try_get_by(5)?, row.try_get_by(6)?);
+    Ok(ForeignKey {
+        name: row.try_get_by(1)?,
+        columns: row.try_get_by(2)?,
+        target: row.try_get_by(3)?,
+        target_name: format!("{schema}.{table}"),
+        target_columns: row.try_get_by(4)?,
+        on_update: row.try_get_by(7)?,
+        on_delete: row.try_get_by(8)?,
+        is_temporal: row.try_get_by(9)?,
+    })
 }

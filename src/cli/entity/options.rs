@@ -1,5 +1,6 @@
 //! The generator's options, remembered in the manifest of the crate that it writes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,8 @@ pub(super) struct Options {
     document: DocumentMut,
     /// Whether models derive serde's traits.
     pub(super) serde: bool,
+    /// Those of sea-orm that the entities' types need.
+    features: BTreeSet<&'static str>,
 }
 
 impl Options {
@@ -32,13 +35,22 @@ impl Options {
         let document = parse(&path, &found)?;
         let wharf = document.get("package").and_then(|it| it.get("metadata")?.get("wharf"));
         let remembered = wharf.and_then(|it| it.get("serde")?.as_bool()).unwrap_or(false);
-        Ok(Options { path, document, serde: serde.unwrap_or(remembered) })
+        Ok(Options {
+            path,
+            document,
+            serde: serde.unwrap_or(remembered),
+            features: BTreeSet::new(),
+        })
     }
 
     /// With serde, in the manifest of a crate that is about to be written.
     pub(super) fn with_serde(text: &str) -> Result<Options, Failure> {
         let path = PathBuf::from("entity/Cargo.toml");
-        Ok(Options { document: parse(&path, text)?, path, serde: true })
+        Ok(Options { document: parse(&path, text)?, path, serde: true, features: BTreeSet::new() })
+    }
+
+    pub(super) fn needs(&mut self, features: &BTreeSet<&'static str>) {
+        self.features.extend(features);
     }
 
     /// Writes them, with the dependencies that they need. What else the manifest says stays.
@@ -57,24 +69,57 @@ impl Options {
         if let Some(metadata) = metadata {
             metadata.insert("serde", value(self.serde));
         }
-        if self.serde
-            && let Some(dependencies) = table(self.document.as_table_mut(), &["dependencies"])
-        {
-            if !dependencies.contains_key("serde") {
+        if self.serde {
+            self.features.insert(SEA_ORM_SERDE);
+        }
+        if let Some(dependencies) = table(self.document.as_table_mut(), &["dependencies"]) {
+            if self.serde && !dependencies.contains_key("serde") {
                 let mut serde = InlineTable::new();
                 serde.insert("version", "1".into());
                 serde.insert("features", ["derive"].into_iter().collect::<Array>().into());
                 dependencies.insert("serde", value(serde));
             }
-            // A dependency without a list of features has SeaORM's default ones, this among them.
-            let features = dependencies.get_mut("sea-orm").and_then(|it| it.get_mut("features"));
-            if let Some(features) = features.and_then(Item::as_array_mut)
-                && !features.iter().any(|it| it.as_str() == Some(SEA_ORM_SERDE))
-            {
-                features.push(SEA_ORM_SERDE);
+            if let Some(sea_orm) = dependencies.get_mut("sea-orm") {
+                add_features(sea_orm, &self.features);
             }
         }
         self.document.to_string()
+    }
+}
+
+/// Adds those that a dependency lacks.
+fn add_features(dependency: &mut Item, needed: &BTreeSet<&str>) {
+    let list = |it: &Item| {
+        let listed = it.get("features").and_then(Item::as_array);
+        let listed = listed.into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned));
+        listed.collect::<Vec<_>>()
+    };
+    let listed = list(dependency);
+    let is =
+        |key: &str, default: bool| dependency.get(key).and_then(Item::as_bool).unwrap_or(default);
+    // A workspace's dependency may have any, and one with SeaORM's default features has these.
+    let is_there: &[&str] = match is("workspace", false) || is("default-features", true) {
+        true => &["with-chrono", "with-json", "with-rust_decimal", "with-uuid"],
+        false => &[],
+    };
+    let missing: Vec<&str> = needed
+        .iter()
+        .filter(|it| !is_there.contains(it) && !listed.iter().any(|listed| listed == **it))
+        .copied()
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    if let Some(version) = dependency.as_str() {
+        let mut table = InlineTable::new();
+        table.insert("version", version.into());
+        *dependency = value(table);
+    }
+    if let Some(table) = dependency.as_table_like_mut() {
+        let features = table.entry("features").or_insert_with(|| value(Array::new()));
+        if let Some(features) = features.as_array_mut() {
+            missing.into_iter().for_each(|feature| features.push(feature));
+        }
     }
 }
 

@@ -1,0 +1,162 @@
+//! The Rust type of a column.
+
+use super::catalog::Type;
+
+/// The most digits that `Decimal` holds.
+const DECIMAL_DIGITS: i32 = 28;
+
+/// How an entity declares a column.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Mapped {
+    /// Without `Option`.
+    pub(super) rust: String,
+    /// Of `#[sea_orm(…)]`.
+    pub(super) attributes: Vec<String>,
+    /// A type whose values are equal to themselves. `NaN` is not.
+    pub(super) is_eq: bool,
+    /// Why SeaORM cannot match rows by it, which it does by comparing values in Rust.
+    pub(super) no_key: Option<&'static str>,
+    /// The feature of sea-orm that has the type.
+    pub(super) feature: Option<&'static str>,
+}
+
+impl Mapped {
+    /// The mapping of a type. `enums` tells the Rust type of an enum that has one. SeaORM takes no list and no vector for
+    /// a part of a primary key, so there they are text.
+    pub(super) fn new(
+        kind: &Type,
+        is_primary: bool,
+        enums: impl Fn(i64) -> Option<String>,
+    ) -> Mapped {
+        let mapped = match kind.class.as_str() {
+            "e" if kind.is_visible => enums(kind.oid).map(|name| plain(&name)),
+            "b" if kind.is_builtin => builtin(kind),
+            "b" if kind.extension.as_deref() == Some("vector") && kind.name == "vector" => {
+                vector(kind)
+            }
+            _ => None,
+        };
+        let is_list = kind.is_array && kind.dimensions <= 1 && !is_primary;
+        let mut mapped = match mapped {
+            Some(mapped) if is_list => array(mapped),
+            Some(mapped) if !(kind.is_array || is_primary && mapped.rust == "PgVector") => mapped,
+            _ => text(kind, is_list),
+        };
+        if !kind.is_deterministic {
+            mapped.no_key = Some("its collation takes different texts for equal");
+        }
+        mapped
+    }
+
+    /// Whether it is read and written as text, because SeaORM has no type for it.
+    pub(super) fn is_text(&self) -> bool {
+        self.attributes.iter().any(|it| it.starts_with("select_as"))
+    }
+
+    /// Whether SeaORM finds the row that a key refers to, which it does by comparing values in Rust; else why not.
+    pub(super) fn key(&self, kind: &Type, to: &Mapped, to_kind: &Type) -> Result<(), String> {
+        if let Some(why) = self.no_key.or(to.no_key) {
+            return Err(format!("SeaORM compares keys in Rust, and {why}"));
+        }
+        let is_padded = |kind: &Type| (kind.name == "bpchar").then_some(kind.modifier);
+        let is_same_text = !(self.is_text() || to.is_text()) || kind.name == to_kind.name;
+        match self.rust == to.rust && is_padded(kind) == is_padded(to_kind) && is_same_text {
+            true => Ok(()),
+            false => Err(format!(
+                "it compares {} with {}, which are of different types in Rust",
+                kind.declared, to_kind.declared
+            )),
+        }
+    }
+}
+
+fn plain(rust: &str) -> Mapped {
+    Mapped {
+        rust: rust.to_owned(),
+        attributes: Vec::new(),
+        is_eq: true,
+        no_key: None,
+        feature: None,
+    }
+}
+
+fn typed(rust: &str, column_type: &str) -> Mapped {
+    Mapped { attributes: vec![format!("column_type = {column_type:?}")], ..plain(rust) }
+}
+
+fn needs(feature: &'static str, mapped: Mapped) -> Mapped {
+    Mapped { feature: Some(feature), ..mapped }
+}
+
+fn builtin(kind: &Type) -> Option<Mapped> {
+    const JSON: &str = "different texts of JSON are equal";
+    Some(match kind.name.as_str() {
+        "int2" => plain("i16"),
+        "int4" => plain("i32"),
+        "int8" => plain("i64"),
+        "float4" => Mapped { is_eq: false, ..typed("f32", "Float") },
+        "float8" => Mapped { is_eq: false, ..typed("f64", "Double") },
+        "numeric" => needs("with-rust_decimal", decimal(kind.modifier)?),
+        "bool" => plain("bool"),
+        "text" => typed("String", "Text"),
+        "varchar" | "bpchar" => plain("String"),
+        "bytea" => typed("Vec<u8>", "VarBinary(StringLen::None)"),
+        "date" => needs("with-chrono", plain("Date")),
+        "time" => needs("with-chrono", plain("Time")),
+        "timestamp" => needs("with-chrono", plain("DateTime")),
+        "timestamptz" => needs("with-chrono", plain("DateTimeWithTimeZone")),
+        "uuid" => needs("with-uuid", plain("Uuid")),
+        "json" => Mapped { no_key: Some(JSON), ..needs("with-json", plain("Json")) },
+        "jsonb" => Mapped { no_key: Some(JSON), ..needs("with-json", typed("Json", "JsonBinary")) },
+        "inet" => needs("with-ipnetwork", plain("IpNetwork")),
+        "cidr" => needs("with-ipnetwork", typed("IpNetwork", "Cidr")),
+        _ => return None,
+    })
+}
+
+/// As the modifier of a numeric has it: precision in the upper half, scale, which may be negative, in eleven bits.
+fn decimal(modifier: i32) -> Option<Mapped> {
+    if modifier < 4 {
+        return Some(plain("Decimal"));
+    }
+    let digits = modifier - 4;
+    let (precision, scale) = ((digits >> 16) & 0xffff, ((digits & 0x7ff) ^ 1024) - 1024);
+    match (precision, scale) {
+        (1..=DECIMAL_DIGITS, 0..=DECIMAL_DIGITS) if scale <= precision => {
+            Some(typed("Decimal", &format!("Decimal(Some(({precision}, {scale})))")))
+        }
+        (1..=DECIMAL_DIGITS, ..=DECIMAL_DIGITS) => Some(plain("Decimal")),
+        _ => None,
+    }
+}
+
+/// A vector is bound by the name of its type alone.
+fn vector(kind: &Type) -> Option<Mapped> {
+    if !kind.is_visible || kind.is_array {
+        return None;
+    }
+    let mapped = match kind.modifier {
+        length @ 1.. => typed("PgVector", &format!("Vector(Some({length}))")),
+        _ => plain("PgVector"),
+    };
+    Some(needs("postgres-vector", Mapped { is_eq: false, ..mapped }))
+}
+
+fn array(element: Mapped) -> Mapped {
+    Mapped { rust: format!("Vec<{}>", element.rust), attributes: Vec::new(), ..element }
+}
+
+/// Read and written as text, which every type has.
+fn text(kind: &Type, is_list: bool) -> Mapped {
+    let (rust, read) = if is_list { ("Vec<String>", "text[]") } else { ("String", "text") };
+    let mut mapped = typed(rust, &format!("custom({:?})", kind.declared));
+    mapped.attributes.push(format!("select_as = {read:?}"));
+    mapped.attributes.push(format!("save_as = {:?}", kind.cast));
+    mapped.no_key = match kind.name.as_str() {
+        "citext" => Some("different texts of citext are equal"),
+        "interval" => Some("different texts of interval are equal"),
+        "geometry" | "geography" => Some("different texts of a geometry are equal"),
+        _ => None,
+    };
+    mapped
+}

@@ -1,0 +1,20 @@
+-- Tables called as a file of the crate, as a module of SeaORM, and as types of Rust.
+CREATE TABLE lib (id int PRIMARY KEY);
+CREATE TABLE mod (id int PRIMARY KEY, lib_id int NOT NULL REFERENCES lib);
+CREATE TABLE prelude (id int PRIMARY KEY, mod_id int NOT NULL REFERENCES mod);
+CREATE TABLE main (id int PRIMARY KEY);
+CREATE TABLE sea_orm (id int PRIMARY KEY);
+CREATE TABLE sea_orm_active_enums (id int PRIMARY KEY);
+CREATE TABLE std (id int PRIMARY KEY, core_id int);
+CREATE TABLE core (id int PRIMARY KEY, std_id int REFERENCES std);
+CREATE TABLE option (id int PRIMARY KEY, result_id int);
+CREATE TABLE result (id int PRIMARY KEY, option_id int REFERENCES option);
+CREATE TABLE entity (id int PRIMARY KEY);
+CREATE TABLE model (id int PRIMARY KEY, entity_id int NOT NULL REFERENCES entity);
+CREATE TABLE relation (id int PRIMARY KEY, model_id int NOT NULL REFERENCES model, entity_id int NOT NULL REFERENCES entity);
+CREATE TYPE string AS ENUM ('a'); CREATE TYPE vec AS ENUM ('b'); CREATE TYPE "Option" AS ENUM ('c'); CREATE TYPE "column" AS ENUM ('d');
+CREATE TABLE box (id int PRIMARY KEY, s string NOT NULL, v vec, o "Option"[] NOT NULL, c "column", t text NOT NULL);
+INSERT INTO lib VALUES (1); INSERT INTO mod VALUES (1, 1); INSERT INTO prelude VALUES (1, 1); INSERT INTO main VALUES (1);
+INSERT INTO sea_orm VALUES (1); INSERT INTO sea_orm_active_enums VALUES (1); INSERT INTO std VALUES (1, 1); INSERT INTO core VALUES (1, 1);
+INSERT INTO option VALUES (1, 1); INSERT INTO result VALUES (1, 1); INSERT INTO entity VALUES (1); INSERT INTO model VALUES (1, 1);
+INSERT INTO relation VALUES (1, 1, 1); INSERT INTO box VALUES (1, 'a', 'b', '{c}', NULL, 't');
