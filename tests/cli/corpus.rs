@@ -2,6 +2,9 @@
 //! and `corpus/checker.rs` uses them as a service would.
 //!
 //! A line `-- NOTE …` of a file is what the generator says of it. It says nothing else.
+//!
+//! `CORPUS_APPLICATIONS=1` adds the schemas of applications, whose program takes the compiler many minutes.
+//! `CORPUS_ONLY=NAME` takes those whose names have this in them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +24,7 @@ const MIGRATION: &str = r#"
 use sea_orm_migration::prelude::*;
 
 macro_rules! schemas {
-    ($($name:ident)*) => {
+    ($($name:ident $path:literal)*) => {
         $(mod $name {
             use super::*;
             pub struct Migrator;
@@ -36,7 +39,7 @@ macro_rules! schemas {
             #[async_trait::async_trait]
             impl MigrationTrait for Whole {
                 async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-                    let sql = include_str!(concat!("CORPUS/", stringify!($name), ".sql"));
+                    let sql = include_str!($path);
                     manager.get_connection().execute_unprepared(sql).await.map(|_| ())
                 }
             }
@@ -51,11 +54,15 @@ macro_rules! schemas {
 #[tokio::test]
 async fn every_schema_of_the_corpus_has_entities_that_are_right() {
     let mut schemas = BTreeMap::new();
-    for entry in fs::read_dir(CORPUS).unwrap() {
-        let path = entry.unwrap().path();
+    let mut paths: Vec<_> = fs::read_dir(CORPUS).unwrap().map(|it| it.unwrap().path()).collect();
+    if std::env::var_os("CORPUS_APPLICATIONS").is_some() {
+        let applications = fs::read_dir(format!("{CORPUS}/applications")).unwrap();
+        paths.extend(applications.map(|it| it.unwrap().path()));
+    }
+    for path in paths {
         if path.extension().is_some_and(|it| it == "sql") {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            schemas.insert(name, fs::read_to_string(path).unwrap());
+            schemas.insert(name, path);
         }
     }
     if let Ok(only) = std::env::var("CORPUS_ONLY") {
@@ -71,50 +78,63 @@ async fn every_schema_of_the_corpus_has_entities_that_are_right() {
 
     let team = Workspace::new(&yaml, "");
     let names: Vec<&str> = schemas.keys().map(String::as_str).collect();
-    let calls = format!("schemas! {{ {} }}\n", names.join(" "));
-    team.write("migration/src/main.rs", &(MIGRATION.replace("CORPUS", CORPUS) + &calls));
+    let calls: Vec<String> =
+        schemas.iter().map(|(name, path)| format!("{name} {path:?}")).collect();
+    let calls = format!("schemas! {{ {} }}\n", calls.join(" "));
+    team.write("migration/src/main.rs", &(MIGRATION.to_owned() + &calls));
     team.write("migration/Cargo.toml", &manifest("migration", FEATURES));
     team.add("migration");
     let generated = team.wharf(&["entity", "generate", "--serde"]).well();
-    for (name, sql) in &schemas {
-        notes(name, sql, &generated.err);
-    }
+    let said: Vec<_> =
+        schemas.keys().map(|name| notes(&generated.err, &format!("{name}: "))).collect();
+    let expected: Vec<_> = schemas
+        .values()
+        .map(|path| notes(&fs::read_to_string(path).unwrap(), "-- NOTE "))
+        .collect();
+    let differing = said
+        .iter()
+        .zip(&expected)
+        .zip(schemas.keys())
+        .filter(|((said, expected), _)| said != expected);
+    let differing: Vec<_> = differing.collect();
+    assert!(differing.is_empty(), "{differing:#?}");
     let check = team.wharf(&["entity", "generate", "--check"]).well();
     assert!(!check.out.contains("out of date"), "{check:?}");
 
     let mut main = fs::read_to_string(format!("{CORPUS}/checker.rs")).unwrap();
-    main += "\nasync fn check_all() {\n";
+    let mut all = String::new();
     for name in names {
         let folder = team.path().join("entity/src").join(name);
         let folder = if folder.is_dir() { folder } else { team.path().join("entity/src") };
-        writeln!(
-            main,
-            "    let schema = Schema::open({name:?}, include_str!({:?})).await;",
-            format!("{CORPUS}/{name}.sql")
-        )
-        .unwrap();
-        calls_of(&mut main, name, &folder);
+        let sql = &schemas[name];
+        writeln!(all, "    let schema = Schema::open({name:?}, include_str!({sql:?})).await;")
+            .unwrap();
+        writeln!(all, "    {name}::check(&schema).await;").unwrap();
+        // A future of its own for each, because one of all takes the compiler minutes.
+        writeln!(main, "\nmod {name} {{\n    use super::*;\n").unwrap();
+        let mut calls = String::new();
+        calls_of(&mut main, &mut calls, name, &folder);
+        writeln!(main, "    pub async fn check(schema: &Schema) {{\n{calls}    }}\n}}").unwrap();
     }
-    writeln!(main, "    println!(\"{} schemas\");\n}}", schemas.len()).unwrap();
+    let count = schemas.len();
+    writeln!(main, "\nasync fn check_all() {{\n{all}    println!(\"{count} schemas\");\n}}")
+        .unwrap();
     team.write("service/src/main.rs", &main);
     let entity = "entity = { path = \"../entity\" }\n";
     team.write("service/Cargo.toml", &(manifest("service", FEATURES) + entity));
     team.run(&mut cargo()).well().says(&[&format!("{} schemas", schemas.len())]);
 }
 
-/// What was said of a schema is what its file has.
-fn notes(name: &str, sql: &str, said: &str) {
-    let has = |text: &str, begin: &str| {
-        let mut all: Vec<String> =
-            text.lines().filter_map(|line| line.strip_prefix(begin)).map(str::to_owned).collect();
-        all.sort();
-        all
-    };
-    assert_eq!(has(said, &format!("{name}: ")), has(sql, "-- NOTE "), "{name}");
+/// The lines that begin so.
+fn notes(text: &str, begin: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(begin));
+    let mut notes: Vec<String> = lines.map(str::to_owned).collect();
+    notes.sort();
+    notes
 }
 
 /// The calls of the checker for each entity, and each relation that its file declares.
-fn calls_of(main: &mut String, schema: &str, folder: &Path) {
+fn calls_of(main: &mut String, calls: &mut String, schema: &str, folder: &Path) {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
     files.sort();
     for path in files {
@@ -132,18 +152,18 @@ fn calls_of(main: &mut String, schema: &str, folder: &Path) {
             true => format!("entity::{schema}::{module}"),
             false => format!("entity::{module}"),
         };
-        writeln!(main, "    schema.check::<{at}::Entity>().await;").unwrap();
+        writeln!(calls, "        Box::pin(schema.check::<{at}::Entity>()).await;").unwrap();
         let models = file.items.iter().filter_map(|item| match item {
             syn::Item::Struct(model) if model.ident == "Model" => Some(&model.fields),
             _ => None,
         });
         for field in models.flatten() {
-            relation(main, &at, field);
+            relation(main, calls, &at, field);
         }
     }
 }
 
-fn relation(main: &mut String, at: &str, field: &syn::Field) {
+fn relation(main: &mut String, calls: &mut String, at: &str, field: &syn::Field) {
     let syn::Type::Path(of) = &field.ty else { return };
     let last = of.path.segments.last().unwrap();
     if !["BelongsTo", "HasOne", "HasMany"].iter().any(|it| last.ident == it) {
@@ -186,9 +206,12 @@ fn relation(main: &mut String, at: &str, field: &syn::Field) {
             (format!("{other}::Entity"), format!("({related}::to(), {related}::via())"))
         }
     };
+    let check = format!("relation_{}", calls.lines().count());
+    writeln!(calls, "        Box::pin({check}(schema)).await;").unwrap();
     writeln!(
         main,
-        "    {{\n        let rows = {at}::Entity::load().with({with}).all(&schema.pg).await.expect(\"{at}.{name}\");\n        \
+        "    async fn {check}(schema: &Schema) {{\n        \
+         let rows = {at}::Entity::load().with({with}).all(&schema.pg).await.expect(\"{at}.{name}\");\n        \
          let found: Vec<usize> = rows.iter().map(|it| it.{name}.{count}).collect();\n        \
          schema.relation(\"{at}.{name}\", found.iter().sum(), {definition}).await;\n    }}"
     )

@@ -1,4 +1,5 @@
 -- A customer relations application: uuid keys, custom field values in jsonb, pipelines with ordered stages, activities about several kinds of thing.
+-- NOTE table contacts, column full_name: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE TYPE activity_kind AS ENUM ('call', 'meeting', 'email', 'task');
 CREATE TYPE lead_status AS ENUM ('new', 'working', 'won', 'lost');
 CREATE DOMAIN phone AS text CHECK (VALUE ~ '^[+0-9 ()-]+$');

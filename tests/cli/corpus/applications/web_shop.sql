@@ -1,4 +1,6 @@
 -- A web shop with products, variants, option values, stock, orders, adjustments by polymorphic columns, prices as numeric(10,2) and ranges of dates.
+-- NOTE table spree_orders, column total: left out, because the server computes it (GENERATED ALWAYS AS)
+-- NOTE table spree_products, column search: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE EXTENSION IF NOT EXISTS citext;
 CREATE DOMAIN money_amount AS numeric(12,2);
 CREATE DOMAIN price_amount AS money_amount CHECK (VALUE >= 0);

@@ -1,4 +1,6 @@
 -- A discussion forum in the Rails manner: schema_migrations, polymorphic columns, jsonb and array columns, partial and expression indexes.
+-- NOTE table posts, column search_data: left out, because the server computes it (GENERATED ALWAYS AS)
+-- NOTE table users, column username_lower: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE EXTENSION IF NOT EXISTS hstore;
 CREATE TABLE schema_migrations (version character varying NOT NULL, PRIMARY KEY (version));
 CREATE TABLE ar_internal_metadata (key character varying NOT NULL PRIMARY KEY, value character varying, created_at timestamp(6) without time zone NOT NULL, updated_at timestamp(6) without time zone NOT NULL);

@@ -1,4 +1,6 @@
 -- Double-entry accounting: a chart of accounts, journals, entries whose lines must balance (a deferred constraint trigger), exchange rates by composite key.
+-- NOTE table accounts, column normal: left out, because the server computes it (GENERATED ALWAYS AS)
+-- NOTE table entry_lines, column signed: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE TYPE account_type AS ENUM ('asset', 'liability', 'equity', 'income', 'expense');
 CREATE TYPE side AS ENUM ('D', 'C');
 CREATE DOMAIN amount AS numeric(18,4) CHECK (VALUE > 0);

@@ -1,0 +1,26 @@
+-- DNS zones and address management: inet, cidr, macaddr and macaddr8 (as keys too), arrays of them, exclusion of overlapping networks, delegated zones.
+CREATE TYPE rr_type AS ENUM ('A', 'AAAA', 'CNAME', 'MX', 'TXT', 'NS', 'PTR', 'SRV');
+CREATE TYPE zone_kind AS ENUM ('Native', 'Master', 'Slave');
+CREATE DOMAIN fqdn AS varchar(255) CHECK (VALUE = lower(VALUE) AND VALUE !~ '[.]{2}');
+CREATE DOMAIN ttl AS integer CHECK (VALUE BETWEEN 0 AND 2147483647);
+CREATE TABLE tsig_keys (name fqdn PRIMARY KEY, algorithm varchar(30) NOT NULL, secret bytea NOT NULL);
+CREATE TABLE zones (id serial PRIMARY KEY, name fqdn NOT NULL UNIQUE, kind zone_kind NOT NULL DEFAULT 'Native', serial bigint, masters inet[] NOT NULL DEFAULT '{}', delegated_from fqdn REFERENCES zones (name) ON UPDATE CASCADE ON DELETE SET NULL, tsig fqdn REFERENCES tsig_keys (name), refreshed timestamptz);
+CREATE TABLE records (id bigserial PRIMARY KEY, zone_id integer NOT NULL REFERENCES zones ON DELETE CASCADE, name fqdn NOT NULL, type rr_type NOT NULL, content varchar(65535), ttl ttl, prio smallint, disabled boolean NOT NULL DEFAULT false, ordername text COLLATE "C");
+CREATE INDEX records_order ON records (zone_id, ordername text_pattern_ops);
+CREATE TABLE zone_metadata (zone_id integer NOT NULL REFERENCES zones ON DELETE CASCADE, kind varchar(32) NOT NULL, values text[] NOT NULL, PRIMARY KEY (zone_id, kind));
+CREATE TABLE crypto_keys (zone_id integer NOT NULL REFERENCES zones, tag smallint NOT NULL, flags smallint NOT NULL, public_key bytea, active tstzrange, PRIMARY KEY (zone_id, tag));
+CREATE TABLE supermasters (ip inet NOT NULL, nameserver fqdn NOT NULL, account varchar(40), PRIMARY KEY (ip, nameserver));
+CREATE TABLE networks (net cidr PRIMARY KEY, parent cidr REFERENCES networks (net), vlan smallint CHECK (vlan BETWEEN 1 AND 4094), reverse_zone integer REFERENCES zones ON DELETE SET NULL, dns inet[], EXCLUDE USING gist (net inet_ops WITH &&) WHERE (parent IS NOT NULL), CHECK (parent >> net));
+CREATE TABLE hosts (mac macaddr PRIMARY KEY, eui macaddr8 UNIQUE, name text NOT NULL, seen timestamp, other_macs macaddr[]);
+CREATE TABLE addresses (ip inet PRIMARY KEY, net cidr NOT NULL REFERENCES networks ON UPDATE CASCADE, host macaddr REFERENCES hosts (mac) ON DELETE SET NULL, record_id bigint UNIQUE REFERENCES records, lease tsrange, CHECK (ip << net));
+CREATE TABLE acl_entries (zone_id integer NOT NULL REFERENCES zones ON DELETE CASCADE, seq smallint NOT NULL, source cidr NOT NULL, allow boolean NOT NULL, key_name fqdn REFERENCES tsig_keys, PRIMARY KEY (zone_id, seq));
+INSERT INTO tsig_keys VALUES ('k1.example', 'hmac-sha256', '\x0102'), ('k2.example', 'hmac-md5', '\x');
+INSERT INTO zones VALUES (1, 'example', 'Master', 2024010101, '{}', NULL, 'k1.example', '2024-01-01 00:00:00+00'), (2, 'a.example', 'Slave', NULL, '{192.0.2.1,2001:db8::1}', 'example', NULL, NULL), (3, 'b.example', 'Native', 4294967295, '{}', 'example', 'k1.example', NULL);
+INSERT INTO records VALUES (1, 1, 'www.example', 'A', '192.0.2.10', 3600, NULL, false, 'www'), (2, 1, 'example', 'MX', 'mail.example', NULL, 10, true, NULL), (3, 2, 'a.example', 'TXT', '"v=spf1 \"x\" -all"', 0, NULL, false, '');
+INSERT INTO zone_metadata VALUES (1, 'ALLOW-AXFR-FROM', '{AUTO-NS,192.0.2.0/24}'), (1, 'X', '{}');
+INSERT INTO crypto_keys VALUES (1, 257, 257, '\xabcd', '["2024-01-01 00:00:00+00",)'), (1, 256, 256, NULL, NULL);
+INSERT INTO supermasters VALUES ('192.0.2.53', 'ns1.example', NULL), ('2001:db8::53', 'ns1.example', 'acme');
+INSERT INTO networks VALUES ('10.0.0.0/8', NULL, NULL, NULL, NULL), ('10.1.0.0/16', '10.0.0.0/8', 100, 1, '{10.1.0.53,10.1.0.54/16}'), ('10.2.0.0/16', '10.0.0.0/8', 200, 1, '{}'), ('2001:db8::/32', NULL, 1, 2, NULL);
+INSERT INTO hosts VALUES ('08:00:2b:01:02:03', '08:00:2b:01:02:03:04:05', 'h1', '2024-01-01 00:00:00', '{08:00:2b:01:02:04}'), ('08:00:2b:01:02:05', NULL, 'h2', NULL, NULL);
+INSERT INTO addresses VALUES ('10.1.0.5', '10.1.0.0/16', '08:00:2b:01:02:03', 1, '["2024-01-01 00:00:00","2024-01-02 00:00:00")'), ('10.1.0.6', '10.1.0.0/16', NULL, NULL, NULL), ('2001:db8::5', '2001:db8::/32', '08:00:2b:01:02:03', 3, NULL);
+INSERT INTO acl_entries VALUES (1, 1, '10.0.0.0/8', true, 'k1.example'), (1, 2, '0.0.0.0/0', false, NULL), (2, 1, '::/0', true, 'k1.example');

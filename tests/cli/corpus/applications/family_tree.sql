@@ -1,0 +1,25 @@
+-- Genealogies: a person with three self references (mother, father, adopted by), marriages between two people, events with uncertain dates, sources.
+CREATE TYPE sex AS ENUM ('f', 'm', 'x', 'u');
+CREATE TYPE event_kind AS ENUM ('birth', 'baptism', 'marriage', 'emigration', 'death', 'burial');
+CREATE TYPE certainty AS ENUM ('primary', 'secondary', 'guess');
+CREATE DOMAIN gedcom_id AS varchar(20) CHECK (VALUE ~ '^@[A-Z0-9]+@$');
+CREATE TABLE places (id serial PRIMARY KEY, name text NOT NULL, within integer REFERENCES places, lat real, lon real);
+CREATE TABLE people (id gedcom_id PRIMARY KEY, given text[] NOT NULL DEFAULT '{}', surname text, sex sex NOT NULL DEFAULT 'u', mother_id gedcom_id REFERENCES people ON UPDATE CASCADE ON DELETE SET NULL, father_id gedcom_id REFERENCES people ON UPDATE CASCADE ON DELETE SET NULL, adopted_by gedcom_id REFERENCES people ON UPDATE CASCADE ON DELETE SET NULL, private boolean, CHECK (mother_id <> id), CHECK (father_id <> id));
+CREATE INDEX people_mother ON people (mother_id) WHERE mother_id IS NOT NULL;
+CREATE TABLE marriages (husband_or_first gedcom_id NOT NULL REFERENCES people ON UPDATE CASCADE, wife_or_second gedcom_id NOT NULL REFERENCES people ON UPDATE CASCADE, nth smallint NOT NULL DEFAULT 1, during daterange, place_id integer REFERENCES places, PRIMARY KEY (husband_or_first, wife_or_second, nth));
+CREATE TABLE events (id bigserial PRIMARY KEY, kind event_kind NOT NULL, person_id gedcom_id NOT NULL REFERENCES people ON UPDATE CASCADE ON DELETE CASCADE, place_id integer REFERENCES places, exact date, about daterange, age interval, note text, CHECK (exact IS NULL OR about IS NULL));
+CREATE TABLE event_witnesses (event_id bigint NOT NULL REFERENCES events ON DELETE CASCADE, witness_id gedcom_id NOT NULL REFERENCES people ON UPDATE CASCADE, PRIMARY KEY (event_id, witness_id));
+CREATE TABLE repositories (code char(4) PRIMARY KEY, name text NOT NULL);
+CREATE TABLE sources (id serial PRIMARY KEY, title text NOT NULL, repository char(4) REFERENCES repositories (code), scan bytea, year smallint);
+CREATE TABLE citations (event_id bigint NOT NULL REFERENCES events ON DELETE CASCADE, source_id integer NOT NULL REFERENCES sources, page text NOT NULL DEFAULT '', certainty certainty NOT NULL, transcribed_by text, PRIMARY KEY (event_id, source_id, page));
+CREATE TABLE dna_matches (kit_a varchar(10) NOT NULL, kit_b varchar(10) NOT NULL, person_a gedcom_id REFERENCES people ON UPDATE CASCADE, person_b gedcom_id REFERENCES people ON UPDATE CASCADE, centimorgans numeric(6,1) NOT NULL, segments numrange[], PRIMARY KEY (kit_a, kit_b));
+CREATE VIEW grandparents AS SELECT p.id, m.mother_id AS maternal_grandmother, f.father_id AS paternal_grandfather FROM people p LEFT JOIN people m ON m.id = p.mother_id LEFT JOIN people f ON f.id = p.father_id;
+INSERT INTO places VALUES (1, 'Norway', NULL, NULL, NULL), (2, 'Bergen', 1, 60.39, 5.32), (3, 'Oslo', 1, 59.9, 10.7);
+INSERT INTO people VALUES ('@I1@', '{Anna,Maria}', 'Berg', 'f', NULL, NULL, NULL, NULL), ('@I2@', '{Ole}', 'Hansen', 'm', NULL, NULL, NULL, false), ('@I3@', '{}', NULL, 'u', '@I1@', '@I2@', NULL, true), ('@I4@', '{Per}', 'Olsen', 'm', '@I1@', '@I2@', '@I2@', false), ('@I5@', '{Kari}', 'Lie', 'f', NULL, NULL, '@I2@', NULL);
+INSERT INTO marriages VALUES ('@I2@', '@I1@', 1, '[1880-06-01,1890-01-01)', 2), ('@I2@', '@I1@', 2, NULL, NULL), ('@I4@', '@I5@', 1, '(,)', 2);
+INSERT INTO events VALUES (1, 'birth', '@I1@', 2, '1860-02-29', NULL, NULL, 'noted'), (2, 'death', '@I1@', NULL, NULL, '[1930-01-01,1931-01-01)', '70 years 3 mons', NULL), (3, 'birth', '@I4@', 2, '0999-12-31', NULL, NULL, '');
+INSERT INTO event_witnesses VALUES (1, '@I2@'), (1, '@I5@'), (2, '@I2@');
+INSERT INTO repositories VALUES ('SAB', 'State archive'), ('PRIV', 'Private');
+INSERT INTO sources VALUES (1, 'Church book', 'SAB', '\xffd8ffe0', 1860), (2, 'Letter', NULL, NULL, NULL), (3, 'Census', 'SAB', '\x', -5);
+INSERT INTO citations VALUES (1, 1, '12', 'primary', NULL), (1, 1, '13', 'guess', 'me'), (2, 1, '', 'secondary', NULL);
+INSERT INTO dna_matches VALUES ('K1', 'K2', '@I3@', '@I4@', 2550.5, '{"[1.5,2.5)","(,3]"}'), ('K1', 'K3', NULL, NULL, 8, NULL), ('K2', 'K3', '@I3@', '@I4@', 0, '{}');

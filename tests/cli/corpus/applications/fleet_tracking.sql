@@ -1,0 +1,21 @@
+-- Fleet tracking with table inheritance: cars and trucks inherit from vehicles; trips refer to each by its own key, drivers and fuel cards besides.
+CREATE TYPE fuel AS ENUM ('petrol', 'diesel', 'electric', 'hydrogen');
+CREATE DOMAIN vin AS char(17) CHECK (VALUE !~ '[IOQ]');
+CREATE TABLE depots (id smallserial PRIMARY KEY, name text NOT NULL, open_at time NOT NULL, zone timetz);
+CREATE TABLE drivers (licence varchar(16) PRIMARY KEY, name text NOT NULL, classes char(1)[] NOT NULL, mentor varchar(16) REFERENCES drivers ON UPDATE CASCADE, medical_until date);
+CREATE TABLE vehicles (id integer NOT NULL PRIMARY KEY, vin vin NOT NULL, plate varchar(10), fuel fuel NOT NULL, bought date, odometer_km numeric(9,1) NOT NULL DEFAULT 0);
+CREATE TABLE cars (seats smallint NOT NULL, depot_id smallint REFERENCES depots, PRIMARY KEY (id), UNIQUE (vin)) INHERITS (vehicles);
+CREATE TABLE trucks (payload_kg integer NOT NULL, axles smallint NOT NULL DEFAULT 2, depot_id smallint NOT NULL REFERENCES depots, tow_car_id integer REFERENCES cars (id) ON DELETE SET NULL, PRIMARY KEY (id), UNIQUE (vin)) INHERITS (vehicles);
+CREATE TABLE car_trips (id bigserial PRIMARY KEY, car_id integer NOT NULL REFERENCES cars (id) ON DELETE CASCADE, driver varchar(16) REFERENCES drivers ON UPDATE CASCADE ON DELETE SET NULL, during tstzrange NOT NULL, track double precision[][], purpose text);
+CREATE TABLE truck_loads (truck_id integer NOT NULL REFERENCES trucks (id), day date NOT NULL, seq smallint NOT NULL, driver varchar(16) NOT NULL REFERENCES drivers ON UPDATE CASCADE, co_driver varchar(16) REFERENCES drivers ON UPDATE CASCADE, kg real NOT NULL, PRIMARY KEY (truck_id, day, seq));
+CREATE TABLE fuel_cards (number char(16) PRIMARY KEY, car_vin vin UNIQUE REFERENCES cars (vin), truck_vin vin UNIQUE REFERENCES trucks (vin), pin bytea, CHECK (num_nonnulls(car_vin, truck_vin) = 1));
+CREATE TABLE refuels (card char(16) NOT NULL REFERENCES fuel_cards (number) ON DELETE CASCADE, at timestamptz NOT NULL, litres numeric(7,3) NOT NULL, price_per_litre numeric(6,3), PRIMARY KEY (card, at));
+INSERT INTO depots VALUES (1, 'North', '06:00', '06:00:00+01'), (2, 'South', '00:00', NULL);
+INSERT INTO drivers VALUES ('D1', 'Ann', '{B,C}', NULL, '2030-01-01'), ('D2', 'Bob', '{}', 'D1', NULL), ('D3', 'Cy', '{B}', 'D1', NULL);
+INSERT INTO vehicles VALUES (1, 'VEH00000000000001', NULL, 'hydrogen', NULL, 0);
+INSERT INTO cars (id, vin, plate, fuel, bought, odometer_km, seats, depot_id) VALUES (11, 'CAR00000000000001', 'AB1', 'electric', '2020-01-01', 12345.6, 5, 1), (12, 'CAR00000000000002', NULL, 'petrol', NULL, 0, 2, NULL), (13, 'CAR3', 'AB3', 'petrol', NULL, 0.1, 7, 1);
+INSERT INTO trucks (id, vin, plate, fuel, bought, odometer_km, payload_kg, axles, depot_id, tow_car_id) VALUES (21, 'TRK00000000000001', 'TR1', 'diesel', '2019-01-01', 99999999.9, 18000, 3, 1, 11), (22, 'TRK00000000000002', 'TR2', 'diesel', NULL, 1, 3500, 2, 1, NULL), (23, 'TRK00000000000003', 'TR3', 'diesel', NULL, 1, 3500, 2, 2, 11);
+INSERT INTO car_trips VALUES (1, 11, 'D1', '["2024-01-01 08:00:00+00","2024-01-01 09:00:00+00")', '{{59.9,10.7},{59.8,10.6}}', 'visit'), (2, 11, NULL, '["2024-01-02 08:00:00+00",)', NULL, NULL), (3, 12, 'D1', 'empty', '{}', '');
+INSERT INTO truck_loads VALUES (21, '2024-01-01', 1, 'D1', NULL, 1500.5), (21, '2024-01-01', 2, 'D1', 'D2', 0.1), (22, '2024-01-01', 1, 'D2', 'D1', 0);
+INSERT INTO fuel_cards VALUES ('7000000000000001', 'CAR00000000000001', NULL, '\x1234'), ('7000000000000002', NULL, 'TRK00000000000001', NULL), ('7', 'CAR3', NULL, '\x');
+INSERT INTO refuels VALUES ('7000000000000001', '2024-01-01 10:00:00+00', 30.125, 1.999), ('7000000000000001', '2024-01-02 10:00:00+00', 0.001, NULL), ('7', '2024-01-02 10:00:00+00', 5, 2);

@@ -1,0 +1,27 @@
+-- Translations: a row of words per thing and locale with composite keys, locales that fall back on others, message catalogues with plural forms.
+CREATE TYPE translation_state AS ENUM ('machine', 'draft', 'reviewed', 'final');
+CREATE TYPE plural AS ENUM ('zero', 'one', 'two', 'few', 'many', 'other');
+CREATE DOMAIN locale AS varchar(12) CHECK (VALUE ~ '^[a-z]{2,3}(-[A-Za-z]+)*$');
+CREATE TABLE locales (tag locale PRIMARY KEY, english_name text NOT NULL, fallback locale REFERENCES locales (tag) ON UPDATE CASCADE, plurals plural[] NOT NULL DEFAULT '{one,other}', rtl boolean NOT NULL DEFAULT false);
+CREATE TABLE products (sku varchar(20) PRIMARY KEY, price numeric(10,2) NOT NULL, added date NOT NULL);
+CREATE TABLE product_translations (sku varchar(20) NOT NULL REFERENCES products ON UPDATE CASCADE ON DELETE CASCADE, locale locale NOT NULL REFERENCES locales (tag) ON UPDATE CASCADE, title text NOT NULL, description text, keywords text[], state translation_state NOT NULL DEFAULT 'draft', PRIMARY KEY (sku, locale));
+CREATE INDEX product_translations_words ON product_translations USING gin (keywords);
+CREATE TABLE pages (id serial PRIMARY KEY, layout varchar(30) NOT NULL);
+CREATE TABLE page_translations (page_id integer NOT NULL REFERENCES pages ON DELETE CASCADE, locale locale NOT NULL REFERENCES locales ON UPDATE CASCADE, slug text NOT NULL, body text NOT NULL, source_locale locale, PRIMARY KEY (page_id, locale), UNIQUE (locale, slug), FOREIGN KEY (page_id, source_locale) REFERENCES page_translations (page_id, locale));
+CREATE TABLE page_links (from_page integer NOT NULL, from_locale locale NOT NULL, to_locale locale NOT NULL, to_slug text NOT NULL, anchor text, PRIMARY KEY (from_page, from_locale, to_locale, to_slug), FOREIGN KEY (from_page, from_locale) REFERENCES page_translations (page_id, locale), FOREIGN KEY (to_locale, to_slug) REFERENCES page_translations (locale, slug) ON UPDATE CASCADE);
+CREATE TABLE catalogues (domain text PRIMARY KEY, updated timestamptz NOT NULL DEFAULT now());
+CREATE TABLE messages (domain text NOT NULL REFERENCES catalogues, key text NOT NULL, context text NOT NULL DEFAULT '', has_plural boolean NOT NULL DEFAULT false, max_length smallint, PRIMARY KEY (domain, key, context));
+CREATE TABLE message_strings (domain text NOT NULL, key text NOT NULL, context text NOT NULL, locale locale NOT NULL REFERENCES locales, form plural NOT NULL DEFAULT 'other', value text NOT NULL, fuzzy boolean, PRIMARY KEY (domain, key, context, locale, form), FOREIGN KEY (domain, key, context) REFERENCES messages ON DELETE CASCADE);
+CREATE TABLE translators (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, native locale REFERENCES locales, rates jsonb);
+CREATE TABLE translator_locales (translator_id bigint NOT NULL REFERENCES translators ON DELETE CASCADE, from_locale locale NOT NULL REFERENCES locales, to_locale locale NOT NULL REFERENCES locales, level smallint, PRIMARY KEY (translator_id, from_locale, to_locale));
+INSERT INTO locales VALUES ('en', 'English', NULL, '{one,other}', false), ('en-GB', 'British', 'en', '{}', false), ('en-US', 'American', 'en', '{one,other}', false), ('ar', 'Arabic', NULL, '{zero,one,two,few,many,other}', true);
+INSERT INTO products VALUES ('A-1', 9.99, '2024-01-01'), ('B-2', 0, '2024-01-02');
+INSERT INTO product_translations VALUES ('A-1', 'en', 'Lamp', 'A lamp', '{light,"table lamp"}', 'final'), ('A-1', 'ar', 'Misbah', NULL, NULL, 'machine');
+INSERT INTO pages VALUES (1, 'wide'), (2, 'narrow');
+INSERT INTO page_translations VALUES (1, 'en', 'about', 'About us', NULL), (1, 'ar', 'hawla', '', 'en'), (1, 'en-GB', 'about', 'About us, then', 'en');
+INSERT INTO page_links VALUES (1, 'en', 'ar', 'hawla', 'there'), (1, 'en', 'en', 'about', NULL), (1, 'ar', 'en', 'about', '');
+INSERT INTO catalogues VALUES ('app', '2024-01-01 00:00:00+00'), ('mail', '2024-01-01 00:00:00+00');
+INSERT INTO messages VALUES ('app', 'items', '', true, NULL), ('app', 'items', 'cart', true, 20), ('app', 'ok', '', false, 3);
+INSERT INTO message_strings VALUES ('app', 'items', '', 'en', 'one', '{n} item', NULL), ('app', 'items', '', 'en', 'other', '{n} items', false), ('app', 'ok', '', 'ar', 'other', E'a\tb\\n', true);
+INSERT INTO translators (name, native, rates) VALUES ('Ann', 'en', '{"word": 0.10}'), ('Bob', NULL, NULL), ('Cy', 'en', '[]');
+INSERT INTO translator_locales VALUES (1, 'en', 'ar', 3), (1, 'en', 'en-GB', NULL), (2, 'ar', 'en', 1);

@@ -1,0 +1,31 @@
+-- Telemetry of devices: readings partitioned by range of time and these by hash of device, alarms by list, macaddr and real columns, a foreign key to a partitioned table.
+CREATE TYPE metric AS ENUM ('temperature', 'humidity', 'pressure', 'battery');
+CREATE TYPE severity AS ENUM ('info', 'warn', 'critical');
+CREATE DOMAIN percent AS real CHECK (VALUE BETWEEN 0 AND 100);
+CREATE TABLE sites (id smallint PRIMARY KEY, name text NOT NULL, position point, altitude double precision);
+CREATE TABLE firmware (version text PRIMARY KEY, released timestamptz NOT NULL, image bytea, checksum bit(32), replaces text REFERENCES firmware);
+CREATE TABLE gateways (id serial PRIMARY KEY, site_id smallint NOT NULL REFERENCES sites, mac macaddr NOT NULL UNIQUE, ip inet, subnet cidr);
+CREATE TABLE devices (id bigserial PRIMARY KEY, gateway_id integer REFERENCES gateways ON DELETE SET NULL, serial_no varchar(32) NOT NULL UNIQUE, eui macaddr8 UNIQUE, firmware_version text REFERENCES firmware (version) ON UPDATE CASCADE, battery percent, flags bit varying(16), config jsonb NOT NULL DEFAULT '{}', metrics metric[] NOT NULL);
+CREATE TABLE readings (device_id bigint NOT NULL REFERENCES devices ON DELETE CASCADE, at timestamptz NOT NULL, metric metric NOT NULL, value double precision NOT NULL, raw real, PRIMARY KEY (device_id, at, metric)) PARTITION BY RANGE (at);
+CREATE TABLE readings_2024_01 PARTITION OF readings FOR VALUES FROM ('2024-01-01 00:00:00+00') TO ('2024-02-01 00:00:00+00') PARTITION BY HASH (device_id);
+CREATE TABLE readings_2024_01_h0 PARTITION OF readings_2024_01 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE readings_2024_01_h1 PARTITION OF readings_2024_01 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TABLE readings_default PARTITION OF readings DEFAULT;
+CREATE INDEX readings_brin ON readings USING brin (at);
+CREATE TABLE alarms (id bigint NOT NULL, level severity NOT NULL, device_id bigint NOT NULL REFERENCES devices, reading_at timestamptz, reading_metric metric, message text, PRIMARY KEY (level, id), FOREIGN KEY (device_id, reading_at, reading_metric) REFERENCES readings (device_id, at, metric)) PARTITION BY LIST (level);
+CREATE TABLE alarms_low PARTITION OF alarms FOR VALUES IN ('info', 'warn');
+CREATE TABLE alarms_high PARTITION OF alarms FOR VALUES IN ('critical');
+CREATE TABLE acknowledgements (level severity NOT NULL, alarm_id bigint NOT NULL, by_whom text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (level, alarm_id, by_whom), FOREIGN KEY (level, alarm_id) REFERENCES alarms (level, id) ON DELETE CASCADE);
+CREATE TABLE rollups (device_id bigint NOT NULL REFERENCES devices, day date NOT NULL, metric metric NOT NULL, histogram integer[] NOT NULL, samples real[], mean numeric(12,6), PRIMARY KEY (device_id, day, metric));
+INSERT INTO sites VALUES (1, 'Farm', '(59.5,10.25)', 120.5), (2, 'Lab', NULL, NULL);
+INSERT INTO firmware VALUES ('1.0.0', '2023-01-01 00:00:00+00', '\x7f454c46', B'10101010101010101010101010101010', NULL), ('1.1.0', '2023-06-01 00:00:00+00', NULL, NULL, '1.0.0'), ('1.0.1', '2023-05-01 00:00:00+00', '\x', NULL, '1.0.0');
+INSERT INTO gateways VALUES (1, 1, '08:00:2b:01:02:03', '10.0.0.1', '10.0.0.0/24'), (2, 1, '08:00:2b:01:02:04', NULL, NULL);
+INSERT INTO devices VALUES (1, 1, 'SN-1', '08:00:2b:ff:fe:01:02:03', '1.0.0', 99.5, B'101', '{"interval": 60}', '{temperature,humidity}'), (2, NULL, 'SN-2', NULL, NULL, NULL, NULL, '{}', '{}'), (3, 1, 'SN-3', NULL, '1.0.0', 0, B'', '{}', '{battery}');
+INSERT INTO readings SELECT d.id, t.at, m, 20.1 + d.id, 0.1 FROM devices d, (VALUES ('2024-01-05 12:00:00+00'::timestamptz), ('2024-01-06 12:00:00.5+00'), ('2025-03-01 00:00:00+00')) t (at), unnest('{temperature,battery}'::metric[]) m WHERE d.id < 3;
+INSERT INTO readings SELECT g, '2024-01-07 00:00:00+00', 'pressure', 1013.25, NULL FROM generate_series(1, 3) g;
+INSERT INTO alarms VALUES (1, 'info', 1, '2024-01-05 12:00:00+00', 'temperature', 'warm'), (2, 'warn', 1, NULL, NULL, NULL), (1, 'critical', 1, '2024-01-05 12:00:00+00', 'temperature', ''), (2, 'critical', 2, NULL, NULL, 'off');
+INSERT INTO acknowledgements VALUES ('critical', 1, 'ann', '2024-01-05 13:00:00+00'), ('critical', 1, 'bob', '2024-01-05 14:00:00+00'), ('info', 1, 'ann', '2024-01-05 15:00:00+00');
+INSERT INTO rollups VALUES (1, '2024-01-05', 'temperature', '{1,2,3}', '{1.5,2.25}', 21.1), (1, '2024-01-06', 'temperature', '{}', NULL, NULL);
+-- hash partitions are both filled, whatever the hash
+INSERT INTO devices (id, serial_no, metrics) SELECT g, 'SN-' || g, '{pressure}' FROM generate_series(4, 9) g;
+INSERT INTO readings SELECT g, '2024-01-08 00:00:00+00', 'pressure', g, g FROM generate_series(4, 9) g;

@@ -1,0 +1,35 @@
+-- A lending library: books by ISBN (a natural char key), authors in order, copies, loans with partial unique indexes, holds, fines.
+-- NOTE table books, column tsv: left out, because the server computes it (GENERATED ALWAYS AS)
+CREATE DOMAIN isbn13 AS char(13) CHECK (VALUE ~ '^97[89][0-9]{10}$');
+CREATE DOMAIN barcode AS varchar(14) NOT NULL;
+CREATE DOMAIN item_barcode AS barcode CHECK (VALUE LIKE '3%');
+CREATE TYPE copy_condition AS ENUM ('new', 'good', 'worn', 'lost');
+CREATE TABLE publishers (name text PRIMARY KEY, city text, founded smallint);
+CREATE TABLE authors (id serial PRIMARY KEY, name text NOT NULL, born date, pen_name_of integer REFERENCES authors, CONSTRAINT not_self CHECK (pen_name_of <> id));
+CREATE TABLE books (isbn isbn13 PRIMARY KEY, title text NOT NULL, publisher text REFERENCES publishers (name) ON UPDATE CASCADE ON DELETE SET NULL, published date, pages smallint, languages char(2)[] NOT NULL DEFAULT '{en}', dewey numeric(7,4), tsv tsvector GENERATED ALWAYS AS (to_tsvector('english', title)) STORED);
+CREATE INDEX books_tsv ON books USING gin (tsv);
+CREATE TABLE book_authors (isbn isbn13 NOT NULL REFERENCES books ON UPDATE CASCADE ON DELETE CASCADE, author_id integer NOT NULL REFERENCES authors ON DELETE RESTRICT, position smallint NOT NULL DEFAULT 1, PRIMARY KEY (isbn, author_id), UNIQUE (isbn, position));
+CREATE TABLE subjects (id serial PRIMARY KEY, heading text NOT NULL UNIQUE, broader_id integer REFERENCES subjects);
+CREATE TABLE book_subjects (isbn isbn13 NOT NULL REFERENCES books, subject_id integer NOT NULL REFERENCES subjects, PRIMARY KEY (isbn, subject_id));
+CREATE TABLE branches (code char(3) PRIMARY KEY, name text NOT NULL, opening time[] NOT NULL);
+CREATE TABLE copies (barcode item_barcode PRIMARY KEY, isbn isbn13 NOT NULL REFERENCES books, branch char(3) NOT NULL REFERENCES branches (code), condition copy_condition NOT NULL DEFAULT 'new', price numeric(8,2));
+CREATE TABLE members (card_no barcode PRIMARY KEY, name text NOT NULL, email text, guardian barcode, home_branch char(3) REFERENCES branches, joined date NOT NULL DEFAULT CURRENT_DATE);
+ALTER TABLE members ALTER COLUMN guardian TYPE varchar(14), ADD CONSTRAINT guardian_fk FOREIGN KEY (guardian) REFERENCES members (card_no);
+CREATE UNIQUE INDEX members_email ON members (lower(email)) WHERE email IS NOT NULL;
+CREATE TABLE loans (id bigserial PRIMARY KEY, barcode varchar(14) NOT NULL REFERENCES copies, card_no varchar(14) NOT NULL REFERENCES members, lent_on date NOT NULL, due_on date NOT NULL, returned_on date, renewals smallint NOT NULL DEFAULT 0, CHECK (due_on >= lent_on));
+CREATE UNIQUE INDEX loans_one_open ON loans (barcode) WHERE returned_on IS NULL;
+CREATE TABLE holds (card_no varchar(14) NOT NULL REFERENCES members ON DELETE CASCADE, isbn isbn13 NOT NULL REFERENCES books, placed timestamptz NOT NULL, pickup char(3) REFERENCES branches, ready_copy varchar(14) UNIQUE REFERENCES copies (barcode), PRIMARY KEY (card_no, isbn));
+CREATE TABLE fines (id serial PRIMARY KEY, loan_id bigint NOT NULL UNIQUE REFERENCES loans, amount money NOT NULL, paid_at timestamptz, waived_by text);
+CREATE VIEW overdue AS SELECT l.id, m.name, b.title FROM loans l JOIN members m USING (card_no) JOIN copies c USING (barcode) JOIN books b USING (isbn) WHERE l.returned_on IS NULL AND l.due_on < CURRENT_DATE;
+INSERT INTO publishers VALUES ('North Press', 'Oslo', 1899), ('Nobody', NULL, NULL);
+INSERT INTO authors VALUES (1, 'Mary Ann Evans', '1819-11-22', NULL), (2, 'George E.', NULL, 1), (3, 'M. A.', NULL, 1);
+INSERT INTO books (isbn, title, publisher, published, pages, languages, dewey) VALUES ('9780000000001', 'The mills and the running rivers', 'North Press', '1860-04-04', 579, '{en,no}', 823.8), ('9780000000002', 'Untitled', NULL, NULL, NULL, '{}', NULL), ('9790000000003', 'Third', 'North Press', NULL, 1, '{de}', 0.0001);
+INSERT INTO book_authors VALUES ('9780000000001', 1, 1), ('9780000000001', 2, 2), ('9780000000002', 1, 1);
+INSERT INTO subjects VALUES (1, 'Fiction', NULL), (2, 'Novels', 1), (3, 'Poems', 1);
+INSERT INTO book_subjects VALUES ('9780000000001', 1), ('9780000000001', 2), ('9780000000002', 1);
+INSERT INTO branches VALUES ('CTR', 'Centre', '{08:00,20:00}'), ('W', 'West', '{}');
+INSERT INTO copies VALUES ('30000000000001', '9780000000001', 'CTR', 'good', 12.50), ('30000000000002', '9780000000001', 'CTR', 'lost', NULL), ('3', '9780000000002', 'W', 'new', 0);
+INSERT INTO members VALUES ('20001', 'Ann', 'Ann@example.org', NULL, 'CTR', '2020-01-01'), ('20002', 'Kid', NULL, '20001', NULL, '2021-01-01'), ('20003', 'Kid 2', NULL, '20001', 'CTR', '2021-01-01');
+INSERT INTO loans VALUES (1, '30000000000001', '20001', '2024-01-01', '2024-01-29', '2024-02-02', 1), (2, '30000000000001', '20001', '2024-03-01', '2024-03-29', NULL, 0), (3, '3', '20002', '2024-03-01', '2024-03-29', NULL, 0);
+INSERT INTO holds VALUES ('20001', '9780000000001', '2024-01-01 00:00:00+00', 'CTR', '30000000000001'), ('20001', '9780000000002', '2024-01-01 00:00:00+00', NULL, NULL), ('20002', '9780000000001', '2024-01-02 00:00:00+00', 'CTR', NULL);
+INSERT INTO fines VALUES (1, 1, 4.50, '2024-02-03 00:00:00+00', NULL), (2, 2, 0, NULL, 'Ann');
