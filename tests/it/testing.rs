@@ -310,8 +310,8 @@ async fn one_whose_test_failed_is_kept_and_named_and_one_whose_process_died_is_s
     assert_eq!(databases(&its_name(&dropped)).await, 0);
     assert!(!String::from_utf8_lossy(&dropped.stderr).contains("is kept"), "{dropped:?}");
 
+    // It had this database. Any process of another test may sweep it as soon as it is dead.
     let name = its_name(&another("dies"));
-    assert_eq!(databases(&name).await, 1, "{name}");
     another("sweeps");
     assert_eq!(databases(&name).await, 0, "{name}");
     let kept = kept.rsplit('/').next().unwrap();
