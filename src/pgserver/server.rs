@@ -318,8 +318,8 @@ impl PgServer {
         self.start_chosen().await
     }
 
-    /// As [`start`](PgServer::start), for a server whose data is worth nothing: data that another major version made,
-    /// before this machine got a new one, is **removed** and made anew.
+    /// Starts a server whose data is disposable, as [`start`](PgServer::start) does. If another major version created the
+    /// data, it is **removed**, and the server is created anew.
     #[cfg(feature = "testing")]
     pub(crate) async fn start_or_renew(&self) -> Result<Endpoint, PgServerError> {
         self.request.check()?;

@@ -54,23 +54,27 @@ pub(super) struct Relay {
 
 impl Relay {
     /// # Errors
-    /// The folder for temporary files cannot be written, its path is too long for a socket, or there is no thread.
+    /// The folder for temporary files is not writable, its path is too long for a socket, or no thread can be started.
     pub(super) fn start(to: &ConnectTo, limit: Duration) -> io::Result<Relay> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let folder = private_folder()?;
         let (alive, ended) = oneshot::channel();
-        let relay = Relay { folder, _alive: alive };
-        let listener = {
-            let _inside = runtime.enter();
-            UnixListener::bind(relay.folder.join(format!(".s.PGSQL.{}", to.port)))?
-        };
+        let relay = Relay { folder: private_folder()?, _alive: alive };
+        let socket = relay.folder.join(format!(".s.PGSQL.{}", to.port));
+        let listener = std::os::unix::net::UnixListener::bind(socket)?;
+        listener.set_nonblocking(true)?;
         let route = Arc::new(Route { to: to.clone(), limit });
-        // A runtime of its own, because the pool may outlive the caller's.
+        // A runtime of its own, because the pool may outlive the caller's. It is never dropped here, where that would
+        // panic if the caller is asynchronous.
+        let serve = async move || -> io::Result<()> {
+            let listener = UnixListener::from_std(listener)?;
+            select(pin!(serve(&listener, &route)), ended).await;
+            Ok(())
+        };
+        let database = to.name.clone();
         thread::Builder::new().name("wharf-relay".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                let serving = pin!(serve(&listener, &route));
-                select(serving, ended).await;
-            });
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            if let Err(error) = runtime.and_then(|runtime| runtime.block_on(serve())) {
+                tracing::warn!(%database, %error, "cannot relay SeaORM's own connections");
+            }
         })?;
         Ok(relay)
     }

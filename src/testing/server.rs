@@ -295,7 +295,7 @@ mod tests {
         assert!(matches!(refused, PgServerError::DataVersion { .. }), "{refused}");
 
         let at = server.start_or_renew().await.unwrap();
-        // What is of this version stays.
+        // Data of the right version is kept.
         std::fs::write(data.join("kept"), "").unwrap();
         assert_eq!(server.start_or_renew().await.unwrap().port, at.port);
         assert!(data.join("kept").exists());

@@ -315,8 +315,16 @@ const VECTORS: &str = r#"
     assert_eq!((found.half.as_str(), found.sparse.as_str()), ("[1,2,3.5]", "{1:1,3:2}/5"));
     let json = serde_json::to_string(&found).unwrap();
     assert_eq!(serde_json::from_str::<passage::Model>(&json).unwrap(), found, "{json}");
-    let note = note::ActiveModel { text: Set("n".into()), ..Default::default() };
-    note.insert(&manager.db("two").unwrap()).await.unwrap();
+    let note = note::ActiveModel {
+        text: Set("n".into()),
+        far: Set("[1,2,3]".into()),
+        half: Set(Some("[1,2]".into())),
+        ..Default::default()
+    };
+    let two = manager.db("two").unwrap();
+    let made = note.insert(&two).await.unwrap();
+    assert_eq!((made.far.as_str(), made.half.as_deref()), ("[1,2,3]", Some("[1,2]")));
+    assert_eq!(note::Entity::find_by_id(made.id).one(&two).await.unwrap().unwrap(), made);
 "#;
 
 fn on_docker(test: &str, image: &str, databases: &[(&str, &str)]) -> String {
@@ -349,7 +357,9 @@ fn vectors_of_every_kind_and_two_databases_come_out_usable() {
     team.migration(
         "two",
         "open",
-        "CREATE TABLE note (id bigserial PRIMARY KEY, text text NOT NULL)",
+        // As Supabase has its extensions.
+        "CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions; CREATE TABLE note (id bigserial PRIMARY KEY, \
+         text text NOT NULL, far extensions.vector(3) NOT NULL, half extensions.halfvec(2))",
     );
     // The server is started for it, and stopped again.
     team.wharf(&["entity", "generate", "--serde"]).well().says(&["one: 1 entity", "two: 1 entity"]);

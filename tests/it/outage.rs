@@ -17,14 +17,14 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, StreamTrait, TransactionTrait,
 };
 use wharf::{
-    ConnectErrorKind, Error, Pg,
+    ConnectErrorKind, Error, Manager, Pg,
     config::{DatabaseConfig, PgServerConfig, Runtime},
     pgserver::PgServer,
 };
 
 use crate::{
     proxy::{Network, Proxy, Trap},
-    support::{TestDatabase, number, until},
+    support::{Log, TestDatabase, config, number, until},
 };
 
 /// What the pool may take to serve again once the server is back, and what a busy machine may add.
@@ -287,6 +287,43 @@ async fn seaorms_own_connection_too_is_given_up_after_socket_timeout() {
     let others = "SELECT count(*) FROM pg_stat_activity WHERE pid = ";
     let pg = manager.db("it").unwrap();
     assert_eq!(number(&pg, &format!("{others}{serving}")).await, 1);
+}
+
+/// In a container whose file system is read-only, for one.
+#[tokio::test]
+async fn seaorms_own_connection_works_without_a_folder_for_temporary_files() {
+    let database = TestDatabase::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    // No path of a socket is so long.
+    let too_long = folder.path().join("x".repeat(100));
+    std::fs::create_dir(&too_long).unwrap();
+    for temporary in [folder.path().join("not-there"), too_long] {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "outage::part_without_a_folder", "--nocapture"]);
+        command
+            .env("TMPDIR", temporary)
+            .env("WHARF_TEST_PART", database.entry("it", &["socket_timeout: 60"]));
+        let done = command.env("RUST_BACKTRACE", "0").output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(
+            said.contains("connected") && said.contains("socket_timeout does not apply"),
+            "{done:?}"
+        );
+    }
+}
+
+/// Not a test: what the other process does.
+#[tokio::test]
+async fn part_without_a_folder() {
+    let Ok(entry) = std::env::var("WHARF_TEST_PART") else {
+        return;
+    };
+    let (log, _guard) = Log::of_this_thread();
+    let manager = Manager::from_config(config(&format!("databases:\n{entry}")));
+    manager.connection("it").unwrap().execute_unprepared("SELECT 1").await.unwrap();
+    let said = format!("connected; {}\n", log.text());
+    std::io::Write::write_all(&mut std::io::stdout(), said.as_bytes()).unwrap();
 }
 
 /// What tells that a connection lives is an answer: a ROLLBACK that nobody hears, and lending alone, tell

@@ -16,6 +16,11 @@ use wharf::{
     testing,
 };
 
+#[path = "major.rs"]
+mod major;
+#[allow(unused_imports)] // Not everybody who has this file needs it.
+pub use major::major;
+
 const PASSWORD: &str = "it";
 
 /// A server of this machine's PostgreSQL that ends with this process.
@@ -24,17 +29,6 @@ pub fn native_server(name: &str) -> PgServer {
     config.runtime = Runtime::Native;
     config.pass = Some(PASSWORD.into());
     PgServer::temporary(config, Vec::new())
-}
-
-/// The major version of the newest PostgreSQL that is installed on this machine.
-pub fn major() -> String {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").unwrap();
-    let major = |it: std::io::Result<std::fs::DirEntry>| {
-        let folder = it.unwrap();
-        let name = folder.file_name().into_string().unwrap();
-        folder.path().join("bin/initdb").exists().then(|| name.parse::<u32>().unwrap())
-    };
-    installed.filter_map(major).max().unwrap().to_string()
 }
 
 /// wharf's own, with what these tests ask of theirs.

@@ -271,9 +271,10 @@ fn another(part: &str) -> std::process::Output {
         _ => "testing::part",
     };
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
-    if part == "keeps none" {
-        command.env("WHARF_TEST_KEEP", "never");
-    }
+    match part {
+        "keeps none" => command.env("WHARF_TEST_KEEP", "never"),
+        _ => command.env_remove("WHARF_TEST_KEEP"),
+    };
     if ["embedded", "nonsense"].contains(&part) {
         command.env("WHARF_TEST_RUNTIME", part).env_remove("TEST_DATABASE_URL");
     }

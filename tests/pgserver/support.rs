@@ -13,6 +13,10 @@ use sqlx::{Connection as _, Row as _};
 use wharf::config::{PgServerConfig, Runtime};
 use wharf::pgserver::{Endpoint, PgServer};
 
+#[path = "../it/major.rs"]
+mod major;
+pub use major::major;
+
 /// A folder for servers; what still runs in it ends with it.
 pub struct Dir(PathBuf);
 
@@ -57,17 +61,6 @@ impl Drop for Dir {
         }
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// The major version of the newest PostgreSQL that is installed on this machine.
-pub fn major() -> String {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").unwrap();
-    let major = |it: std::io::Result<std::fs::DirEntry>| {
-        let folder = it.unwrap();
-        let name = folder.file_name().into_string().unwrap();
-        folder.path().join("bin/initdb").exists().then(|| name.parse::<u32>().unwrap())
-    };
-    installed.filter_map(major).max().unwrap().to_string()
 }
 
 pub fn config(runtime: Runtime) -> PgServerConfig {

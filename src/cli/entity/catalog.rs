@@ -1,4 +1,4 @@
-//! A schema as PostgreSQL's catalogs describe it: everything that an entity depends on, and no names of Rust.
+//! A schema as PostgreSQL's catalogs describe it.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,8 @@ SELECT c.oid::int8, c.relname::text
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
  ORDER BY c.relname COLLATE \"C\"";
 
-/// Columns. A domain counts as the type that it is based on, however many domains lie between. `format_type` with a
-/// modifier of -1 writes a type such that a cast to it changes no length, qualified where its schema is not on the search
-/// path.
+/// Columns. A domain is resolved to its base type. `format_type` with a modifier of -1 returns a type to which a cast does
+/// not truncate, qualified if its schema is not on the search path.
 const COLUMNS: &str = "
 WITH RECURSIVE resolved AS (
   SELECT a.attrelid, a.attnum, a.attname, a.attnotnull AS not_null, a.atttypid AS type, a.atttypmod AS modifier
@@ -45,7 +44,7 @@ SELECT r.attrelid::int8, r.attnum, r.attname::text, r.not_null, a.attgenerated <
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
  ORDER BY r.attrelid, r.attnum";
 
-/// Unique indexes over columns alone and over all rows. What an index INCLUDEs does not make it unique.
+/// Unique indexes over plain columns and all rows, without their INCLUDEd columns.
 const UNIQUE: &str = "
 SELECT i.indrelid::int8, c.relname::text, i.indisprimary,
        ARRAY(SELECT key FROM unnest(i.indkey) WITH ORDINALITY AS k (key, n) WHERE n <= i.indnkeyatts ORDER BY n)

@@ -1,4 +1,4 @@
-//! The entities of a schema, with every name and type settled, and what could not be said.
+//! The entities of a schema, with their names, types and relations, and notes about what they lack.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,7 +16,7 @@ pub(super) struct Entities<'a> {
     /// By module, in alphabetical order.
     pub(super) all: Vec<Entity<'a>>,
     pub(super) enums: Vec<Enum<'a>>,
-    /// What was left out, and why: for the person who runs this.
+    /// What the entities lack, and why, in sentences for the user.
     pub(super) notes: Vec<String>,
     /// The features of sea-orm that its types need.
     pub(super) features: BTreeSet<&'static str>,
@@ -27,9 +27,9 @@ pub(super) struct Entity<'a> {
     pub(super) module: String,
     pub(super) fields: Vec<Field<'a>>,
     pub(super) relations: Vec<Relation>,
-    /// Of fields.
+    /// The names of its fields, relations included.
     names: Names,
-    /// Of the variants of `Relation`.
+    /// The variants of the enum `Relation`.
     variants: Names,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Field<'a> {
     pub(super) column: &'a catalog::Column,
     pub(super) name: String,
     pub(super) mapped: Mapped,
-    /// `#[sea_orm(unique)]` and its kin.
+    /// `unique`, and a `unique_key` for each unique index over several columns.
     unique: Vec<String>,
 }
 
@@ -131,15 +131,15 @@ impl<'a> Entity<'a> {
         self.relations.push(Relation { name, attributes, rust });
     }
 
-    /// A name for a relation. A column keeps its own.
-    pub(super) fn claim(&mut self, name: &str) -> String {
+    /// Claims the name of a relation. A column keeps its name, so the relation gets another one.
+    fn claim(&mut self, name: &str) -> String {
         match self.names.is_free(name) {
             true => self.names.claim(name),
             false => self.names.claim(&format!("{name}_relation")),
         }
     }
 
-    /// A variant of `Relation`.
+    /// Claims a variant of the enum `Relation`.
     pub(super) fn claim_variant(&mut self, name: &str) -> String {
         self.variants.claim(name).to_upper_camel_case()
     }
@@ -150,13 +150,14 @@ impl<'a> Entity<'a> {
         self.fields.iter().filter(is_enum).map(|field| field.column.kind.oid)
     }
 
-    /// Says what is unique. SeaORM's macros make methods of it, `find_by_email`, and do not write keywords as identifiers.
+    /// Marks unique columns, of which SeaORM's macros make methods such as `find_by_email`. Columns that are named like a
+    /// keyword are not marked, because the macros do not compile with those.
     fn add_unique(&mut self) {
         let mut methods = Names::default();
         for field in &self.fields {
             methods.claim(&field.name);
         }
-        // The method of the primary key.
+        // SeaORM's own `find_by_id`.
         methods.claim("id");
         for key in &self.table.unique {
             let at = |number: &i16| self.fields.iter().position(|it| it.column.number == *number);
@@ -187,7 +188,7 @@ impl<'a> Entity<'a> {
 }
 
 impl Field<'_> {
-    /// Those of `#[sea_orm(…)]`.
+    /// The contents of its `#[sea_orm(…)]`.
     pub(super) fn attributes(&self, table: &Table) -> Vec<String> {
         let mut all = Vec::new();
         if names::column_of(&self.name) != self.column.name {
@@ -228,7 +229,7 @@ fn has_usable_key(table: &Table, notes: &mut Vec<String>) -> bool {
     false
 }
 
-/// Whether the entity has a column. Nobody can write a computed one, so only keys have those.
+/// Whether the entity has a column. A computed one cannot be written, so it is there only if a key needs it.
 fn is_kept(
     schema: &Schema,
     table: &Table,
@@ -246,8 +247,8 @@ fn is_kept(
         });
     notes.push(match is_key {
         true => format!(
-            "table {}, column {}: do not set it, because the server computes it (GENERATED ALWAYS AS); it is there \
-             for the sake of a key",
+            "table {}, column {}: do not set it, because the server computes it (GENERATED ALWAYS AS); it is part of \
+             a key",
             table.name, column.name
         ),
         false => format!(
@@ -258,7 +259,7 @@ fn is_kept(
     is_key
 }
 
-/// The enums that Rust can have; a column of another one is text.
+/// The enums for which SeaORM can have a Rust enum. Columns of the others are text.
 fn enums<'a>(schema: &'a Schema, notes: &mut Vec<String>) -> Vec<Enum<'a>> {
     let used = |oid: i64| {
         let columns = schema.tables.iter().flat_map(|table| &table.columns);

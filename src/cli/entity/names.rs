@@ -1,9 +1,10 @@
 //! The names that a schema gets in Rust.
 //!
-//! A name is turned into snake case (fields, modules) or upper camel case (enums and their values). Characters that no
-//! identifier may have are left out; a name of nothing else is spelled in hex (`%` is `u0025`). One that begins with a
-//! digit, or cannot be an identifier, has what it is before or after it (`column_2fa`, `self_column`, `mod_table`). Of two
-//! that would be the same, the one that is that name already keeps it, and the other gets a number (`user_data_2`).
+//! Fields and modules are in snake case, enums and their values in upper camel case. Characters that an identifier cannot
+//! have are left out. A name without any other is written as its code points (`%` is `u0025`). A name that begins with a
+//! digit gets a prefix (`column_2fa`), one that is reserved a suffix (`self_column`, `mod_table`). If two names become the
+//! same, the one that is unchanged keeps it, and the other gets a number (`user_data_2`). docs/entities.md has the rules for
+//! users.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,14 +19,14 @@ const KEYWORDS: [&str; 49] = [
     "virtual", "where", "while", "yield", "union",
 ];
 
-/// Keywords that `r#` does not help.
+/// Keywords that cannot be raw identifiers.
 const PATHS: [&str; 3] = ["crate", "self", "super"];
 
-/// Names of files that a crate has anyway, that cargo takes for a program, and that Windows does not have.
+/// Names of other files of the crate, of a file that cargo builds as a program, and of devices on Windows.
 const FILES: [&str; 9] =
     ["lib", "mod", "main", "prelude", "sea_orm_active_enums", "aux", "con", "nul", "prn"];
 
-/// Types that the generated code names itself. An enum must not hide them.
+/// Types that the generated code uses or defines, so no enum can have their names.
 const TYPES: [&str; 32] = [
     "ActiveModel",
     "ActiveModelBehavior",
@@ -61,10 +62,10 @@ const TYPES: [&str; 32] = [
     "Vec",
 ];
 
-/// Names that are given out in one namespace.
+/// The names of one namespace.
 #[derive(Default)]
 pub(super) struct Names {
-    /// In upper camel case, into which SeaORM's macros turn them.
+    /// In upper camel case, because SeaORM's macros name columns so.
     taken: HashSet<String>,
 }
 
@@ -164,12 +165,12 @@ pub(super) fn ident(name: &str) -> String {
 pub(super) fn column_of(field: &str) -> String {
     match field.is_ascii() {
         true => field.to_upper_camel_case().to_snake_case(),
-        // The compiler normalizes it.
+        // The compiler normalizes such an identifier, so the column is always named.
         false => String::new(),
     }
 }
 
-/// A part that the name of an index becomes in a method's.
+/// The part of a method's name that stands for an index.
 pub(super) fn key(index: &str) -> String {
     let name = snake(index, "key");
     if KEYWORDS.contains(&name.as_str()) { format!("{name}_key") } else { name }
@@ -196,7 +197,7 @@ fn camel(name: &str, what: &str) -> String {
     }
 }
 
-/// With a space in place of what no identifier has.
+/// Replaces characters that an identifier cannot have by spaces.
 fn usable(name: &str) -> String {
     name.chars().map(|it| if unicode_ident::is_xid_continue(it) { it } else { ' ' }).collect()
 }

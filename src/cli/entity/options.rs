@@ -162,4 +162,29 @@ mod tests {
         assert!(after.contains("[package.metadata.wharf]\nserde = true"), "{after}");
         assert!(!written(before, false).contains("derive"));
     }
+
+    #[test]
+    fn a_dependency_gets_the_features_that_it_lacks() {
+        for (dependency, expected) in [
+            (
+                "{ version = \"2.0\", default-features = false, features = [\"macros\"] }",
+                "{ version = \"2.0\", default-features = false, features = [\"macros\", \"with-ipnetwork\", \"with-uuid\"] }",
+            ),
+            // with-uuid is one of SeaORM's default features.
+            ("\"2.0\"", "{ version = \"2.0\", features = [\"with-ipnetwork\"] }"),
+            ("{ workspace = true }", "{ workspace = true , features = [\"with-ipnetwork\"] }"),
+            (
+                "{ version = \"2.0\", features = [\"with-ipnetwork\"] }",
+                "{ version = \"2.0\", features = [\"with-ipnetwork\"] }",
+            ),
+        ] {
+            let text = format!("sea-orm = {dependency}\n");
+            let mut document: DocumentMut = text.parse().unwrap();
+            add_features(
+                &mut document["sea-orm"],
+                &BTreeSet::from(["with-ipnetwork", "with-uuid"]),
+            );
+            assert_eq!(document.to_string(), format!("sea-orm = {expected}\n"));
+        }
+    }
 }

@@ -19,7 +19,7 @@ struct Link<'a> {
     parent: usize,
 }
 
-/// Adds a field to the entities for each end of each foreign key, and notes those that can have none.
+/// Adds a relation at both ends of each foreign key, and a note about each key that can have none.
 pub(super) fn add(entities: &mut Entities<'_>) {
     let links = links(entities);
     let (alone, together): (Vec<Link<'_>>, Vec<Link<'_>>) =
@@ -31,6 +31,7 @@ pub(super) fn add(entities: &mut Entities<'_>) {
         let via = names::ident(&entities.all[junction].module);
         let module = entities.all[other].module.clone();
         let attributes = vec!["has_many".to_owned(), format!("via = {via:?}")];
+        entities.all[at].claim_variant(&module);
         entities.all[at].relate(&plural(&module), attributes, has_many(&path(&module)));
     }
     for link in &together {
@@ -70,7 +71,7 @@ fn parent(entities: &Entities<'_>, child: &Entity<'_>, key: &ForeignKey) -> Resu
     };
     for (from, to) in key.columns.iter().zip(&key.target_columns) {
         if let (Some(from), Some(to)) = (child.field(*from), entities.all[position].field(*to)) {
-            from.mapped.key(&from.column.kind, &to.mapped, &to.column.kind)?;
+            from.mapped.check_key(&from.column.kind, &to.mapped, &to.column.kind)?;
         }
     }
     Ok(position)
@@ -105,7 +106,7 @@ fn many_to_many(
             found.push((junction, other.parent, one.parent));
         }
     }
-    // Relations by two junctions would have one name.
+    // Two junctions between the same tables would need two relations of one name.
     let pairs: Vec<(usize, usize)> = found.iter().map(|it| (it.1, it.2)).collect();
     found.retain(|it| pairs.iter().filter(|pair| **pair == (it.1, it.2)).count() == 1);
     found
@@ -190,7 +191,7 @@ impl Link<'_> {
         }
     }
 
-    /// Its columns at both ends, and what the server does to them.
+    /// The attributes for its columns at both ends, and for its actions ON UPDATE and ON DELETE.
     fn ends(&self, entities: &Entities<'_>) -> Vec<String> {
         let columns = |of: usize, numbers: &[i16]| {
             let fields = numbers.iter().filter_map(|number| entities.all[of].field(*number));
@@ -214,7 +215,7 @@ impl Link<'_> {
         }
     }
 
-    /// Whether a row is referred to by at most one.
+    /// Whether at most one row refers to a row.
     fn is_one(&self, child: &Entity<'_>) -> bool {
         let unique = child.table.unique.iter().map(|key| &key.columns);
         let mut keys = unique.chain([&child.table.primary]);
@@ -222,7 +223,7 @@ impl Link<'_> {
     }
 }
 
-/// A field in the words of a relation, which takes no keyword but the column's variant, too.
+/// A field as the attributes `from` and `to` name it. They take no keyword, but also the variant of `Column`.
 fn column_of(field: &Field<'_>) -> String {
     match names::ident(&field.name) == field.name {
         true => field.name.clone(),
@@ -230,7 +231,7 @@ fn column_of(field: &Field<'_>) -> String {
     }
 }
 
-/// By PostgreSQL's letter.
+/// SeaORM's name for an action, from PostgreSQL's letter.
 fn action(letter: &str) -> &'static str {
     match letter {
         "r" => "Restrict",

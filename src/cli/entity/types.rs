@@ -6,23 +6,22 @@ use super::catalog::Type;
 const DECIMAL_DIGITS: i32 = 28;
 
 /// How an entity declares a column.
-#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mapped {
     /// Without `Option`.
     pub(super) rust: String,
     /// Of `#[sea_orm(…)]`.
     pub(super) attributes: Vec<String>,
-    /// A type whose values are equal to themselves. `NaN` is not.
+    /// Whether the type implements `Eq`.
     pub(super) is_eq: bool,
-    /// Why SeaORM cannot match rows by it, which it does by comparing values in Rust.
+    /// Why it is no key for SeaORM: values that differ in Rust are equal in PostgreSQL.
     pub(super) no_key: Option<&'static str>,
     /// The feature of sea-orm that has the type.
     pub(super) feature: Option<&'static str>,
 }
 
 impl Mapped {
-    /// The mapping of a type. `enums` tells the Rust type of an enum that has one. SeaORM takes no list and no vector for
-    /// a part of a primary key, so there they are text.
+    /// Maps a type. `enums` returns the Rust type of an enum that has one. In a primary key, arrays and vectors are text,
+    /// because SeaORM supports neither there.
     pub(super) fn new(
         kind: &Type,
         is_primary: bool,
@@ -31,15 +30,13 @@ impl Mapped {
         let mapped = match kind.class.as_str() {
             "e" if kind.is_visible => enums(kind.oid).map(|name| plain(&name)),
             "b" if kind.is_builtin => builtin(kind),
-            "b" if kind.extension.as_deref() == Some("vector") && kind.name == "vector" => {
-                vector(kind)
-            }
+            "b" if is_vector(kind) && !is_primary => Some(vector(kind)),
             _ => None,
         };
         let is_list = kind.is_array && kind.dimensions <= 1 && !is_primary;
         let mut mapped = match mapped {
             Some(mapped) if is_list => array(mapped),
-            Some(mapped) if !(kind.is_array || is_primary && mapped.rust == "PgVector") => mapped,
+            Some(mapped) if !kind.is_array => mapped,
             _ => text(kind, is_list),
         };
         if !kind.is_deterministic {
@@ -53,8 +50,8 @@ impl Mapped {
         self.attributes.iter().any(|it| it.starts_with("select_as"))
     }
 
-    /// Whether SeaORM finds the row that a key refers to, which it does by comparing values in Rust; else why not.
-    pub(super) fn key(&self, kind: &Type, to: &Mapped, to_kind: &Type) -> Result<(), String> {
+    /// Checks that SeaORM finds the row that a key refers to, which it does by comparing values in Rust.
+    pub(super) fn check_key(&self, kind: &Type, to: &Mapped, to_kind: &Type) -> Result<(), String> {
         if let Some(why) = self.no_key.or(to.no_key) {
             return Err(format!("SeaORM compares keys in Rust, and {why}"));
         }
@@ -114,7 +111,7 @@ fn builtin(kind: &Type) -> Option<Mapped> {
     })
 }
 
-/// As the modifier of a numeric has it: precision in the upper half, scale, which may be negative, in eleven bits.
+/// The modifier of a numeric has its precision in the upper 16 bits, and its scale, which may be negative, in the lower 11.
 fn decimal(modifier: i32) -> Option<Mapped> {
     if modifier < 4 {
         return Some(plain("Decimal"));
@@ -130,16 +127,18 @@ fn decimal(modifier: i32) -> Option<Mapped> {
     }
 }
 
-/// A vector is bound by the name of its type alone.
-fn vector(kind: &Type) -> Option<Mapped> {
-    if !kind.is_visible || kind.is_array {
-        return None;
-    }
+/// Whether it is pgvector's vector, and SeaORM can bind it, which it does by the type's name alone.
+fn is_vector(kind: &Type) -> bool {
+    let is_own = kind.extension.as_deref() == Some("vector") && kind.name == "vector";
+    is_own && kind.is_visible && !kind.is_array
+}
+
+fn vector(kind: &Type) -> Mapped {
     let mapped = match kind.modifier {
         length @ 1.. => typed("PgVector", &format!("Vector(Some({length}))")),
         _ => plain("PgVector"),
     };
-    Some(needs("postgres-vector", Mapped { is_eq: false, ..mapped }))
+    needs("postgres-vector", Mapped { is_eq: false, ..mapped })
 }
 
 fn array(element: Mapped) -> Mapped {

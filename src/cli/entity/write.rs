@@ -92,7 +92,7 @@ fn prelude(entities: &Entities<'_>) -> String {
 fn modules(entities: &Entities<'_>) -> String {
     let mut text = format!("{BANNER}pub mod prelude;\n\n");
     for entity in &entities.all {
-        // The compiler looks for no file of such a name by itself.
+        // The compiler finds no file for such a name by itself.
         if !entity.module.is_ascii() {
             let _ = writeln!(text, "#[path = {:?}]", format!("{}.rs", entity.module));
         }

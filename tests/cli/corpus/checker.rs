@@ -53,7 +53,7 @@ impl Schema {
             assert_eq!(found, std::slice::from_ref(model), "{at}");
         }
 
-        // What the server gives by itself.
+        // Columns whose values the server computes.
         let given = |what: &str| {
             format!("SELECT attname::text FROM pg_attribute WHERE attrelid = {}::regclass AND {what}", literal(&of))
         };

@@ -1,6 +1,6 @@
 -- Computed columns in keys and foreign keys.
--- NOTE table place, column code: do not set it, because the server computes it (GENERATED ALWAYS AS); it is there for the sake of a key
--- NOTE table visit, column place_code: do not set it, because the server computes it (GENERATED ALWAYS AS); it is there for the sake of a key
+-- NOTE table place, column code: do not set it, because the server computes it (GENERATED ALWAYS AS); it is part of a key
+-- NOTE table visit, column place_code: do not set it, because the server computes it (GENERATED ALWAYS AS); it is part of a key
 -- NOTE table visit, column doubled: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE TABLE place (country text NOT NULL, town text NOT NULL, code text GENERATED ALWAYS AS (country || '-' || town) STORED PRIMARY KEY);
 CREATE TABLE visit (id int PRIMARY KEY, country text NOT NULL, town text NOT NULL,
