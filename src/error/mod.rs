@@ -120,6 +120,21 @@ pub enum Error {
         /// How long it was let run on.
         after: Duration,
     },
+    /// A stream or a copy of the session is open, and has kept its connection for longer than `pool_timeout`.
+    /// The statement that waited for it was not sent.
+    #[error(
+        "database `{database}`: this session is busy with a stream or a copy that is still open after \
+         {waited:.1?} of waiting; read it to its end or drop it first, or use `Session::cursor` to run \
+         statements between its rows: {statement}"
+    )]
+    StreamOpen {
+        /// Key of the database in the file.
+        database: String,
+        /// How long the connection was waited for.
+        waited: Duration,
+        /// The text of the stream or copy, with `?` for literals.
+        statement: String,
+    },
     /// The pool was closed.
     #[error("database `{database}`: its pool is closed")]
     Closed {
@@ -379,7 +394,7 @@ impl Error {
                 CopyFault::Server(error) => driver_error(error),
                 _ => None,
             },
-            Error::Timescale(error) => driver_error(error.said()),
+            Error::Timescale(error) => error.said().and_then(driver_error),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),
                 None => driver_error(error),

@@ -49,7 +49,7 @@ pub(super) fn outline(sql: &str) -> Outline<'_> {
 
 /// The text with `?` for literals, `...` for what repeats itself in a list, and without comments; cut
 /// off after some 2,000 bytes.
-pub(super) fn normalized(sql: &str) -> String {
+pub(crate) fn normalized(sql: &str) -> String {
     const MOST: usize = 2_000;
     let mut scan = Scan::new(sql, Some(String::with_capacity(sql.len().min(MOST))));
     scan.most = MOST;

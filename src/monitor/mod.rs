@@ -62,6 +62,7 @@ use sea_orm::metric::Info;
 pub use digest::Digest;
 pub use event::{Outcome, StatementEvent};
 pub use fingerprint::Fingerprint;
+pub(crate) use fingerprint::normalized;
 pub(crate) use ledger::Ledger;
 pub use meter::{DURATION_BUCKETS, ROWS_BUCKETS, describe_metrics};
 pub use observer::Observer;

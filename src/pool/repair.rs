@@ -267,11 +267,14 @@ impl Lent {
     }
 }
 
+/// Has the driver forget its statements and the types that it knows by name; the server answers.
 async fn forget(driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if driver.cached_statements_size() == 0 {
-        return driver.ping().await;
+    let answers = driver.cached_statements_size() > 0;
+    driver.clear_cached_statements().await?;
+    match answers {
+        true => Ok(()),
+        false => driver.ping().await,
     }
-    driver.clear_cached_statements().await
 }
 
 /// Sends `sql`, and leaves its answer to be read by whoever uses the connection next, before

@@ -66,7 +66,9 @@ use crate::{
 ///
 /// Costs: one round trip to begin, one a statement, one to end; a read-only one waits for no end.
 /// What is committed or rolled back gives its connection back at once. Statements of one session run one
-/// after the other, whoever asks for them.
+/// after the other, whoever asks for them. A statement waits for a stream or a copy of the same session up to
+/// `pool_timeout`, and then fails with [`Error::StreamOpen`]; use [`cursor`](Session::cursor) to run statements
+/// between rows.
 ///
 /// A raw statement that would begin or end a transaction (`COMMIT`, `ROLLBACK`, `BEGIN`, …) is
 /// refused with [`Error::TransactionControl`], so that a session cannot be half committed by
@@ -99,7 +101,8 @@ impl Session {
     /// changes were kept is not known; so too where `socket_timeout` or the end of the pool ended the
     /// wait. [`Error::RolledBack`] if a statement had failed before and
     /// its error was passed over: the server keeps nothing of such a transaction.
-    /// [`Error::NestedSessions`] if a nested session could not be rolled back. Otherwise the
+    /// [`Error::NestedSessions`] if a nested session could not be rolled back. [`Error::StreamOpen`] if a
+    /// stream of a nested session stays open; nothing is kept then. Otherwise the
     /// server's error (a deferred constraint, a serialization failure); nothing was kept then.
     ///
     /// Dropping the future once it has been polled leaves open whether the COMMIT happened. That of a nested
@@ -163,12 +166,14 @@ impl Session {
         // taken, so that no other statement comes in between.
         let taken = match commit {
             true => shared.lock_all().await.map(|mut place| place.take()),
-            false => Ok(shared.lent.lock().await.take()),
+            false => shared.place().await.map(|mut place| place.take()),
         };
         self.open = false;
         shared.set_life(Life::Ended);
         let lent = match taken {
             Ok(lent) => lent,
+            // The server rolls it back once the stream is dropped.
+            Err(refused @ Error::StreamOpen { .. }) => return Err(refused),
             Err(refused) => {
                 if let Some(lent) = shared.lent.lock().await.take()
                     && let Err(rollback) = roll_back(lent).await

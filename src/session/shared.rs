@@ -2,8 +2,9 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sea_orm::DbErr;
@@ -12,6 +13,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use super::savepoints::{Id, Savepoints, Undo};
 use crate::{
     error::Error,
+    monitor,
     pool::{self, Lent},
 };
 
@@ -23,6 +25,9 @@ pub(super) struct Shared {
     pub(super) database: Arc<str>,
     pub(super) read_only: bool,
     pub(super) lent: Mutex<Option<Lent>>,
+    /// The text of the stream or copy that has the connection.
+    stream: std::sync::Mutex<Option<String>>,
+    pool_timeout: Duration,
     life: std::sync::Mutex<Life>,
     savepoints: std::sync::Mutex<Savepoints>,
     /// The hooks to call after the COMMIT, each with the session that registered it.
@@ -47,7 +52,9 @@ impl Shared {
         Shared {
             database,
             read_only,
+            pool_timeout: lent.pool_timeout(),
             lent: Mutex::new(Some(lent)),
+            stream: std::sync::Mutex::default(),
             life: std::sync::Mutex::new(Life::Open),
             savepoints: std::sync::Mutex::default(),
             hooks: std::sync::Mutex::default(),
@@ -104,6 +111,32 @@ impl Shared {
         }
     }
 
+    pub(super) fn stream(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of the connection, once it is free. A statement that has it is waited for to its end; a stream or
+    /// a copy as long as for a connection of the pool, because its reader may be who waits here.
+    pub(super) async fn place(&self) -> Result<MutexGuard<'_, Option<Lent>>, Error> {
+        if let Ok(place) = self.lent.try_lock() {
+            return Ok(place);
+        }
+        let began = Instant::now();
+        let mut free = pin!(self.lent.lock());
+        loop {
+            if let Ok(place) = tokio::time::timeout(self.pool_timeout, &mut free).await {
+                return Ok(place);
+            }
+            if let Some(sql) = &*self.stream() {
+                return Err(Error::StreamOpen {
+                    database: self.database.to_string(),
+                    waited: began.elapsed(),
+                    statement: monitor::normalized(sql),
+                });
+            }
+        }
+    }
+
     /// The connection, with what dropped sessions left undone done.
     pub(super) async fn lock(&self) -> Result<MappedMutexGuard<'_, Lent>, Error> {
         let place = self.lock_all().await?;
@@ -112,7 +145,7 @@ impl Shared {
 
     /// The place of the connection, which is in it.
     pub(super) async fn lock_all(&self) -> Result<MutexGuard<'_, Option<Lent>>, Error> {
-        let mut place = self.lent.lock().await;
+        let mut place = self.place().await?;
         if place.as_ref().is_some_and(Lent::is_out_of_step) {
             self.set_life(Life::Ended);
         }

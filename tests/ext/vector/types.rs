@@ -167,3 +167,40 @@ fn vectors_of_generated_entities_are_looked_at_before_they_are_written() {
     assert!(error.to_string().starts_with("column `item.generated` has 3 dimensions"), "{error}");
     assert_eq!(Vector::<3>::column_type(), sea_orm::ColumnType::Vector(Some(3)));
 }
+
+#[tokio::test]
+async fn an_extension_that_is_made_anew_costs_no_error_outside_a_session() {
+    let Some((database, pg)) = super::points(1).await else { return };
+    let to = super::question(1);
+    let near = async || {
+        let find = super::point::Entity::find();
+        let near = wharf::ext::vector::nearest(find, super::point::Column::At, to.as_slice());
+        near.all(&pg).await.map(|found| found.len())
+    };
+    let anew = async || {
+        let anew = "DROP EXTENSION vector CASCADE; CREATE EXTENSION vector;
+                    ALTER TABLE point ADD COLUMN at vector(64)";
+        database.execute_unprepared(anew).await.unwrap();
+    };
+    let point = || {
+        let at = Vector::new(to.as_slice()).unwrap();
+        super::point::ActiveModel { id: Set(0), rare: Set(false), at: Set(at) }
+    };
+    assert_eq!(near().await.unwrap(), 1);
+    for _ in 0..2 {
+        anew().await;
+        point().update(&pg).await.unwrap();
+        assert_eq!(near().await.unwrap(), 1);
+    }
+    // In a session it is one error, and a retry gets past it.
+    for retries in [0, 1] {
+        let write = async || {
+            let session = pg.session().retry(retries);
+            session.run(async |s| point().update(s).await.map_err(Error::from)).await
+        };
+        write().await.unwrap();
+        anew().await;
+        let written = write().await.map(drop);
+        assert_eq!(written.is_ok(), retries == 1, "{written:?}");
+    }
+}
