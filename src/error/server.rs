@@ -31,11 +31,37 @@ fn with_hint(mut text: String, error: Option<&sqlx::Error>) -> String {
         text.truncate(short.len());
     }
     let mut text = cut(text);
-    if let Some(hint) = error.hint() {
+    if let Some(hint) = error.hint().or_else(|| remedy(error)) {
         text.push_str("; hint: ");
         text.push_str(&cut(hint.to_owned()));
     }
     text
+}
+
+/// What the server says while a connection is opened, which quotes no row.
+pub(super) fn refusal(error: &sqlx::Error) -> Option<String> {
+    let error = server_error(error)?;
+    let mut text = error.message().to_owned();
+    if let Some(detail) = error.detail() {
+        text.push_str("; ");
+        text.push_str(detail);
+    }
+    if let Some(hint) = error.hint() {
+        text.push_str("; hint: ");
+        text.push_str(hint);
+    }
+    Some(cut(text))
+}
+
+/// What to do about an error for which the server has no hint, although it sounds like another one.
+fn remedy(error: &PgDatabaseError) -> Option<&'static str> {
+    // That of a full disk, from where shared memory for parallel workers is reserved.
+    let is_shared_memory = error.code() == "53100"
+        && error.routine().is_some_and(|routine| routine.starts_with("dsm_impl"));
+    is_shared_memory.then_some(
+        "The server's shared memory is full, not its disk. Give its container more (docker run --shm-size), or \
+         use less maintenance_work_mem or fewer parallel workers.",
+    )
 }
 
 /// How much of a message is shown: what a function raises may be as long as a table's rows.

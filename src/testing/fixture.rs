@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use crate::{
     config::yaml::{self, Kind, Node, Place},
-    error::Error,
+    error::{Error, text},
     json,
     session::Session,
     sql,
@@ -91,8 +91,9 @@ pub(super) async fn load(session: &Session, yaml: &str) -> Result<(), Error> {
     }
     session.execute_unprepared("SET CONSTRAINTS ALL DEFERRED").await?;
     for (table, rows) in &tables {
-        let failed =
-            |error: DbErr| Error::from(DbErr::Custom(format!("fixture, table {table}: {error}")));
+        let failed = |error: DbErr| {
+            Error::from(DbErr::Custom(format!("fixture, table {table}: {}", text(&error))))
+        };
         let columns = columns(session, table).await.map_err(failed)?;
         let names = |row: &Row| row.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         // What a row does not name has its default.
@@ -102,7 +103,7 @@ pub(super) async fn load(session: &Session, yaml: &str) -> Result<(), Error> {
         go_on(session, table).await.map_err(failed)?;
     }
     let checked = session.execute_unprepared("SET CONSTRAINTS ALL IMMEDIATE").await;
-    checked.map_err(|error| DbErr::Custom(format!("fixture: {error}")))?;
+    checked.map_err(|error| DbErr::Custom(format!("fixture: {}", text(&error))))?;
     for (table, constraint) in &references {
         alter(session, table, constraint, "NOT DEFERRABLE").await?;
     }
@@ -139,7 +140,8 @@ async fn alter(session: &Session, table: &str, constraint: &str, to: &str) -> Re
     session.execute_unprepared(&alter).await.map(drop).map_err(|error| {
         DbErr::Custom(format!(
             "fixture: the check of {constraint} of {table} could not be deferred for rows that refer to later \
-             ones; load as the table's owner, or write what is referred to first: {error}"
+             ones; load as the table's owner, or write what is referred to first: {}",
+            text(&error)
         ))
     })
 }

@@ -412,11 +412,34 @@ async fn geojson_is_the_same_from_the_server_from_a_value_and_from_a_model() {
         (r#"{"type": "Point", "coordinates": [{"x": "y"}, 1]}"#, "an object among coordinates"),
         (r#"{"type": "Circle", "coordinates": [1, 2]}"#, "`Circle` is no type"),
         (r#"{"type": "Polygon"}"#, "a Polygon without coordinates"),
+        (r#"{"type": "Point", "coordinates": []}"#, "cannot hold an empty point: leave such rows"),
+        (r#"{"type": "MultiPoint", "coordinates": [[], [1, 2]]}"#, "cannot hold an empty point"),
+        (
+            r#"{"type": "Point", "coordinates": [1, 2], "crs": {"type": "name", "properties": {"name": "EPSG:3857"}}}"#,
+            "its crs is EPSG:3857, expected EPSG:4326",
+        ),
+        (
+            r#"{"type": "Point", "coordinates": [1, 2], "crs": {"type": "link"}}"#,
+            "crs is not named",
+        ),
         (r#"{"type": "LineString", "coordinates": []}"#, "is a LineString, expected a Point"),
     ] {
         let error = serde_json::from_str::<Geography<4326, Point>>(json).unwrap_err().to_string();
         assert!(error.contains(what), "{json}: {error}");
     }
+
+    for crs in [
+        "null",
+        r#"{"type": "name", "properties": {"name": "EPSG:4326"}}"#,
+        r#"{"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}"#,
+    ] {
+        let json = format!(r#"{{"type": "Point", "coordinates": [1, 2], "crs": {crs}}}"#);
+        serde_json::from_str::<Geography<4326, Point>>(&json).unwrap();
+    }
+    let inner = r#"{"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [1, 2],
+        "crs": {"type": "name", "properties": {"name": "EPSG:25833"}}}]}"#;
+    let error = serde_json::from_str::<Geometry<4326>>(inner).unwrap_err().to_string();
+    assert!(error.contains("EPSG:25833"), "{error}");
 
     let web: String = place::Entity::find()
         .select_only()
