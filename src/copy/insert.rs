@@ -9,7 +9,7 @@ use sqlx::{
     Arguments as _, Encode, Postgres, Type,
     encode::IsNull,
     error::BoxDynError,
-    postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, types::Oid},
+    postgres::{PgArgumentBuffer, PgArguments, PgDatabaseError, PgTypeInfo, types::Oid},
 };
 
 use super::{
@@ -20,8 +20,10 @@ use super::{
     text,
 };
 use crate::{
-    error::Error,
-    pool::{AllRows, Effect},
+    error::{Error, driver_error, server_error},
+    pg::Pg,
+    pool::{AllRows, Effect, Fetch},
+    session::Session,
     statement::{Author, Bind},
 };
 
@@ -55,16 +57,14 @@ where
     /// Inserts them, and gives the number of those that were inserted or changed.
     ///
     /// # Errors
-    /// [`Error::Copy`] for a row that has other columns than the first, or a value that does not fit; what
-    /// the server says.
+    /// [`Error::Copy`] for a row that has other columns than the first, or a value that does not fit, and for a row
+    /// that the server refuses, with its error; what else the server says.
     pub async fn exec(self) -> Result<u64, Error> {
-        let (on, Some((sql, lists))) = self.statement(None).await? else { return Ok(0) };
-        let insert = Author::Bound { sql: &sql, binds: &lists };
-        let done = match &on {
-            On::Pg(pg) => pg.ask::<Effect>(insert).await?,
-            On::Session(session) => session.ask::<Effect>(insert).await?,
-        };
-        Ok(done.rows_affected())
+        let Some(insert) = self.statement(None).await? else { return Ok(0) };
+        match insert.ask::<Effect>().await {
+            Ok(done) => Ok(done.rows_affected()),
+            Err(error) => Err(insert.explained(error).await),
+        }
     }
 
     /// Inserts them, and gives them as they are in the table, in the order in which they were given;
@@ -75,13 +75,10 @@ where
     pub async fn exec_with_returning(self) -> Result<Vec<E::Model>, Error> {
         let columns = E::Column::iter().map(|column| column.select_as(Expr::col(column)));
         let returning = Query::returning().exprs(columns);
-        let (on, Some((sql, lists))) = self.statement(Some(returning)).await? else {
-            return Ok(Vec::new());
-        };
-        let insert = Author::Bound { sql: &sql, binds: &lists };
-        let rows = match &on {
-            On::Pg(pg) => pg.ask::<AllRows>(insert).await?,
-            On::Session(session) => session.ask::<AllRows>(insert).await?,
+        let Some(insert) = self.statement(Some(returning)).await? else { return Ok(Vec::new()) };
+        let rows = match insert.ask::<AllRows>().await {
+            Ok(rows) => rows,
+            Err(error) => return Err(insert.explained(error).await),
         };
         let model = |row| E::Model::from_query_result(&QueryResult::from(row), "");
         Ok(rows.into_iter().map(model).collect::<Result<_, DbErr>>()?)
@@ -91,9 +88,9 @@ where
     async fn statement(
         self,
         returning: Option<ReturningClause>,
-    ) -> Result<(On<'a>, Option<(String, Lists)>), Error> {
+    ) -> Result<Option<Insert<'a>>, Error> {
         let InsertMany { into, rows } = self;
-        let Some(first) = rows.first() else { return Ok((into.on, None)) };
+        let Some(first) = rows.first() else { return Ok(None) };
         let described = match &into.on {
             On::Pg(pg) => into.described(pg).await?,
             On::Session(session) => into.described(*session).await?,
@@ -124,12 +121,101 @@ where
         let exprs = lists.iter().zip(1..).map(|(list, number)| Expr::cust(list.sql(number)));
         let select: SelectStatement = Query::select().exprs(exprs).take();
         let names = columns.iter().map(|column| column.name.clone());
-        let insert = into.insert(names, select, returning)?;
-        Ok((into.on, Some((insert, Lists(lists)))))
+        let sql = into.insert(names, select, returning)?;
+        Ok(Some(Insert { into, sql, lists: Lists(lists), rows: length }))
     }
 }
 
+/// The statement, ready to be sent.
+struct Insert<'a> {
+    into: Destination<'a>,
+    sql: String,
+    lists: Lists,
+    rows: usize,
+}
+
+impl Insert<'_> {
+    async fn ask<F: Fetch>(&self) -> Result<F::Answer, DbErr> {
+        let insert = Author::Bound { sql: &self.sql, binds: &self.lists };
+        match &self.into.on {
+            On::Pg(pg) => pg.ask::<F>(insert).await,
+            On::Session(session) => session.ask::<F>(insert).await,
+        }
+    }
+
+    /// The server's error; one about a row names it, where it can be found.
+    async fn explained(&self, error: DbErr) -> Error {
+        if !is_of_row(&error) {
+            return error.into();
+        }
+        let found = match &self.into.on {
+            // An error of the search is not the one to tell.
+            On::Pg(pg) => self.first_wrong(pg).await.ok(),
+            On::Session(_) => None,
+        };
+        let column = driver_error(&error).and_then(server_error).and_then(PgDatabaseError::column);
+        let column = column.map(str::to_owned);
+        let mut copy = self.into.error(CopyFault::Server(error));
+        copy.column = column;
+        if let Some((row, column)) = found {
+            copy.row = Some(row as u64);
+            copy.column = copy.column.or(column);
+        }
+        copy.into()
+    }
+
+    /// Returns the row without which those before it can be inserted, counted from 1, and the column whose value is not
+    /// of its type, if it is that. All is rolled back.
+    async fn first_wrong(&self, pg: &Pg) -> Result<(usize, Option<String>), Error> {
+        let session = pg.session_for("finding the row that cannot be inserted").await?;
+        let (mut fit, mut fail) = (0, self.rows);
+        while fail - fit > 1 {
+            let middle = fit + (fail - fit) / 2;
+            let binds = self.lists.part(0, middle)?;
+            match tried(&session, &self.sql, &binds).await? {
+                true => fit = middle,
+                false => fail = middle,
+            }
+        }
+        for list in self.lists.part(fit, fail)?.0 {
+            let (sql, name) = (format!("SELECT {}", list.sql(1)), list.column.name.clone());
+            if !tried(&session, &sql, &Lists(vec![list])).await? {
+                return Ok((fail, Some(name)));
+            }
+        }
+        Ok((fail, None))
+    }
+}
+
+/// Whether the server takes the rows of a statement, which is undone.
+async fn tried(session: &Session, sql: &str, binds: &Lists) -> Result<bool, Error> {
+    let nested = session.begin().await?;
+    let done = nested.ask::<Effect>(Author::Bound { sql, binds }).await;
+    nested.rollback().await?;
+    match done {
+        Ok(_) => Ok(true),
+        Err(error) if is_of_row(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether it is about the values of a row: they are not of the column's type, break a constraint, or the same row is
+/// updated twice.
+fn is_of_row(error: &DbErr) -> bool {
+    let error = driver_error(error).and_then(server_error);
+    error.is_some_and(|error| matches!(error.code().get(..2), Some("21" | "22" | "23")))
+}
+
 struct Lists(Vec<List>);
+
+impl Lists {
+    /// The values of some rows.
+    fn part(&self, from: usize, to: usize) -> Result<Lists, Error> {
+        let part = |list: &List| list.part(from, to);
+        let failed = |why| DbErr::Custom(format!("a list of values cannot be divided: {why}"));
+        Ok(Lists(self.0.iter().map(part).collect::<Result<_, _>>().map_err(failed)?))
+    }
+}
 
 impl Bind for Lists {
     fn bind(&self) -> Result<PgArguments, BoxDynError> {
@@ -164,6 +250,28 @@ impl List {
         let mut bytes = PgArgumentBuffer::default();
         binary::begin_array(element, length, &mut bytes)?;
         Ok(List { column, as_text, array, bytes })
+    }
+
+    /// The values of some rows.
+    fn part(&self, from: usize, to: usize) -> Result<List, String> {
+        let element = if self.as_text { TEXT } else { self.column.oid };
+        let mut bytes = PgArgumentBuffer::default();
+        binary::begin_array(element, to - from, &mut bytes)?;
+        // What an array begins with has one length, unless it is empty.
+        let mut rest = self.bytes.get(bytes.len()..).unwrap_or_default();
+        for at in 0..to {
+            let (length, behind) = rest.split_first_chunk().ok_or("it ends too early")?;
+            // That of NULL is negative.
+            let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            let (value, behind) = behind.split_at_checked(length).ok_or("it ends too early")?;
+            if at >= from {
+                bytes.extend_from_slice(&rest[..4]);
+                bytes.extend_from_slice(value);
+            }
+            rest = behind;
+        }
+        let List { column, as_text, array, .. } = self;
+        Ok(List { column: column.clone(), as_text: *as_text, array: *array, bytes })
     }
 
     fn put(&mut self, value: Value) -> Result<(), String> {

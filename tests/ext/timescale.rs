@@ -345,3 +345,18 @@ async fn spans_that_postgresql_does_not_take_are_refused_before_anything_is_sent
     least.create(pg).await.unwrap();
     assert_eq!(table().drop_chunks(pg, none).await.unwrap(), 0);
 }
+
+/// Chunks are filled one after another, so that the server may name a later row than the first that was wrong.
+#[tokio::test]
+async fn of_a_copy_into_a_hypertable_rows_before_the_named_one_may_be_wrong() {
+    let Some(database) = database(Image::Timescale).await else { return };
+    let pg = database.pg();
+    pg.execute_unprepared("CREATE TABLE seen (at timestamptz UNIQUE)").await.unwrap();
+    let table = Hypertable::new("seen", "at").chunk_interval(Interval::days(1));
+    table.create(pg).await.unwrap();
+    let day = |day: &str| -> DateTimeUtc { format!("2026-01-{day}T00:00:00Z").parse().unwrap() };
+    let rows = [day("01"), day("02"), day("02"), day("01")];
+    let error = pg.copy_in_named("seen", ["at"]).rows(rows).await.unwrap_err();
+    assert!(error.is_unique_violation(), "{error}");
+    assert!(error.to_string().contains("row 4 (those before it may be wrong, too"), "{error}");
+}

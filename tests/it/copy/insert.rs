@@ -69,6 +69,45 @@ async fn what_is_too_long_is_refused_and_not_cut() {
 }
 
 #[tokio::test]
+async fn the_row_that_the_server_refuses_is_named() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let sql = "ALTER TABLE reading ADD CHECK (value >= 0); CREATE TYPE mood AS ENUM ('glad');
+               ALTER TABLE reading ALTER sensor TYPE mood USING NULL";
+    sea_orm::ConnectionTrait::execute_unprepared(&pg, sql).await.unwrap();
+    let row = |id| reading::Model { sensor: "glad".into(), ..reading(id) };
+    for bad in [1, 2, 17, 1_000] {
+        let rows = |wrong: fn(&mut reading::Model)| {
+            (1..=1_000).map(move |id| {
+                let mut model = row(id);
+                if id == bad {
+                    wrong(&mut model);
+                }
+                model
+            })
+        };
+        let error = pg.insert_many::<Reading>(rows(|row| row.value = Some(-1.0))).exec().await;
+        let error = error.unwrap_err();
+        assert!(error.is_check_violation(), "{error}");
+        assert!(error.to_string().contains(&format!("because of row {bad}: ")), "{error}");
+        let error = pg.insert_many::<Reading>(rows(|row| row.sensor = "sad".into()));
+        let error = error.exec_with_returning().await.unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("because of row {bad}, column `sensor`: ")),
+            "{error}"
+        );
+        let error = pg.insert_many::<Reading>(rows(|row| row.id = 1_001 - row.id)).exec().await;
+        assert!(error.unwrap_err().is_unique_violation());
+    }
+    // In a session that has failed there is nothing to be tried.
+    let session = pg.session().await.unwrap();
+    let twice = session.insert_many::<Reading>([row(1), row(1)]).exec().await.unwrap_err();
+    assert!(twice.is_unique_violation() && !twice.to_string().contains("because of"), "{twice}");
+    drop(session);
+    assert_eq!(Reading::find().count(&pg).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_table_that_is_not_there_is_said_to_be_the_fault() {
     let database = TestDatabase::new().await;
     let pg = database.pg().await;
