@@ -264,6 +264,23 @@ pub enum Error {
     #[cfg(feature = "vector")]
     #[error(transparent)]
     Vector(#[from] VectorError),
+    /// A type, function or operator was not found. An extension has it, in a schema that the search path lacks.
+    #[error(
+        "database `{database}`: {}; {extensions}, which the search path ({search_path}) lacks; set \
+         `schema: {wanted}` in the entry", text(.source)
+    )]
+    SearchPath {
+        /// Key of the database in the file.
+        database: String,
+        /// The search path, as it is.
+        search_path: String,
+        /// The extensions that have what was not found, each with its schema.
+        extensions: String,
+        /// A search path that has them.
+        wanted: String,
+        /// What was said.
+        source: Box<DbErr>,
+    },
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason}; this is a bug in wharf, please report it")]
     Internal {
@@ -394,6 +411,7 @@ impl Error {
                 CopyFault::Server(error) => driver_error(error),
                 _ => None,
             },
+            Error::SearchPath { source, .. } => driver_error(source),
             Error::Timescale(error) => error.said().and_then(driver_error),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),

@@ -21,6 +21,11 @@ pub(crate) fn text(error: &DbErr) -> String {
 }
 
 fn with_hint(mut text: String, error: Option<&sqlx::Error>) -> String {
+    if let Some(schema) = error.and_then(unseen) {
+        text.push_str(&format!(
+            "; hint: Add `{schema}` to `schema` of the entry, because the driver knows this type in the search path only."
+        ));
+    }
     let Some(error) = error.and_then(server_error) else {
         return text;
     };
@@ -36,6 +41,15 @@ fn with_hint(mut text: String, error: Option<&sqlx::Error>) -> String {
         text.push_str(&cut(hint.to_owned()));
     }
     text
+}
+
+/// The schema of a type that the driver would know by its name, were the schema in the search path.
+fn unseen(error: &sqlx::Error) -> Option<String> {
+    let sqlx::Error::ColumnDecode { source, .. } = error else { return None };
+    let source = source.to_string();
+    let (_, of) = source.split_once("is not compatible with SQL type `")?;
+    let (schema, _) = of.split_once('`')?.0.rsplit_once('.')?;
+    Some(schema.to_owned())
 }
 
 /// What the server says while a connection is opened, which quotes no row.

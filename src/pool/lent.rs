@@ -182,6 +182,7 @@ impl Lent {
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
                 Err(_) if self.recover_if_stale(Some(hash)).await => request = Request::new(author),
+                Err(error) => return Err(self.explained(error, F::failed).await),
                 landed => return answer::<F>(landed),
             }
         }
@@ -197,7 +198,10 @@ impl Lent {
         let flight = self.statement(text, None)?;
         let query = sqlx::raw_sql(AssertSqlSafe(text.sql.to_owned()));
         let result = flight.wait.until(flight.driver.execute(query)).await;
-        flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
+        match flight.land(result) {
+            Ok(done) => Ok(done),
+            Err(error) => Err(self.explained(error, DbErr::Exec).await),
+        }
     }
 
     /// Sends `BEGIN`, `COMMIT` and their kin: wharf's own words, which need no scan.

@@ -457,3 +457,27 @@ async fn geojson_is_the_same_from_the_server_from_a_value_and_from_a_model() {
         .unwrap();
     assert!(web.starts_with(r#"{"type":"Point","coordinates":[0.99999999"#), "{web}");
 }
+
+#[tokio::test]
+async fn postgis_in_a_schema_of_its_own_works_or_the_error_says_which_search_path_would() {
+    let Some(database) = database(Image::Postgis).await else { return };
+    let sql =
+        "DROP EXTENSION postgis CASCADE; CREATE SCHEMA geo; CREATE EXTENSION postgis SCHEMA geo;
+               CREATE TABLE place (id bigserial PRIMARY KEY, spot geo.geometry(Point, 4326) NOT NULL,
+                   at geo.geography(Point, 4326) NOT NULL, outline geo.geometry(Geometry, 4326))";
+    database.execute_unprepared(sql).await.unwrap();
+    let pg = |schema: Option<&str>| {
+        let mut config = database.config();
+        config.schema = schema.map(str::to_owned);
+        Pg::from_config("apart", config)
+    };
+    let near = || place::Entity::find().filter(place::Column::Spot.st_dwithin(here(), 1.0));
+    let with = pg(Some("public, geo"));
+    place(13.0, 52.0, None).insert(&with).await.unwrap();
+    assert_eq!(near().all(&with).await.unwrap().len(), 1);
+    let without = pg(None);
+    assert_eq!(place::Entity::find().all(&without).await.unwrap().len(), 1);
+    let error = wharf::Error::from(near().all(&without).await.unwrap_err()).to_string();
+    assert!(error.contains("postgis is in geo"), "{error}");
+    assert!(error.ends_with("set `schema: public, geo` in the entry"), "{error}");
+}

@@ -204,3 +204,65 @@ async fn an_extension_that_is_made_anew_costs_no_error_outside_a_session() {
         assert_eq!(written.is_ok(), retries == 1, "{written:?}");
     }
 }
+
+/// As on hosted servers: the extensions have a schema, which the search path has or lacks.
+#[tokio::test]
+async fn an_extension_with_a_schema_of_its_own_works_or_the_error_says_which_search_path_would() {
+    let Some(database) = support::database(Image::Vector).await else { return };
+    let sql = "DROP EXTENSION vector; CREATE SCHEMA \"Ext\"; CREATE EXTENSION vector SCHEMA \"Ext\";
+               CREATE EXTENSION citext SCHEMA \"Ext\";
+               CREATE TABLE point (id int PRIMARY KEY, rare bool NOT NULL, at \"Ext\".vector(64) NOT NULL);
+               CREATE TABLE word (text \"Ext\".citext); INSERT INTO word VALUES ('a')";
+    database.execute_unprepared(sql).await.unwrap();
+    let pg = |schema: Option<&str>| {
+        let mut config = database.config();
+        config.schema = schema.map(str::to_owned);
+        wharf::Pg::from_config("apart", config)
+    };
+    let to = super::question(1);
+    let point = |id| {
+        let at = Set(Vector::new(to.as_slice()).unwrap());
+        super::point::ActiveModel { id: Set(id), rare: Set(false), at }
+    };
+    let near = || {
+        let find = super::point::Entity::find();
+        vector::nearest(find, super::point::Column::At, to.as_slice()).limit(1)
+    };
+    let words = async |pg: &wharf::Pg, sql: &str| -> Result<String, Error> {
+        let word = sea_orm::Statement::from_string(DbBackend::Postgres, sql);
+        Ok(pg.query_one_raw(word).await?.unwrap().try_get_by_index(0)?)
+    };
+
+    let with = pg(Some("public, \"Ext\""));
+    point(1).insert(&with).await.unwrap();
+    assert_eq!(near().all(&with).await.unwrap().len(), 1);
+    assert_eq!(words(&with, "SELECT text FROM word WHERE text = 'A'").await.unwrap(), "a");
+
+    let without = pg(None);
+    // Reading and COPY need no name of a type.
+    without.copy_in::<super::point::Entity>().rows([point(2)]).await.unwrap();
+    assert_eq!(super::point::Entity::find().all(&without).await.unwrap().len(), 2);
+    // On connections that have read none: the driver remembers a type that it has read.
+    let (without, other) = (pg(None), pg(None));
+    let session = other.session().await.unwrap();
+    let errors = [
+        Error::from(point(3).insert(&without).await.unwrap_err()),
+        Error::from(point(3).insert(&session).await.unwrap_err()),
+        near().all(&without).await.unwrap_err(),
+        words(&without, "SELECT text FROM word WHERE text = 'A'::citext").await.unwrap_err(),
+        words(&without, "SELECT '[1]'::\"Ext\".vector <=> '[1]'").await.unwrap_err(),
+        words(&without, "SELECT l2_norm(at) FROM point").await.unwrap_err(),
+        Error::from(without.execute_unprepared("CREATE TABLE x (at vector(3))").await.unwrap_err()),
+    ];
+    for error in errors {
+        let said = error.to_string();
+        assert!(matches!(error, Error::SearchPath { .. }), "{said}");
+        assert!(said.ends_with("lacks; set `schema: public, \"Ext\"` in the entry"), "{said}");
+    }
+    session.rollback().await.unwrap();
+    let error = words(&without, "SELECT text FROM word").await.unwrap_err().to_string();
+    assert!(error.contains("hint: Add `\"Ext\"` to `schema` of the entry"), "{error}");
+    // What is nowhere is not an extension's.
+    let error = words(&without, "SELECT no_such_function(1)").await.unwrap_err();
+    assert!(matches!(error, Error::Db(_)), "{error}");
+}
