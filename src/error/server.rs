@@ -73,7 +73,7 @@ fn remedy(error: &PgDatabaseError) -> Option<&'static str> {
     let is_shared_memory = error.code() == "53100"
         && error.routine().is_some_and(|routine| routine.starts_with("dsm_impl"));
     is_shared_memory.then_some(
-        "The server's shared memory is full, not its disk. Give its container more (docker run --shm-size), or \
+        "The server's shared memory is full, not its disk. Give its container more (`shm_size` of pgserver, docker run --shm-size), or \
          use less maintenance_work_mem or fewer parallel workers.",
     )
 }
