@@ -235,6 +235,9 @@ impl Rows<'_> {
             "user" => server.user.clone(),
             "pass" => secret(server.pass.as_ref()),
             "runtime" => server.runtime.as_str().to_owned(),
+            "shm_size" => {
+                server.shm_size.map_or("(the engine's)".to_owned(), |size| size.to_string())
+            }
             "replica" => {
                 let below = |key: &str| [path.as_slice(), &[key.to_owned()]].concat();
                 let port = server

@@ -19,6 +19,8 @@ pub(super) enum Shape {
     Seconds,
     /// A time whose bare number is milliseconds.
     Millis,
+    /// A number of bytes.
+    Size,
     Type,
     SslMode,
     Runtime,
@@ -120,6 +122,7 @@ pub(super) const PGSERVER: &[Field] = &[
     field("user", Shape::Text),
     field("pass", Shape::Secret),
     field("postgres_conf", Shape::Settings),
+    field("shm_size", Shape::Size),
     field("replica", Shape::Section(REPLICA)),
     field("port_r", Shape::Port),
     field("runtime", Shape::Runtime),
@@ -197,6 +200,7 @@ impl Shape {
             Self::Millis => {
                 "a time, 0 or more: milliseconds, or a number with a unit (500ms, 30s, 5min, 1h, 1d)"
             }
+            Self::Size => "a size above 0 with a unit (64MB, 1GB; also kB, TB)",
             Self::Type => "`postgresql`, the only type so far",
             Self::SslMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
             Self::NPlusOne => "one of off, warn, error",

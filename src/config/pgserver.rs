@@ -77,6 +77,9 @@ pub struct PgServerConfig {
     pub pass: Option<SecretString>,
     /// Any PostgreSQL setting; a list in the file is joined with commas.
     pub postgres_conf: BTreeMap<String, String>,
+    /// Bytes of shared memory of its container (`/dev/shm`), which parallel workers need for a large index build or join.
+    /// Default: the engine's, 64 MB. Other runtimes have the machine's.
+    pub shm_size: Option<u64>,
     /// A standby.
     pub replica: ReplicaConfig,
     /// What runs it. Default `auto`.
@@ -98,6 +101,7 @@ impl PgServerConfig {
             user: "postgres".to_owned(),
             pass: None,
             postgres_conf: BTreeMap::new(),
+            shm_size: None,
             replica: ReplicaConfig::default(),
             runtime: Runtime::default(),
         }
@@ -145,6 +149,7 @@ impl fmt::Debug for PgServerConfig {
             .field("user", &self.user)
             .field("pass", &self.pass)
             .field("postgres_conf", &Settings(self.postgres_conf.clone()))
+            .field("shm_size", &self.shm_size)
             .field("replica", &self.replica)
             .field("runtime", &self.runtime)
             .finish()

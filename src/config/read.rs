@@ -124,6 +124,8 @@ typed! {
     Own(Option<Address>) = |text| own(&text);
     Seconds(Span) = |text| span(&text, SECOND);
     Millis(Span) = |text| span(&text, MILLISECOND);
+    /// In bytes.
+    Size(u64) = |text| size(&text);
     Type(()) = |text| matches!(text.as_str(), "postgresql" | "postgres").then_some(());
     Ssl(SslMode) = |text| Some(match text.as_str() {
         "disable" => SslMode::Disable,
@@ -263,6 +265,21 @@ fn span(text: &str, unit: u128) -> Option<Span> {
     }
     let seconds = u64::try_from(nanos / SECOND).ok()?;
     Some(Span::Of(Duration::new(seconds, u32::try_from(nanos % SECOND).ok()?)))
+}
+
+/// As PostgreSQL and Docker write it: `64MB`, `1g`. A number without a unit may be meant as megabytes.
+fn size(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let power = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "kb" | "k" => 1,
+        "mb" | "m" => 2,
+        "gb" | "g" => 3,
+        "tb" | "t" => 4,
+        _ => return None,
+    };
+    let number: u64 = digits(number)?.parse().ok()?;
+    number.checked_mul(1024_u64.pow(power)).filter(|bytes| *bytes > 0)
 }
 
 /// Digits only: `parse` would take `+5` as well.

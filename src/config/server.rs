@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, Origin, PgServerConfig, ReplicaConfig, fields, pgserver,
-    read::{self, Flag, Port, RuntimeName, Secret, Settings, Text},
+    read::{self, Flag, Port, RuntimeName, Secret, Settings, Size, Text},
     tree::{self, Value, ValueKind},
 };
 
@@ -21,6 +21,7 @@ struct Section {
     user: Option<Text>,
     pass: Option<Secret>,
     postgres_conf: Option<Settings>,
+    shm_size: Option<Size>,
     replica: Option<Replica>,
     port_r: Option<Port>,
     runtime: Option<RuntimeName>,
@@ -90,6 +91,7 @@ pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
             &["pgserver".to_owned(), "postgres_conf".to_owned()],
             section.postgres_conf,
         )?,
+        shm_size: section.shm_size.map(|size| size.0),
         replica: replica(tree, section.replica.unwrap_or_default(), section.port_r)?,
         runtime: section.runtime.map(|runtime| runtime.0).unwrap_or_default(),
     };

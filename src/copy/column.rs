@@ -13,6 +13,8 @@ pub(super) struct Column {
     pub(super) array_oid: u32,
     /// Its value is the server's to make.
     pub(super) generated: bool,
+    /// Its table has parts, among which the server distributes rows: partitions, chunks of a hypertable.
+    pub(super) in_parts: bool,
     pub(super) kind: Kind,
 }
 
@@ -65,7 +67,11 @@ WITH RECURSIVE base AS (
 )
 SELECT attname::text, declared, generated, typmod, t.typname::text, t.typtype::text,
        e.oid::int8, coalesce(d.typname, e.typname)::text, coalesce(d.typtype, e.typtype)::text,
-       t.oid::int8, t.typarray::int8, e.typdelim::text
+       t.oid::int8, t.typarray::int8, e.typdelim::text,
+       EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1) AND (c.relkind = 'p'
+               OR EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid)
+               OR EXISTS (SELECT FROM pg_catalog.pg_trigger
+                          WHERE tgrelid = c.oid AND tgname = 'ts_insert_blocker')))
 FROM base
 JOIN pg_catalog.pg_type t ON t.oid = type AND t.typtype <> 'd'
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
@@ -104,6 +110,7 @@ impl Column {
             oid: oid(9)?,
             array_oid: oid(10)?,
             generated: row.try_get_by_index(2)?,
+            in_parts: row.try_get_by_index(12)?,
             kind,
         })
     }

@@ -49,8 +49,8 @@ where
     /// others get their defaults.
     ///
     /// # Errors
-    /// [`Error::Copy`] names the first row that was wrong, by its number; also what beginning and
-    /// committing a session gives.
+    /// [`Error::Copy`] names the row that was wrong, by its number; also what beginning and committing a session
+    /// gives.
     pub async fn rows<R>(self, rows: R) -> Result<u64, Error>
     where
         R: IntoIterator<IntoIter: Send>,
@@ -91,8 +91,8 @@ impl<'a> CopyIn<'a, Named> {
     /// Copies the rows of an iterator: tuples with a value for each column.
     ///
     /// # Errors
-    /// [`Error::Copy`] names the first row that was wrong, by its number; also what beginning and
-    /// committing a session gives.
+    /// [`Error::Copy`] names the row that was wrong, by its number; also what beginning and committing a session
+    /// gives.
     pub async fn rows<R>(self, rows: R) -> Result<u64, Error>
     where
         R: IntoIterator<IntoIter: Send>,
@@ -205,7 +205,7 @@ async fn bytes(
     let columns = into.chosen(into.described(session).await?)?;
     let copy = into.begin_copy(session, &columns, format.options()).await?;
     let fed = session.feed(&copy.sql, reader).await;
-    let rows = fed.map_err(|stopped| file::by_line(into.stopped(stopped, 0)))?;
+    let rows = fed.map_err(|stopped| file::by_line(into.stopped(stopped, 0, &columns)))?;
     into.end_copy(session, &columns, copy, rows).await
 }
 
@@ -235,7 +235,7 @@ async fn rows_of<S: Shape>(
     let mut copied = 0;
     while !source.is_at_its_end() {
         let fed = session.feed(&copy.sql, &mut source).await;
-        copied += fed.map_err(|stopped| into.stopped(stopped, copied))?;
+        copied += fed.map_err(|stopped| into.stopped(stopped, copied, &columns))?;
     }
     into.end_copy(session, &columns, copy, copied).await
 }

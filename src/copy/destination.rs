@@ -125,7 +125,7 @@ impl<'a> Destination<'a> {
         let insert = self.insert(names(), select, None)?;
         let insert = Statement::from_string(DbBackend::Postgres, insert);
         let changed = session.execute_raw(insert).await.map_err(|error| {
-            CopyError::of_server(self.on.database(), &shown(&self.table), 0, error)
+            CopyError::of_server(self.on.database(), &shown(&self.table), 0, false, error)
         })?;
         session.own(&format!("DROP TABLE {waiting}")).await?;
         Ok(changed.rows_affected())
@@ -158,10 +158,12 @@ impl<'a> Destination<'a> {
         })
     }
 
-    pub(super) fn stopped(&self, stopped: Stopped, before: u64) -> Error {
+    pub(super) fn stopped(&self, stopped: Stopped, before: u64, columns: &[Column]) -> Error {
         match stopped {
             Stopped::Server(error) => {
-                CopyError::of_server(self.on.database(), &shown(&self.table), before, error).into()
+                let in_parts = columns.iter().any(|column| column.in_parts);
+                let (database, table) = (self.on.database(), shown(&self.table));
+                CopyError::of_server(database, &table, before, in_parts, error).into()
             }
             Stopped::Source(error) => self.mine(error),
         }

@@ -9,7 +9,7 @@ use sqlx::{
     Arguments as _, Encode, Postgres, Type,
     encode::IsNull,
     error::BoxDynError,
-    postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, types::Oid},
+    postgres::{PgArgumentBuffer, PgArguments, PgDatabaseError, PgTypeInfo, types::Oid},
 };
 
 use super::{
@@ -20,8 +20,9 @@ use super::{
     text,
 };
 use crate::{
-    error::Error,
-    pool::{AllRows, Effect},
+    error::{Error, driver_error, server_error},
+    pool::{AllRows, Effect, Fetch},
+    session::Session,
     statement::{Author, Bind},
 };
 
@@ -55,16 +56,14 @@ where
     /// Inserts them, and gives the number of those that were inserted or changed.
     ///
     /// # Errors
-    /// [`Error::Copy`] for a row that has other columns than the first, or a value that does not fit; what
-    /// the server says.
+    /// [`Error::Copy`] for a row that has other columns than the first, or a value that does not fit, and for a row
+    /// that the server refuses, with its error; what else the server says.
     pub async fn exec(self) -> Result<u64, Error> {
-        let (on, Some((sql, lists))) = self.statement(None).await? else { return Ok(0) };
-        let insert = Author::Bound { sql: &sql, binds: &lists };
-        let done = match &on {
-            On::Pg(pg) => pg.ask::<Effect>(insert).await?,
-            On::Session(session) => session.ask::<Effect>(insert).await?,
-        };
-        Ok(done.rows_affected())
+        let Some(insert) = self.statement(None).await? else { return Ok(0) };
+        match insert.ask::<Effect>().await {
+            Ok(done) => Ok(done.rows_affected()),
+            Err(error) => Err(insert.explained(error).await),
+        }
     }
 
     /// Inserts them, and gives them as they are in the table, in the order in which they were given;
@@ -75,13 +74,10 @@ where
     pub async fn exec_with_returning(self) -> Result<Vec<E::Model>, Error> {
         let columns = E::Column::iter().map(|column| column.select_as(Expr::col(column)));
         let returning = Query::returning().exprs(columns);
-        let (on, Some((sql, lists))) = self.statement(Some(returning)).await? else {
-            return Ok(Vec::new());
-        };
-        let insert = Author::Bound { sql: &sql, binds: &lists };
-        let rows = match &on {
-            On::Pg(pg) => pg.ask::<AllRows>(insert).await?,
-            On::Session(session) => session.ask::<AllRows>(insert).await?,
+        let Some(insert) = self.statement(Some(returning)).await? else { return Ok(Vec::new()) };
+        let rows = match insert.ask::<AllRows>().await {
+            Ok(rows) => rows,
+            Err(error) => return Err(insert.explained(error).await),
         };
         let model = |row| E::Model::from_query_result(&QueryResult::from(row), "");
         Ok(rows.into_iter().map(model).collect::<Result<_, DbErr>>()?)
@@ -91,9 +87,9 @@ where
     async fn statement(
         self,
         returning: Option<ReturningClause>,
-    ) -> Result<(On<'a>, Option<(String, Lists)>), Error> {
+    ) -> Result<Option<Insert<'a>>, Error> {
         let InsertMany { into, rows } = self;
-        let Some(first) = rows.first() else { return Ok((into.on, None)) };
+        let Some(first) = rows.first() else { return Ok(None) };
         let described = match &into.on {
             On::Pg(pg) => into.described(pg).await?,
             On::Session(session) => into.described(*session).await?,
@@ -124,12 +120,157 @@ where
         let exprs = lists.iter().zip(1..).map(|(list, number)| Expr::cust(list.sql(number)));
         let select: SelectStatement = Query::select().exprs(exprs).take();
         let names = columns.iter().map(|column| column.name.clone());
-        let insert = into.insert(names, select, returning)?;
-        Ok((into.on, Some((insert, Lists(lists)))))
+        let sql = into.insert(names, select, returning)?;
+        Ok(Some(Insert { into, sql, lists: Lists(lists), rows: length }))
     }
 }
 
+/// The statement, ready to be sent.
+struct Insert<'a> {
+    into: Destination<'a>,
+    sql: String,
+    lists: Lists,
+    rows: usize,
+}
+
+impl Insert<'_> {
+    async fn ask<F: Fetch>(&self) -> Result<F::Answer, DbErr> {
+        let insert = Author::Bound { sql: &self.sql, binds: &self.lists };
+        match &self.into.on {
+            On::Pg(pg) => pg.ask::<F>(insert).await,
+            On::Session(session) => session.ask::<F>(insert).await,
+        }
+    }
+
+    /// The server's error; one about a row names it, where it can be found.
+    async fn explained(&self, error: DbErr) -> Error {
+        const WHAT: &str = "finding the row that cannot be inserted";
+        let session = match &self.into.on {
+            _ if !is_of_row(&error) => return error.into(),
+            On::Pg(pg) => pg.session_for(WHAT).await.ok(),
+            // What another one finds holds here, too, if it is a matter of the row alone.
+            On::Session(session) if is_of_row_alone(&error) => session.beside(WHAT).await,
+            On::Session(_) => None,
+        };
+        let found = match session {
+            // An error of the search is not the one to tell.
+            Some(session) => self.first_wrong(&session).await.unwrap_or(None),
+            None => None,
+        };
+        match found {
+            Some(wrong) if matches!(self.into.on, On::Pg(_)) || are_alike(&wrong.error, &error) => {
+                let mut copy = self.into.error(CopyFault::Server(wrong.error));
+                (copy.row, copy.column) = (Some(wrong.row as u64), wrong.column);
+                copy.into()
+            }
+            _ => {
+                let column = column_of(&error);
+                let mut copy = self.into.error(CopyFault::Server(error));
+                copy.column = column;
+                copy.into()
+            }
+        }
+    }
+
+    /// The row without which those before it can be inserted. None if all can be, by now. `session` is left to be rolled
+    /// back.
+    async fn first_wrong(&self, session: &Session) -> Result<Option<Wrong>, Error> {
+        session.own("SET LOCAL lock_timeout = '1s'").await?;
+        let (mut fit, mut fail, mut error) = (0, self.rows, None);
+        while fail - fit > 1 {
+            let middle = fit + (fail - fit) / 2;
+            match tried(session, &self.sql, &self.lists.part(0, middle)?).await? {
+                None => fit = middle,
+                Some(refusal) => (fail, error) = (middle, Some(refusal)),
+            }
+        }
+        let error = match error {
+            Some(error) => error,
+            None => match tried(session, &self.sql, &self.lists).await? {
+                Some(refusal) => refusal,
+                None => return Ok(None),
+            },
+        };
+        let mut column = column_of(&error);
+        let row = self.lists.part(fit, fail)?.0;
+        if column.is_none() && is_of_value(&error) {
+            // Values are made their columns' before anything else is looked at.
+            for list in row {
+                let select: SelectStatement = Query::select().expr(Expr::cust(list.sql(1))).take();
+                let name = list.column.name.clone();
+                let sql = self.into.insert([name.clone()].into_iter(), select, None)?;
+                let refusal = tried(session, &sql, &Lists(vec![list])).await?;
+                if refusal.is_some_and(|refusal| are_alike(&refusal, &error)) {
+                    column = Some(name);
+                    break;
+                }
+            }
+        }
+        Ok(Some(Wrong { row: fail, column, error }))
+    }
+}
+
+/// A row that the server refuses.
+struct Wrong {
+    /// Counted from 1.
+    row: usize,
+    column: Option<String>,
+    error: DbErr,
+}
+
+/// What the server says against the rows of a statement, which is undone.
+async fn tried(session: &Session, sql: &str, binds: &Lists) -> Result<Option<DbErr>, Error> {
+    let nested = session.begin().await?;
+    let done = nested.ask::<Effect>(Author::Bound { sql, binds }).await;
+    nested.rollback().await?;
+    match done {
+        Ok(_) => Ok(None),
+        Err(error) if is_of_row(&error) => Ok(Some(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn said(error: &DbErr) -> Option<&PgDatabaseError> {
+    driver_error(error).and_then(server_error)
+}
+
+/// Whether it is about the values of a row: they are not of the column's type, break a constraint, or the same row is
+/// updated twice.
+fn is_of_row(error: &DbErr) -> bool {
+    said(error).is_some_and(|error| matches!(error.code().get(..2), Some("21" | "22" | "23")))
+}
+
+/// Whether no other row has to do with it: a value, NOT NULL, a check.
+fn is_of_row_alone(error: &DbErr) -> bool {
+    let is_own = |code: &str| code.starts_with("22") || matches!(code, "23502" | "23514");
+    said(error).is_some_and(|error| is_own(error.code()))
+}
+
+/// Whether it is about one value: too long, too large, of another type, or against its domain.
+fn is_of_value(error: &DbErr) -> bool {
+    said(error).is_some_and(|error| error.code().starts_with("22") || error.data_type().is_some())
+}
+
+fn column_of(error: &DbErr) -> Option<String> {
+    said(error).and_then(PgDatabaseError::column).map(str::to_owned)
+}
+
+fn are_alike(one: &DbErr, other: &DbErr) -> bool {
+    let kind =
+        |error| said(error).map(|it| (it.code(), it.constraint(), it.column(), it.data_type()));
+    kind(one) == kind(other)
+}
+
 struct Lists(Vec<List>);
+
+impl Lists {
+    /// The values of some rows.
+    fn part(&self, from: usize, to: usize) -> Result<Lists, Error> {
+        let part = |list: &List| list.part(from, to);
+        let failed = |why| DbErr::Custom(format!("a list of values cannot be divided: {why}"));
+        Ok(Lists(self.0.iter().map(part).collect::<Result<_, _>>().map_err(failed)?))
+    }
+}
 
 impl Bind for Lists {
     fn bind(&self) -> Result<PgArguments, BoxDynError> {
@@ -164,6 +305,28 @@ impl List {
         let mut bytes = PgArgumentBuffer::default();
         binary::begin_array(element, length, &mut bytes)?;
         Ok(List { column, as_text, array, bytes })
+    }
+
+    /// The values of some rows.
+    fn part(&self, from: usize, to: usize) -> Result<List, String> {
+        let element = if self.as_text { TEXT } else { self.column.oid };
+        let mut bytes = PgArgumentBuffer::default();
+        binary::begin_array(element, to - from, &mut bytes)?;
+        // What an array begins with has one length, unless it is empty.
+        let mut rest = self.bytes.get(bytes.len()..).unwrap_or_default();
+        for at in 0..to {
+            let (length, behind) = rest.split_first_chunk().ok_or("it ends too early")?;
+            // That of NULL is negative.
+            let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            let (value, behind) = behind.split_at_checked(length).ok_or("it ends too early")?;
+            if at >= from {
+                bytes.extend_from_slice(&rest[..4]);
+                bytes.extend_from_slice(value);
+            }
+            rest = behind;
+        }
+        let List { column, as_text, array, .. } = self;
+        Ok(List { column: column.clone(), as_text: *as_text, array: *array, bytes })
     }
 
     fn put(&mut self, value: Value) -> Result<(), String> {

@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
+use super::server;
+
 /// Why a connection could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -147,7 +149,9 @@ impl fmt::Display for ConnectError {
         write!(f, "database `{database}`: {target} {what} (after {elapsed:.0?}")?;
         if let Some(source) = &self.source {
             match &**source {
-                sqlx::Error::Database(error) => write!(f, "; server: {}", error.message())?,
+                error @ sqlx::Error::Database(_) => {
+                    write!(f, "; server: {}", server::refusal(error).unwrap_or_default())?;
+                }
                 sqlx::Error::Io(error) => write!(f, "; {error}")?,
                 sqlx::Error::Configuration(error) => write!(f, "; {error}")?,
                 error => write!(f, "; {error}")?,

@@ -14,9 +14,14 @@ pub struct CopyError {
     pub database: String,
     /// The table, as it was named.
     pub table: String,
-    /// The first row that was wrong, counted from 1, where that is known: the server does not say it
-    /// of what it checks at the end (a deferred constraint, the INSERT of an upsert).
+    /// The row that was wrong, counted from 1, where that is known: the server does not say it of what it checks at
+    /// the end (a foreign key, a deferred constraint, the INSERT of an upsert). It is the first one; but a COPY
+    /// checks unique keys in groups of up to 1,000 rows, so it may name a row that breaks another rule before an
+    /// earlier one that is there already.
     pub row: Option<u64>,
+    /// The table has partitions or chunks, which COPY fills one after another, so that rows before `row` may be wrong,
+    /// too.
+    pub in_parts: bool,
     /// The line of the CSV file that was wrong, the first being the columns' names.
     pub line: Option<u64>,
     /// Its column, where it is one that was wrong.
@@ -45,6 +50,7 @@ impl CopyError {
             database: database.to_owned(),
             table: table.to_owned(),
             row: None,
+            in_parts: false,
             line: None,
             column: None,
             reason,
@@ -52,12 +58,18 @@ impl CopyError {
     }
 
     /// The server's error, which knows the row by its place in the COPY that followed `before` rows.
-    pub(crate) fn of_server(database: &str, table: &str, before: u64, error: DbErr) -> CopyError {
+    pub(crate) fn of_server(
+        database: &str,
+        table: &str,
+        before: u64,
+        in_parts: bool,
+        error: DbErr,
+    ) -> CopyError {
         let mut copy = CopyError::new(database, table, CopyFault::Server(error));
         let CopyFault::Server(error) = &copy.reason else { return copy };
         let place = server_error_of(error).and_then(PgDatabaseError::r#where).and_then(place);
         if let Some((row, column)) = place {
-            (copy.row, copy.column) = (Some(before + row), column);
+            (copy.row, copy.column, copy.in_parts) = (Some(before + row), column, in_parts);
         }
         copy
     }
@@ -85,12 +97,15 @@ fn place(context: &str) -> Option<(u64, Option<String>)> {
 
 impl fmt::Display for CopyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CopyError { database, table, row, line, column, reason } = self;
+        let CopyError { database, table, row, in_parts, line, column, reason } = self;
         write!(f, "database `{database}`: nothing was copied into {table}")?;
         match (row, line) {
             (Some(row), _) => write!(f, ", because of row {row}")?,
             (None, Some(line)) => write!(f, ", because of line {line}")?,
             (None, None) => {}
+        }
+        if *in_parts {
+            f.write_str(" (those before it may be wrong, too: the table has parts)")?;
         }
         if let Some(column) = column {
             write!(f, ", column `{column}`")?;

@@ -120,6 +120,21 @@ pub enum Error {
         /// How long it was let run on.
         after: Duration,
     },
+    /// A stream or a copy of the session is open, and has kept its connection for longer than `pool_timeout`.
+    /// The statement that waited for it was not sent.
+    #[error(
+        "database `{database}`: this session is busy with a stream or a copy that is still open after \
+         {waited:.1?} of waiting; read it to its end or drop it first, or use `Session::cursor` to run \
+         statements between its rows: {statement}"
+    )]
+    StreamOpen {
+        /// Key of the database in the file.
+        database: String,
+        /// How long the connection was waited for.
+        waited: Duration,
+        /// The text of the stream or copy, with `?` for literals.
+        statement: String,
+    },
     /// The pool was closed.
     #[error("database `{database}`: its pool is closed")]
     Closed {
@@ -249,6 +264,23 @@ pub enum Error {
     #[cfg(feature = "vector")]
     #[error(transparent)]
     Vector(#[from] VectorError),
+    /// A type, function or operator was not found. An extension has it, in a schema that the search path lacks.
+    #[error(
+        "database `{database}`: {}; {extensions}, which the search path ({search_path}) lacks; set \
+         `schema: {wanted}` in the entry", text(.source)
+    )]
+    SearchPath {
+        /// Key of the database in the file.
+        database: String,
+        /// The search path, as it is.
+        search_path: String,
+        /// The extensions that have what was not found, each with its schema.
+        extensions: String,
+        /// A search path that has them.
+        wanted: String,
+        /// What was said.
+        source: Box<DbErr>,
+    },
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason}; this is a bug in wharf, please report it")]
     Internal {
@@ -379,7 +411,8 @@ impl Error {
                 CopyFault::Server(error) => driver_error(error),
                 _ => None,
             },
-            Error::Timescale(error) => driver_error(error.said()),
+            Error::SearchPath { source, .. } => driver_error(source),
+            Error::Timescale(error) => error.said().and_then(driver_error),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),
                 None => driver_error(error),

@@ -45,6 +45,14 @@ pub enum TimescaleError {
         /// The server's words.
         source: DbErr,
     },
+    /// A span of time or a number that PostgreSQL or TimescaleDB does not take; nothing was sent.
+    #[error("{subject}: {reason}")]
+    OutOfRange {
+        /// The hypertable or aggregate.
+        subject: String,
+        /// What it is, and what it may be.
+        reason: String,
+    },
     /// The server refused it for another reason.
     #[error("{subject}: {reason}")]
     Refused {
@@ -58,12 +66,14 @@ pub enum TimescaleError {
 }
 
 impl TimescaleError {
-    pub(crate) fn said(&self) -> &DbErr {
+    /// What the server said, if it was asked.
+    pub(crate) fn said(&self) -> Option<&DbErr> {
         match self {
+            TimescaleError::OutOfRange { .. } => None,
             TimescaleError::Licence { source, .. }
             | TimescaleError::Missing { source, .. }
             | TimescaleError::NotInKey { source, .. }
-            | TimescaleError::Refused { source, .. } => source,
+            | TimescaleError::Refused { source, .. } => Some(source),
         }
     }
 }

@@ -1,17 +1,18 @@
 //! What kind of statement a text is: its fingerprint, its operation, its main table.
 //!
-//! One pass over the text, without an allocation: it is taken at every statement. Lists fold as they
-//! are read. Each bracket has a running hash, and one of the item since its last comma; an item that
-//! comes to the same as the one before it takes the bracket's hash back to where that one ended.
+//! One pass over the text, without an allocation: it is taken at every statement. Lists and chains (OR, WHEN, UNION)
+//! fold as they are read. Each bracket has a running hash, and one of the item since the last comma, OR and so on; an
+//! item that comes to the same as the one before it takes the bracket's hash back to where that one ended.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use super::subject::Subject;
 use crate::sql::{Token, Tokens, is};
 
-/// What stands for a kind of statement: the same for texts that differ in literals, in the length of
-/// lists (`IN ($1, $2)`, `VALUES (…), (…)`), in case, white space and comments. The same in every
-/// process that runs this version of wharf.
+/// What stands for a kind of statement: the same for texts that differ in literals, in the length of lists
+/// (`IN ($1, NULL)`, `VALUES (…), (DEFAULT, …)`) and of chains of the same (`a = $1 OR a = $2`, `WHEN … THEN …`,
+/// `SELECT … UNION ALL SELECT …`), in case, white space and comments. The same in every process that runs this version
+/// of wharf.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub(super) u64);
 
@@ -49,7 +50,7 @@ pub(super) fn outline(sql: &str) -> Outline<'_> {
 
 /// The text with `?` for literals, `...` for what repeats itself in a list, and without comments; cut
 /// off after some 2,000 bytes.
-pub(super) fn normalized(sql: &str) -> String {
+pub(crate) fn normalized(sql: &str) -> String {
     const MOST: usize = 2_000;
     let mut scan = Scan::new(sql, Some(String::with_capacity(sql.len().min(MOST))));
     scan.most = MOST;
@@ -60,30 +61,140 @@ pub(super) fn normalized(sql: &str) -> String {
 /// Brackets inside brackets that are told apart; deeper ones are read as they stand.
 const DEEPEST: usize = 16;
 
-/// A bracket.
+/// What parts the items of a chain; what binds closest comes first.
+const OR: usize = 0;
+const COMMA: usize = 1;
+const WHEN: usize = 2;
+const UNION: usize = 3;
+const CHAINS: usize = 4;
+
+/// The items that a word or a comma parts.
+#[derive(Clone, Copy)]
+struct Chain {
+    /// Of what came since it last parted something.
+    item: u64,
+    /// Of what was between the last two times.
+    last: u64,
+    /// What the items of the chains around it, and the whole, were before the last time.
+    before: [u64; CHAINS + 1],
+    /// How long the text was before the last time.
+    mark: usize,
+}
+
+/// A bracket, or a CASE to its END.
 #[derive(Clone, Copy)]
 struct Frame {
     /// Of all that is in it so far.
     hash: u64,
-    /// What that was before the last comma.
-    before_comma: u64,
-    /// Of what came since the last comma.
-    item: u64,
-    /// Of what was between the last two commas.
-    last_item: u64,
-    /// How long the text was before the last comma.
-    mark: usize,
+    chains: [Chain; CHAINS],
+    is_case: bool,
 }
 
 const START: u64 = 0x9e37_79b9_7f4a_7c15;
-const COMMA: u64 = 1;
+const PARTS: u64 = 1;
 const LITERAL: u64 = 2;
 const BRACKET: u64 = 3;
 /// No item comes to this but by a chance of one in 2⁶⁴.
 const NONE: u64 = 0;
 
-const EMPTY: Frame =
-    Frame { hash: START, before_comma: START, item: START, last_item: NONE, mark: 0 };
+const CHAIN: Chain = Chain { item: START, last: NONE, before: [START; CHAINS + 1], mark: 0 };
+const EMPTY: Frame = Frame { hash: START, chains: [CHAIN; CHAINS], is_case: false };
+
+impl Frame {
+    /// Something was read that parts nothing.
+    fn add(&mut self, value: u64) {
+        self.hash = mix(self.hash, value);
+        for chain in &mut self.chains {
+            chain.item = mix(chain.item, value);
+        }
+    }
+
+    /// Something was read that parts the items of a chain, and is a part of those of the chains around it.
+    fn part(&mut self, at: usize, value: u64, mark: usize) {
+        let mut before = [self.hash; CHAINS + 1];
+        for (before, chain) in before.iter_mut().zip(&self.chains) {
+            *before = chain.item;
+        }
+        let value = mix(PARTS, value);
+        self.hash = mix(self.hash, value);
+        for (place, chain) in self.chains.iter_mut().enumerate() {
+            match place.cmp(&at) {
+                Ordering::Less => chain.begin(),
+                Ordering::Equal => {
+                    *chain = Chain { item: START, last: chain.item, before, mark };
+                }
+                Ordering::Greater => chain.item = mix(chain.item, value),
+            }
+        }
+    }
+
+    /// Forgets the last item of a chain, which is as the one before it.
+    fn fold(&mut self, at: usize) {
+        let before = self.chains[at].before;
+        self.hash = before[CHAINS];
+        for (chain, before) in self.chains.iter_mut().zip(before).skip(at + 1) {
+            chain.item = before;
+        }
+    }
+}
+
+impl Chain {
+    /// What comes is no item beside what was.
+    fn begin(&mut self) {
+        (self.item, self.last) = (START, NONE);
+    }
+}
+
+/// Whether an item of a chain is at its end where this is the next token.
+fn ends(at: usize, next: Option<Token<'_>>) -> bool {
+    const CLAUSES: [&str; 31] = [
+        "OR",
+        "WHERE",
+        "GROUP",
+        "HAVING",
+        "WINDOW",
+        "ORDER",
+        "LIMIT",
+        "OFFSET",
+        "FETCH",
+        "FOR",
+        "UNION",
+        "INTERSECT",
+        "EXCEPT",
+        "ON",
+        "USING",
+        "RETURNING",
+        "FROM",
+        "INTO",
+        "AS",
+        "SET",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "JOIN",
+        "INNER",
+        "LEFT",
+        "RIGHT",
+        "FULL",
+        "CROSS",
+        "NATURAL",
+    ];
+    const BEHIND_SELECTS: [&str; 8] =
+        ["UNION", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR", "ON", "RETURNING"];
+    let among = |words: &[&str]| match next {
+        Some(Token::Word(next)) => words.iter().any(|word| is(next, word)),
+        _ => false,
+    };
+    match (at, next) {
+        (_, None | Some(Token::End)) => true,
+        (WHEN, _) => among(&["WHEN", "ELSE", "END"]),
+        (_, Some(Token::Close)) => true,
+        (UNION, _) => among(&BEHIND_SELECTS),
+        (_, Some(Token::Comma)) => true,
+        _ => among(&CLAUSES),
+    }
+}
 
 fn mix(hash: u64, value: u64) -> u64 {
     (hash.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95)
@@ -120,8 +231,12 @@ struct Scan<'a> {
     depth: usize,
     too_deep: usize,
     subject: Subject<'a>,
+    /// The last word was UNION.
+    unites: bool,
     /// Written only where somebody wants to read it.
     text: Option<String>,
+    /// How long the text was before the last token.
+    mark: usize,
     most: usize,
 }
 
@@ -134,7 +249,9 @@ impl<'a> Scan<'a> {
             depth: 0,
             too_deep: 0,
             subject: Subject::new(),
+            unites: false,
             text,
+            mark: 0,
             most: usize::MAX,
         }
     }
@@ -149,6 +266,7 @@ impl<'a> Scan<'a> {
                 continue;
             }
             let named = self.subject.see(token, span, self.depth);
+            let token = if self.is_item(token, last) { Token::Literal } else { token };
             if self.text.is_some() {
                 self.write(token, named, span, last_end);
                 if self.text.as_ref().is_some_and(|text| text.len() >= self.most) {
@@ -173,67 +291,134 @@ impl<'a> Scan<'a> {
             && self.tokens.clone().next() == Some(Token::Literal)
     }
 
+    /// Whether a word stands where other rows or lists have a value.
+    fn is_item(&self, token: Token<'_>, last: Option<Token<'_>>) -> bool {
+        let Token::Word(word) = token else { return false };
+        let is_value = || ["NULL", "DEFAULT"].iter().any(|it| is(word, it));
+        matches!(last, Some(Token::Open | Token::Comma))
+            && is_value()
+            && matches!(self.next(), Some(Token::Close | Token::Comma))
+    }
+
+    fn next(&self) -> Option<Token<'a>> {
+        self.tokens.clone().next()
+    }
+
     /// `named`: the token is a name that somebody made up on the way.
     fn take(&mut self, token: Token<'_>, named: bool) {
+        let unites = std::mem::take(&mut self.unites);
         match token {
             _ if named => self.add(LITERAL),
-            Token::Word(word) => {
-                self.add(word_hash(word));
-                if is(word, "VALUES") {
-                    // Rows are items of their own.
-                    let frame = &mut self.frames[self.depth];
-                    (frame.item, frame.last_item) = (START, NONE);
-                }
+            // They belong to the UNION.
+            Token::Word(word) if unites && (is(word, "ALL") || is(word, "DISTINCT")) => {
+                let frame = &mut self.frames[self.depth];
+                frame.hash = mix(frame.hash, word_hash(word));
             }
+            Token::Word(word) => self.word(word),
             Token::Quoted(word) => self.add(quoted_hash(word)),
             Token::Literal | Token::Parameter => self.add(LITERAL),
-            Token::Open if self.depth + 1 < DEEPEST => {
-                self.depth += 1;
-                self.frames[self.depth] = EMPTY;
-            }
-            Token::Open => {
-                self.too_deep += 1;
-                self.add(BRACKET);
-            }
+            Token::Open => self.open(false),
             Token::Close if self.too_deep > 0 => {
                 self.too_deep -= 1;
                 self.add(BRACKET);
             }
-            Token::Close if self.depth > 0 => self.close(),
-            Token::Close => self.add(BRACKET),
-            Token::Comma => {
-                let mark = self.text.as_ref().map_or(0, |text| text.len().saturating_sub(1));
-                let frame = &mut self.frames[self.depth];
-                frame.before_comma = frame.hash;
-                frame.hash = mix(frame.hash, COMMA);
-                (frame.last_item, frame.item) = (frame.item, START);
-                frame.mark = mark;
+            Token::Close => {
+                // A CASE without its END.
+                while self.frames[self.depth].is_case {
+                    self.close();
+                }
+                match self.depth {
+                    0 => self.add(BRACKET),
+                    _ => self.close(),
+                }
             }
+            Token::Comma => self.part(COMMA, u64::from(b',')),
             Token::End => {
                 self.add(u64::from(b';'));
-                let frame = &mut self.frames[self.depth];
-                (frame.item, frame.last_item) = (START, NONE);
+                self.frames[self.depth].chains.iter_mut().for_each(Chain::begin);
             }
             Token::Other(byte) => self.add(u64::from(byte)),
         }
     }
 
+    fn word(&mut self, word: &str) {
+        let one_of = |words: &[&str]| words.iter().any(|it| is(word, it));
+        let hash = word_hash(word);
+        match word.len() {
+            2 if is(word, "OR") => return self.part(OR, hash),
+            4 if is(word, "WHEN") => return self.part(WHEN, hash),
+            5 if is(word, "UNION") => {
+                self.unites = true;
+                return self.part(UNION, hash);
+            }
+            4 if is(word, "CASE") => {
+                self.add(hash);
+                return self.open(true);
+            }
+            3 if is(word, "END") && self.frames[self.depth].is_case => return self.close(),
+            // The first of a UNION may have something before it.
+            6 if is(word, "SELECT") => self.frames[self.depth].chains[UNION].item = START,
+            _ => {}
+        }
+        self.add(hash);
+        let chains = &mut self.frames[self.depth].chains;
+        if one_of(&["WHERE", "ON", "HAVING", "THEN", "ELSE"]) {
+            chains[OR].begin();
+        } else if is(word, "VALUES") {
+            // Rows are items of their own.
+            chains[COMMA].begin();
+        } else if one_of(&["INTERSECT", "EXCEPT"]) {
+            chains[UNION].begin();
+        }
+    }
+
+    fn open(&mut self, is_case: bool) {
+        if self.depth + 1 < DEEPEST {
+            self.depth += 1;
+            self.frames[self.depth] = Frame { is_case, ..EMPTY };
+        } else if !is_case {
+            self.too_deep += 1;
+            self.add(BRACKET);
+        }
+    }
+
     fn close(&mut self) {
-        let inside = self.frames[self.depth].hash;
+        let inside = self.frames[self.depth];
         self.depth -= 1;
-        self.add(mix(BRACKET, inside));
+        // A SELECT in brackets is one of a UNION as it is without.
+        let chain = &mut self.frames[self.depth].chains[UNION];
+        let is_whole = chain.item == START && !inside.is_case && inside.chains[UNION].last == NONE;
+        let select = is_whole.then_some(inside.chains[UNION].item);
+        self.frames[self.depth].add(mix(BRACKET, inside.hash));
+        if let Some(select) = select {
+            self.frames[self.depth].chains[UNION].item = select;
+        }
+        self.fold();
+    }
+
+    fn part(&mut self, at: usize, value: u64) {
+        let mark = self.mark;
+        self.frames[self.depth].part(at, value, mark);
     }
 
     fn add(&mut self, value: u64) {
-        let frame = &mut self.frames[self.depth];
-        frame.hash = mix(frame.hash, value);
-        frame.item = mix(frame.item, value);
-        if frame.item == frame.last_item {
-            frame.hash = frame.before_comma;
+        self.frames[self.depth].add(value);
+        self.fold();
+    }
+
+    /// Forgets the items that are at their end and as the ones before them.
+    fn fold(&mut self) {
+        const SHOWN: [&str; CHAINS] = [" OR ...", ", ...", " WHEN ...", " UNION ..."];
+        for (at, shown) in SHOWN.into_iter().enumerate() {
+            let Chain { item, last, mark, .. } = self.frames[self.depth].chains[at];
+            if item != last || !ends(at, self.next()) {
+                continue;
+            }
+            self.frames[self.depth].fold(at);
             if let Some(text) = &mut self.text {
-                text.truncate(frame.mark);
-                if !text.ends_with("...") {
-                    text.push_str(", ...");
+                text.truncate(mark);
+                if !text.ends_with(shown) {
+                    text.push_str(shown);
                 }
             }
         }
@@ -241,6 +426,7 @@ impl<'a> Scan<'a> {
 
     fn write(&mut self, token: Token<'_>, named: bool, span: (usize, usize), last_end: usize) {
         let Some(text) = &mut self.text else { return };
+        self.mark = text.len();
         if span.0 > last_end && !text.is_empty() {
             text.push(' ');
         }
@@ -322,6 +508,94 @@ mod tests {
             "SELECT x WHERE (a, b) IN (($1, $2), ($3, $4))",
         ]);
         same(&["SELECT ARRAY[1::int]", "SELECT ARRAY[1::int, 2::int, 3::int]"]);
+    }
+
+    #[test]
+    fn chains_of_any_length_are_one() {
+        same(&[
+            "SELECT x FROM t WHERE a = $1 ORDER BY x",
+            "SELECT x FROM t WHERE a = $1 OR a = $2 ORDER BY x",
+            "SELECT x FROM t WHERE a = 1 OR a = 2 OR a = 3 ORDER BY x",
+        ]);
+        same(&[
+            "SELECT x FROM t WHERE b AND (a = $1 AND c = $2 OR a = $3 AND c = $4)",
+            "SELECT x FROM t WHERE b AND (a = $1 AND c = $2 OR a = $3 AND c = $4 OR a = $5 AND c = $6)",
+        ]);
+        same(&[
+            "SELECT x FROM t JOIN u ON (t.a = $1) OR (t.a = $2) WHERE x IN ($1) OR x IN ($1, $2)",
+            "SELECT x FROM t JOIN u ON (t.a = $1) OR (t.a = $2) OR (t.a = $3) WHERE x IN ($1)",
+        ]);
+        same(&[
+            "UPDATE t SET a = CASE WHEN id = $1 THEN $2 ELSE a END, b = $3 WHERE id IN ($4)",
+            "UPDATE t SET a = CASE WHEN id = $1 THEN $2 WHEN id = $3 THEN $4 ELSE a END, b = $5 WHERE id IN ($6, $7)",
+        ]);
+        same(&[
+            "SELECT CASE id WHEN $1 THEN $2 END FROM t",
+            "SELECT CASE id WHEN $1 THEN $2 WHEN $3 THEN $4 WHEN 5 THEN 'x' END FROM t",
+        ]);
+        same(&[
+            "SELECT a, $1 FROM t WHERE b = $2",
+            "SELECT a, $1 FROM t WHERE b = $2 UNION ALL SELECT a, $3 FROM t WHERE b = $4",
+            "SELECT a, $1 FROM t WHERE b = $2 UNION ALL SELECT a, $3 FROM t WHERE b = $4 UNION ALL \
+             SELECT a, $5 FROM t WHERE b = $6",
+            "SELECT a, $1 FROM t WHERE b = $2 UNION ALL (SELECT a, $3 FROM t WHERE b = $4)",
+        ]);
+        same(&[
+            "INSERT INTO t SELECT $1, $2 RETURNING id",
+            "INSERT INTO t SELECT $1, $2 UNION ALL SELECT $3, $4 RETURNING id",
+        ]);
+        distinct(&[
+            "SELECT x FROM t WHERE a = $1",
+            "SELECT x FROM t WHERE a = $1 OR b = $2",
+            "SELECT x FROM t WHERE a = $1 OR a > $2",
+            "SELECT x FROM t WHERE a = $1 OR a = $2 AND b",
+            "SELECT x FROM t WHERE a = $1 AND a = $2",
+            "SELECT x FROM t WHERE a = $1 UNION SELECT x FROM t WHERE a = $2 AND b",
+            "SELECT x FROM t WHERE a = $1 UNION SELECT x FROM u WHERE a = $2",
+            "SELECT x FROM t WHERE a = $1 EXCEPT SELECT x FROM t WHERE a = $2",
+        ]);
+        distinct(&[
+            "SELECT CASE WHEN a THEN $1 WHEN b THEN $2 END",
+            "SELECT CASE WHEN a THEN $1 END",
+            "SELECT CASE WHEN a THEN $1 ELSE $2 END",
+        ]);
+        distinct(&["SELECT a, a + b", "SELECT a + b", "SELECT a, a"]);
+    }
+
+    #[test]
+    fn a_value_that_is_a_word_is_a_value_in_a_list() {
+        same(&[
+            "SELECT a FROM t WHERE b IN ($1, $2)",
+            "SELECT a FROM t WHERE b IN ($1, NULL, 3)",
+            "SELECT a FROM t WHERE b IN (null)",
+        ]);
+        same(&[
+            "INSERT INTO t (a, b) VALUES ($1, $2)",
+            "INSERT INTO t (a, b) VALUES (DEFAULT, $1), ($2, NULL), ($3, DEFAULT)",
+        ]);
+        distinct(&["SELECT a FROM t WHERE b IS NULL", "SELECT a FROM t WHERE b IS NOT NULL"]);
+        assert_eq!(normalized("SELECT a WHERE b IS NULL"), "SELECT a WHERE b IS NULL");
+    }
+
+    #[test]
+    fn the_text_shows_the_first_of_a_chain() {
+        for (sql, shown) in [
+            (
+                "SELECT 1 WHERE a = 1 OR a = 2 OR a = 3 LIMIT 2",
+                "SELECT ? WHERE a = ? OR ... LIMIT ?",
+            ),
+            (
+                "SELECT CASE WHEN a = 1 THEN 2 WHEN a = 3 THEN 4 ELSE 5 END",
+                "SELECT CASE WHEN a = ? THEN ? WHEN ... ELSE ? END",
+            ),
+            (
+                "SELECT a FROM t UNION ALL SELECT a FROM t UNION ALL SELECT a FROM t ORDER BY 1",
+                "SELECT a FROM t UNION ... ORDER BY ?",
+            ),
+            ("SELECT a WHERE b IN (NULL, 1)", "SELECT a WHERE b IN (?, ...)"),
+        ] {
+            assert_eq!(normalized(sql), shown);
+        }
     }
 
     #[test]

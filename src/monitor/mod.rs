@@ -17,8 +17,8 @@
 //! - **an [`Observer`]** of your own.
 //!
 //! BEGIN, COMMIT, ROLLBACK, savepoints, streams to their end, unprepared statements, COPY and statements
-//! whose future was dropped are all seen, and so is what wharf sends by itself. Pings are not, which are
-//! nobody's statements, nor is what never got a connection, which the pool counts. Settings:
+//! whose future was dropped are all seen, and so is what wharf sends for a caller. Pings and the clean-up of a
+//! connection are not, which are nobody's statements, nor is what never got a connection, which the pool counts. Settings:
 //! [`MonitorConfig`], `monitor:` in the file or in an entry.
 //!
 //! # What it costs
@@ -62,6 +62,7 @@ use sea_orm::metric::Info;
 pub use digest::Digest;
 pub use event::{Outcome, StatementEvent};
 pub use fingerprint::Fingerprint;
+pub(crate) use fingerprint::normalized;
 pub(crate) use ledger::Ledger;
 pub use meter::{DURATION_BUCKETS, ROWS_BUCKETS, describe_metrics};
 pub use observer::Observer;

@@ -11,7 +11,10 @@ use std::{
 use foldhash::fast::FixedState;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, Statement, Value, metric::Info};
-use sqlx::{AssertSqlSafe, Executor, PgConnection, postgres::PgQueryResult};
+use sqlx::{
+    AssertSqlSafe, Executor, PgConnection,
+    postgres::{PgDatabaseError, PgQueryResult},
+};
 
 use super::{
     Check, Fetch, Open, Pool,
@@ -179,6 +182,7 @@ impl Lent {
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
                 Err(_) if self.recover_if_stale(Some(hash)).await => request = Request::new(author),
+                Err(error) => return Err(self.explained(error, F::failed).await),
                 landed => return answer::<F>(landed),
             }
         }
@@ -194,7 +198,10 @@ impl Lent {
         let flight = self.statement(text, None)?;
         let query = sqlx::raw_sql(AssertSqlSafe(text.sql.to_owned()));
         let result = flight.wait.until(flight.driver.execute(query)).await;
-        flight.land(result).map_err(|error| DbErr::Exec(runtime(error)))
+        match flight.land(result) {
+            Ok(done) => Ok(done),
+            Err(error) => Err(self.explained(error, DbErr::Exec).await),
+        }
     }
 
     /// Sends `BEGIN`, `COMMIT` and their kin: wharf's own words, which need no scan.
@@ -424,15 +431,27 @@ impl InFlight<'_> {
     }
 }
 
-/// Whether a prepared statement is of no use any more: the server does not know it, or it gives
-/// other columns than it did.
+/// Whether a prepared statement is of no use any more: the server does not know it, it gives other columns than it
+/// did, or it has binds of a type that was dropped, whose number the driver or the statement remembers.
 pub(super) fn is_stale(error: &sqlx::Error) -> bool {
     server_error(error).is_some_and(|error| match error.code() {
         "26000" => true,
         // The message is in the server's language; the place in its source is not.
         "0A000" => error.routine() == Some("RevalidateCachedQuery"),
+        // That of an internal error is in English everywhere.
+        "XX000" => {
+            error.message().starts_with("cache lookup failed for type ") && is_of_statement(error)
+        }
+        "42704" => error.routine() == Some("lookup_type_cache") && is_of_statement(error),
         _ => false,
     })
+}
+
+/// Whether the server could not make sense of the statement or its binds. An error in a function has a context,
+/// which may have done something before; that of a bind alone does not count.
+fn is_of_statement(error: &PgDatabaseError) -> bool {
+    error.r#where().is_none()
+        || matches!(error.routine(), Some("getTypeInputInfo" | "getTypeBinaryInputInfo"))
 }
 
 /// Whether the connection is of no use after this error.

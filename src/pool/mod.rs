@@ -19,6 +19,7 @@ mod queue;
 mod relay;
 mod repair;
 mod sea_orm;
+mod search_path;
 mod slot;
 mod state;
 mod stream;

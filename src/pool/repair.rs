@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use super::{
     Check, Lent, Open, Purpose,
@@ -32,9 +32,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// Longest time for everything else; closing the connection comes to the same for the server.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns to what the connection started with, but keeps its prepared statements.
-const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+/// Returns to what the connection started with, but keeps its prepared statements. The comments tell `wharf top` whose
+/// these are, in pg_stat_statements.
+const RESET: &str = "CLOSE /* wharf clean-up */ ALL; \
+                     SET /* wharf clean-up */ SESSION AUTHORIZATION DEFAULT; \
+                     RESET /* wharf clean-up */ ALL; UNLISTEN /* wharf clean-up */ *; \
+                     SELECT /* wharf clean-up */ pg_advisory_unlock_all(); \
+                     DISCARD /* wharf clean-up */ TEMP; DISCARD /* wharf clean-up */ SEQUENCES";
 
 /// The outcome of the check before a connection is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +214,8 @@ impl Lent {
         }
         let time_zone = self.pool.connector.to.time_zone();
         let mut sql = Vec::new();
-        if self.has_transaction(before).await? {
+        let rolls_back = self.has_transaction(before).await?;
+        if rolls_back {
             sql.push("ROLLBACK");
         }
         if before.leaves == Leaves::Settings {
@@ -218,12 +223,14 @@ impl Lent {
             sql.extend(time_zone.as_deref());
         }
         if !sql.is_empty() {
-            self.control(&sql.join("; ")).await?;
+            // The transaction was the caller's, and all else is nobody's statement.
+            let seen = if rolls_back { "ROLLBACK" } else { "" };
+            self.clean_up(&sql.join("; "), seen).await?;
         }
         let is_leftover = before.dropped || self.state.dropped;
         if is_leftover && self.has_unknown_statements().await? {
             self.forget_statements().await?;
-            self.control("DEALLOCATE ALL").await?;
+            self.clean_up("DEALLOCATE ALL", "").await?;
         } else if before.plans.are_stale() || self.state.plans.are_stale() {
             self.forget_statements().await?;
         }
@@ -231,10 +238,17 @@ impl Lent {
         Ok(())
     }
 
+    /// Sends `sql`, of which the monitor sees `seen`.
+    async fn clean_up(&mut self, sql: &str, seen: &str) -> Result<(), sqlx::Error> {
+        let flight = self.statement(Text::new(seen), None).map_err(|_| sqlx::Error::PoolClosed)?;
+        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let result = flight.wait.until(flight.driver.execute(query)).await;
+        flight.land(result).map(|_| ())
+    }
+
     /// Whether the server keeps prepared statements that the driver does not know. One round trip.
     async fn has_unknown_statements(&mut self) -> Result<bool, sqlx::Error> {
-        const COUNT: &str =
-            "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'sqlx\\_s\\_%'";
+        const COUNT: &str = "SELECT /* wharf clean-up */ count(*) FROM pg_prepared_statements WHERE name LIKE 'sqlx\\_s\\_%'";
         let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
         let known = flight.driver.cached_statements_size();
         let counted = flight.driver.fetch_one(sqlx::raw_sql(COUNT));
@@ -255,7 +269,7 @@ impl Lent {
             Transaction::Ending if before.work.is_in_flight() && !self.state.last_failed => {
                 return Ok(false);
             }
-            Transaction::Ending => self.control("SELECT 1").await,
+            Transaction::Ending => self.clean_up("SELECT /* wharf clean-up */ 1", "").await,
         };
         match answered {
             Ok(()) => Ok(false),
@@ -267,11 +281,14 @@ impl Lent {
     }
 }
 
+/// Has the driver forget its statements and the types that it knows by name; the server answers.
 async fn forget(driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if driver.cached_statements_size() == 0 {
-        return driver.ping().await;
+    let answers = driver.cached_statements_size() > 0;
+    driver.clear_cached_statements().await?;
+    match answers {
+        true => Ok(()),
+        false => driver.ping().await,
     }
-    driver.clear_cached_statements().await
 }
 
 /// Sends `sql`, and leaves its answer to be read by whoever uses the connection next, before

@@ -20,7 +20,7 @@ use sqlx::Executor;
 
 use super::{
     dates,
-    lent::{InFlight, Lent, Wait, runtime},
+    lent::{InFlight, Lent, Wait},
     state::Work,
 };
 use crate::{
@@ -65,7 +65,9 @@ where
             if landed.is_err() && !any && lent.recover_if_stale(Some(hash)).await {
                 continue;
             }
-            landed.map_err(|error| DbErr::Query(runtime(error)))?;
+            if let Err(error) = landed {
+                Err(lent.explained(error, DbErr::Query).await)?;
+            }
             break;
         }
     };

@@ -3,7 +3,6 @@
 use std::{
     fmt::{self, Write},
     future::IntoFuture,
-    sync::Arc,
 };
 
 use futures_util::future::BoxFuture;
@@ -184,7 +183,7 @@ impl SessionBuilder {
     ) -> Result<Session, (Error, bool)> {
         lent.set_view(&self.database.view);
         match lent.begin(sql).await {
-            Ok(()) => Ok(Session::new(Arc::clone(self.database.name()), read_only, lent)),
+            Ok(()) => Ok(Session::new(self.database.clone(), read_only, lent)),
             Err(error) => {
                 let error = Error::from(DbErr::Exec(pool::runtime(error)));
                 // One that did not answer in time is not tried once more: the caller has waited for it.
@@ -230,6 +229,19 @@ impl SessionBuilder {
             sql.push_str("; SELECT 1");
         }
         sql
+    }
+}
+
+#[cfg(feature = "copy")]
+impl Session {
+    /// Another session, for what this one cannot be asked any more because a statement of it has failed. It does not see
+    /// what this one has done. None where no connection is free within a second.
+    #[cfg(feature = "copy")]
+    pub(crate) async fn beside(&self, what: &'static str) -> Option<Session> {
+        const LEND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+        let database = self.shared.database.clone();
+        let session = SessionBuilder::new(database, Purpose::Hold(what, None));
+        tokio::time::timeout(LEND_TIMEOUT, session.into_future()).await.ok()?.ok()
     }
 }
 

@@ -20,6 +20,9 @@ use crate::statement::{Author, Request, Text, Writer};
 /// rows cost, and rows of 1 kB are 1 MB.
 const FETCH_SIZE: u32 = 1_000;
 
+/// The most rows that FETCH takes.
+const MOST_ROWS: u32 = i32::MAX as u32;
+
 impl Session {
     /// The rows of a query in batches: the session is free between them, for what is to be done with each
     /// row; a [stream](sea_orm::StreamTrait) would keep it to itself.
@@ -85,7 +88,7 @@ impl<'a> Cursor<'a> {
         Cursor { session, select, writer, fetch_size: FETCH_SIZE }
     }
 
-    /// How many rows a batch has: 1,000, if nothing is said. Fewer where rows are wide, more where the
+    /// How many rows a batch has, 1 to 2,147,483,647: 1,000, if nothing is said. Fewer where rows are wide, more where the
     /// server is far away.
     pub fn fetch_size(mut self, rows: u32) -> Cursor<'a> {
         self.fetch_size = rows;
@@ -96,7 +99,8 @@ impl<'a> Cursor<'a> {
     /// [`FromQueryResult`].
     ///
     /// # Errors
-    /// What the server says to the query; a batch of 0 rows. In the stream: what the server says while it
+    /// What the server says to the query; a batch of 0 rows, or of over 2,147,483,647, which is
+    /// refused before anything is sent. In the stream: what the server says while it
     /// gets on with it, and what does not fit into the model. The first error is the end of it.
     ///
     /// Dropping the future or the stream leaves the session usable, as with any statement.
@@ -120,10 +124,10 @@ impl<'a> Cursor<'a> {
         read: impl Fn(QueryResult) -> Result<M, DbErr> + Send + 'a,
     ) -> Result<BoxStream<'a, Result<M, DbErr>>, DbErr> {
         let Cursor { session, select, writer, fetch_size } = self;
-        if fetch_size == 0 {
+        if !(1..=MOST_ROWS).contains(&fetch_size) {
             return Err(DbErr::Custom(format!(
-                "database `{}`: a cursor's batch of 0 rows would never get to its end: give \
-                 fetch_size at least 1",
+                "database `{}`: a cursor's batch cannot have {fetch_size} rows; give fetch_size 1 to \
+                 {MOST_ROWS}",
                 session.database()
             )));
         }

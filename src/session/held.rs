@@ -11,6 +11,7 @@ use crate::pool::Lent;
 pub(super) struct Held<'a> {
     lent: MappedMutexGuard<'a, Lent>,
     noted: Option<(&'a Shared, Id)>,
+    stream: Option<&'a Shared>,
 }
 
 impl<'a> Held<'a> {
@@ -19,7 +20,14 @@ impl<'a> Held<'a> {
         lent: MappedMutexGuard<'a, Lent>,
         noted: Option<(&'a Shared, Id)>,
     ) -> Held<'a> {
-        Held { lent, noted }
+        Held { lent, noted, stream: None }
+    }
+
+    /// Notes that the caller decides how long it is held, who may be waiting for the next statement.
+    pub(super) fn streams(mut self, shared: &'a Shared, sql: &str) -> Held<'a> {
+        *shared.stream() = Some(sql.to_owned());
+        self.stream = Some(shared);
+        self
     }
 }
 
@@ -39,6 +47,9 @@ impl DerefMut for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
+        if let Some(shared) = self.stream {
+            *shared.stream() = None;
+        }
         if let Some((shared, id)) = self.noted
             && (self.lent.is_in_flight() || !self.lent.last_failed())
         {

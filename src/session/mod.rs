@@ -26,6 +26,7 @@ use self::{
     shared::{Life, Shared, failed, roll_back},
 };
 use crate::{
+    database::Database,
     error::Error,
     pool::Lent,
     sql::Control,
@@ -66,7 +67,9 @@ use crate::{
 ///
 /// Costs: one round trip to begin, one a statement, one to end; a read-only one waits for no end.
 /// What is committed or rolled back gives its connection back at once. Statements of one session run one
-/// after the other, whoever asks for them.
+/// after the other, whoever asks for them. A statement waits for a stream or a copy of the same session up to
+/// `pool_timeout`, and then fails with [`Error::StreamOpen`]; use [`cursor`](Session::cursor) to run statements
+/// between rows.
 ///
 /// A raw statement that would begin or end a transaction (`COMMIT`, `ROLLBACK`, `BEGIN`, …) is
 /// refused with [`Error::TransactionControl`], so that a session cannot be half committed by
@@ -84,7 +87,7 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(database: Arc<str>, read_only: bool, lent: Lent) -> Session {
+    fn new(database: Database, read_only: bool, lent: Lent) -> Session {
         let shared = Shared::new(database, read_only, lent);
         Session { shared: Arc::new(shared), id: OUTERMOST, open: true }
     }
@@ -99,7 +102,8 @@ impl Session {
     /// changes were kept is not known; so too where `socket_timeout` or the end of the pool ended the
     /// wait. [`Error::RolledBack`] if a statement had failed before and
     /// its error was passed over: the server keeps nothing of such a transaction.
-    /// [`Error::NestedSessions`] if a nested session could not be rolled back. Otherwise the
+    /// [`Error::NestedSessions`] if a nested session could not be rolled back. [`Error::StreamOpen`] if a
+    /// stream of a nested session stays open; nothing is kept then. Otherwise the
     /// server's error (a deferred constraint, a serialization failure); nothing was kept then.
     ///
     /// Dropping the future once it has been polled leaves open whether the COMMIT happened. That of a nested
@@ -140,7 +144,7 @@ impl Session {
     }
 
     pub(crate) fn database(&self) -> &str {
-        &self.shared.database
+        self.shared.database.name()
     }
 
     /// As [`TransactionTrait::begin`](::sea_orm::TransactionTrait::begin): a nested session, by a savepoint.
@@ -163,12 +167,14 @@ impl Session {
         // taken, so that no other statement comes in between.
         let taken = match commit {
             true => shared.lock_all().await.map(|mut place| place.take()),
-            false => Ok(shared.lent.lock().await.take()),
+            false => shared.place().await.map(|mut place| place.take()),
         };
         self.open = false;
         shared.set_life(Life::Ended);
         let lent = match taken {
             Ok(lent) => lent,
+            // The server rolls it back once the stream is dropped.
+            Err(refused @ Error::StreamOpen { .. }) => return Err(refused),
             Err(refused) => {
                 if let Some(lent) = shared.lent.lock().await.take()
                     && let Err(rollback) = roll_back(lent).await
@@ -250,7 +256,7 @@ impl Session {
             Writer::Builder | Writer::Wharf => Control::default(),
         };
         if let Some(keyword) = control.keyword {
-            let database = self.shared.database.to_string();
+            let database = self.shared.database.name().to_string();
             return Err(Error::TransactionControl { database, keyword });
         }
         let mut lent = self.shared.lock().await?;
@@ -353,7 +359,7 @@ impl Drop for Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("database", &self.shared.database)
+            .field("database", self.shared.database.name())
             .field("read_only", &self.shared.read_only)
             .field("nested", &(self.id != OUTERMOST))
             .finish_non_exhaustive()

@@ -2,8 +2,9 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sea_orm::DbErr;
@@ -11,7 +12,9 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::savepoints::{Id, Savepoints, Undo};
 use crate::{
+    database::Database,
     error::Error,
+    monitor,
     pool::{self, Lent},
 };
 
@@ -20,9 +23,12 @@ use crate::{
 const ABANDONED_MAY_TAKE: Duration = Duration::from_millis(250);
 
 pub(super) struct Shared {
-    pub(super) database: Arc<str>,
+    pub(super) database: Database,
     pub(super) read_only: bool,
     pub(super) lent: Mutex<Option<Lent>>,
+    /// The text of the stream or copy that has the connection.
+    stream: std::sync::Mutex<Option<String>>,
+    pool_timeout: Duration,
     life: std::sync::Mutex<Life>,
     savepoints: std::sync::Mutex<Savepoints>,
     /// The hooks to call after the COMMIT, each with the session that registered it.
@@ -43,11 +49,13 @@ pub(super) enum Life {
 }
 
 impl Shared {
-    pub(super) fn new(database: Arc<str>, read_only: bool, lent: Lent) -> Shared {
+    pub(super) fn new(database: Database, read_only: bool, lent: Lent) -> Shared {
         Shared {
             database,
             read_only,
+            pool_timeout: lent.pool_timeout(),
             lent: Mutex::new(Some(lent)),
+            stream: std::sync::Mutex::default(),
             life: std::sync::Mutex::new(Life::Open),
             savepoints: std::sync::Mutex::default(),
             hooks: std::sync::Mutex::default(),
@@ -93,14 +101,40 @@ impl Shared {
     }
 
     pub(super) fn refused(&self, reason: String) -> Error {
-        Error::NestedSessions { database: self.database.to_string(), reason }
+        Error::NestedSessions { database: self.database.name().to_string(), reason }
     }
 
     pub(super) fn has_ended(&self) -> Error {
-        let database = self.database.to_string();
+        let database = self.database.name().to_string();
         match self.life() {
             Life::GivenUp => Error::StatementAbandoned { database, after: ABANDONED_MAY_TAKE },
             Life::Open | Life::Ended => Error::SessionEnded { database },
+        }
+    }
+
+    pub(super) fn stream(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of the connection, once it is free. A statement that has it is waited for to its end; a stream or
+    /// a copy as long as for a connection of the pool, because its reader may be who waits here.
+    pub(super) async fn place(&self) -> Result<MutexGuard<'_, Option<Lent>>, Error> {
+        if let Ok(place) = self.lent.try_lock() {
+            return Ok(place);
+        }
+        let began = Instant::now();
+        let mut free = pin!(self.lent.lock());
+        loop {
+            if let Ok(place) = tokio::time::timeout(self.pool_timeout, &mut free).await {
+                return Ok(place);
+            }
+            if let Some(sql) = &*self.stream() {
+                return Err(Error::StreamOpen {
+                    database: self.database.name().to_string(),
+                    waited: began.elapsed(),
+                    statement: monitor::normalized(sql),
+                });
+            }
         }
     }
 
@@ -112,7 +146,7 @@ impl Shared {
 
     /// The place of the connection, which is in it.
     pub(super) async fn lock_all(&self) -> Result<MutexGuard<'_, Option<Lent>>, Error> {
-        let mut place = self.lent.lock().await;
+        let mut place = self.place().await?;
         if place.as_ref().is_some_and(Lent::is_out_of_step) {
             self.set_life(Life::Ended);
         }
@@ -168,7 +202,7 @@ impl Shared {
         // asked whether it still lives; where none has, nothing is asked.
         if lent.has_failed() && lent.control("SELECT 1").await.is_err() {
             roll_back(lent).await?;
-            return Err(Error::RolledBack { database: self.database.to_string() });
+            return Err(Error::RolledBack { database: self.database.name().to_string() });
         }
         match lent.end("COMMIT").await {
             Ok(()) => {
@@ -178,7 +212,7 @@ impl Shared {
                 for (_, hook) in hooks {
                     // A panic changes neither the outcome of the COMMIT nor the other hooks.
                     if std::panic::catch_unwind(AssertUnwindSafe(hook)).is_err() {
-                        tracing::error!(database = %self.database, "an after_commit hook panicked");
+                        tracing::error!(database = %self.database.name(), "an after_commit hook panicked");
                     }
                 }
                 Ok(())
@@ -188,7 +222,7 @@ impl Shared {
     }
 
     fn not_committed(&self, error: sqlx::Error, is_lost: bool) -> Error {
-        let database = self.database.to_string();
+        let database = self.database.name().to_string();
         let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
         match &*code {
             // Ended by the server while the session was idle, so before the COMMIT came.

@@ -55,13 +55,14 @@ impl Session {
         self.to_its_end(run).await
     }
 
-    /// The session's other statements wait until the stream is dropped.
+    /// The session's other statements wait until the stream is dropped, up to `pool_timeout`.
     async fn rows(
         &self,
         statement: Statement,
         writer: Writer,
     ) -> Result<BoxStream<'_, Result<QueryResult, DbErr>>, DbErr> {
         let lent = self.lent(Text::new(&statement.sql), writer).await?;
+        let lent = lent.streams(&self.shared, &statement.sql);
         Ok(pool::rows(lent, statement))
     }
 
@@ -126,19 +127,22 @@ impl Session {
     ) -> Result<u64, pool::Stopped> {
         self.to_its_end(async {
             let lent = self.lent(Text::new(sql), Writer::Wharf).await;
-            lent.map_err(pool::Stopped::Source)?.copy_in(sql, source).await
+            // What it is fed from may be a query of the session's own.
+            let mut lent = lent.map_err(pool::Stopped::Source)?.streams(&self.shared, sql);
+            lent.copy_in(sql, source).await
         })
         .await
     }
 
     /// The bytes of a COPY … TO STDOUT of wharf's own. The session's other statements wait until the
-    /// stream is dropped.
+    /// stream is dropped, up to `pool_timeout`.
     #[cfg(feature = "copy")]
     pub(crate) async fn copied(
         &self,
         sql: String,
     ) -> Result<BoxStream<'_, Result<bytes::Bytes, DbErr>>, Error> {
-        Ok(pool::copied(self.lent(Text::new(&sql), Writer::Wharf).await?, sql))
+        let lent = self.lent(Text::new(&sql), Writer::Wharf).await?.streams(&self.shared, &sql);
+        Ok(pool::copied(lent, sql))
     }
 
     /// The same of a session that nobody else has. When they end its transaction is rolled back.
@@ -152,7 +156,7 @@ impl Session {
     }
 
     async fn open_session(&self, options: TransactionOptions) -> Result<Session, DbErr> {
-        let database = || self.shared.database.to_string();
+        let database = || self.shared.database.name().to_string();
         if options.isolation_level.is_some() {
             return Err(DbErr::Custom(format!(
                 "database `{}`: a nested session has the isolation level of the outermost; set it \

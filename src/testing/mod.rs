@@ -186,9 +186,11 @@ impl TestDatabase {
     }
 
     /// Loads rows from YAML: tables (`customer:`, or `shop.customer:`), each with a list of rows, each with
-    /// `column: value`. In the text's order, so what is referred to comes first; all of it or nothing. The
-    /// server reads a value as its column's type: enums, times, arrays and JSON too. What a row does not
-    /// name has its default, and sequences go on behind the numbers that are given.
+    /// `column: value`; all of it or nothing. The server reads a value as it is written, by its column's type:
+    /// `00501`, `NO` and `1.10` are those texts in a column of text, whatever YAML makes of them. In a column of
+    /// type json or jsonb, YAML's numbers, booleans, lists and maps are JSON's. What a row does not name has its
+    /// default. Rows may refer to rows that come later, if the login owns the tables: foreign keys are checked at
+    /// the end. Sequences go on behind the highest number of their column.
     ///
     /// # Errors
     /// The place in the text, or the table and what the server says.

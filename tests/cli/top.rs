@@ -1,6 +1,6 @@
 //! The screen of `wharf top`, on a terminal.
 
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
 use crate::it::TestDatabase;
 use crate::support::{Project, Terminal, signal};
@@ -152,6 +152,9 @@ async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_agai
     terminal.press("3");
     project.run(&["run", "shop", "SELECT 'counted' FROM generate_series(1, 9)"]).well();
     terminal.shows(&["SELECT $1 FROM generate_series($2, $3)", "calls/s", "load", "mean"]);
+    clean_up(&project).await;
+    let screen = terminal.shows(&["SELECT $1 FROM generate_series($2, $3, $4)"]);
+    assert!(!screen.contains("clean-up"), "{screen}");
     terminal.press("1");
     project.run(&["server", "down"]).well();
     terminal.shows(&["unreachable for "]);
@@ -159,6 +162,24 @@ async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_agai
     terminal.shows_no("unreachable for ");
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
+}
+
+/// Leaves settings on a pool's connection. The server counts the statements that reset it before the last one here.
+async fn clean_up(project: &Project) {
+    let manager = wharf::Manager::open(project.path().join("etc/infra.yaml")).await.unwrap();
+    let pg = manager.db("shop").unwrap();
+    let counted =
+        "SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%/* wharf clean-up */%'";
+    for tries in 0.. {
+        pg.execute_unprepared("SET work_mem = '5MB'").await.unwrap();
+        let row = pg.query_one_raw(Statement::from_string(DbBackend::Postgres, counted)).await;
+        if row.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap() > 2 {
+            break;
+        }
+        assert!(tries < 1_000, "no clean-up is counted");
+    }
+    pg.execute_unprepared("SELECT 'counted' FROM generate_series(1, 9, 1)").await.unwrap();
+    pg.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,28 @@ fn every_field_has_the_documented_default() {
         server.postgres_conf.is_empty() && !server.replica.enabled && server.replica.port.is_none()
     );
     assert_eq!(server.runtime, Runtime::Auto);
+    assert_eq!(server.shm_size, None);
+}
+
+#[test]
+fn a_size_has_a_unit() {
+    for (size, bytes) in [
+        ("64MB", 64 << 20),
+        ("1GB", 1 << 30),
+        ("2g", 2 << 30),
+        ("512 kB", 512 << 10),
+        ("1T", 1 << 40),
+    ] {
+        assert_eq!(
+            server(&format!("version: 17, shm_size: {size}")).shm_size,
+            Some(bytes),
+            "{size}"
+        );
+    }
+    for size in ["64", "0MB", "-1GB", "1.5GB", "1PB", "GB", "99999999999TB"] {
+        let refused = refusal(&format!("pgserver: {{version: 17, shm_size: {size}}}"));
+        says(&refused, &["pgserver.shm_size", "a size above 0 with a unit (64MB, 1GB"]);
+    }
 }
 
 #[test]

@@ -412,11 +412,34 @@ async fn geojson_is_the_same_from_the_server_from_a_value_and_from_a_model() {
         (r#"{"type": "Point", "coordinates": [{"x": "y"}, 1]}"#, "an object among coordinates"),
         (r#"{"type": "Circle", "coordinates": [1, 2]}"#, "`Circle` is no type"),
         (r#"{"type": "Polygon"}"#, "a Polygon without coordinates"),
+        (r#"{"type": "Point", "coordinates": []}"#, "cannot hold an empty point: leave such rows"),
+        (r#"{"type": "MultiPoint", "coordinates": [[], [1, 2]]}"#, "cannot hold an empty point"),
+        (
+            r#"{"type": "Point", "coordinates": [1, 2], "crs": {"type": "name", "properties": {"name": "EPSG:3857"}}}"#,
+            "its crs is EPSG:3857, expected EPSG:4326",
+        ),
+        (
+            r#"{"type": "Point", "coordinates": [1, 2], "crs": {"type": "link"}}"#,
+            "crs is not named",
+        ),
         (r#"{"type": "LineString", "coordinates": []}"#, "is a LineString, expected a Point"),
     ] {
         let error = serde_json::from_str::<Geography<4326, Point>>(json).unwrap_err().to_string();
         assert!(error.contains(what), "{json}: {error}");
     }
+
+    for crs in [
+        "null",
+        r#"{"type": "name", "properties": {"name": "EPSG:4326"}}"#,
+        r#"{"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}"#,
+    ] {
+        let json = format!(r#"{{"type": "Point", "coordinates": [1, 2], "crs": {crs}}}"#);
+        serde_json::from_str::<Geography<4326, Point>>(&json).unwrap();
+    }
+    let inner = r#"{"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [1, 2],
+        "crs": {"type": "name", "properties": {"name": "EPSG:25833"}}}]}"#;
+    let error = serde_json::from_str::<Geometry<4326>>(inner).unwrap_err().to_string();
+    assert!(error.contains("EPSG:25833"), "{error}");
 
     let web: String = place::Entity::find()
         .select_only()
@@ -433,4 +456,28 @@ async fn geojson_is_the_same_from_the_server_from_a_value_and_from_a_model() {
         .unwrap()
         .unwrap();
     assert!(web.starts_with(r#"{"type":"Point","coordinates":[0.99999999"#), "{web}");
+}
+
+#[tokio::test]
+async fn postgis_in_a_schema_of_its_own_works_or_the_error_says_which_search_path_would() {
+    let Some(database) = database(Image::Postgis).await else { return };
+    let sql =
+        "DROP EXTENSION postgis CASCADE; CREATE SCHEMA geo; CREATE EXTENSION postgis SCHEMA geo;
+               CREATE TABLE place (id bigserial PRIMARY KEY, spot geo.geometry(Point, 4326) NOT NULL,
+                   at geo.geography(Point, 4326) NOT NULL, outline geo.geometry(Geometry, 4326))";
+    database.execute_unprepared(sql).await.unwrap();
+    let pg = |schema: Option<&str>| {
+        let mut config = database.config();
+        config.schema = schema.map(str::to_owned);
+        Pg::from_config("apart", config)
+    };
+    let near = || place::Entity::find().filter(place::Column::Spot.st_dwithin(here(), 1.0));
+    let with = pg(Some("public, geo"));
+    place(13.0, 52.0, None).insert(&with).await.unwrap();
+    assert_eq!(near().all(&with).await.unwrap().len(), 1);
+    let without = pg(None);
+    assert_eq!(place::Entity::find().all(&without).await.unwrap().len(), 1);
+    let error = wharf::Error::from(near().all(&without).await.unwrap_err()).to_string();
+    assert!(error.contains("postgis is in geo"), "{error}");
+    assert!(error.ends_with("set `schema: public, geo` in the entry"), "{error}");
 }

@@ -304,3 +304,59 @@ async fn a_database_without_the_extension_is_told_apart() {
     let error = Error::from(readings().create(&closed).await.unwrap_err());
     assert!(matches!(error, Error::Closed { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn spans_that_postgresql_does_not_take_are_refused_before_anything_is_sent() {
+    let Some(database) = database(Image::Timescale).await else { return };
+    let pg = database.pg();
+    let table = || Hypertable::new("span", "at");
+    let (none, tiny, endless) = (Duration::ZERO, Duration::from_nanos(999), Duration::MAX);
+    let create = |chunk: Duration| table().chunk_interval(chunk);
+    let hourly = sea_orm::sea_query::Query::select().column("at").from("span").to_owned();
+    let refused = async {
+        [
+            (create(none).create(pg).await, "the chunk interval is 0ns"),
+            (create(tiny).create(pg).await, "the chunk interval is 999ns"),
+            (create(endless).create(pg).await, "longer than"),
+            (table().set_chunk_interval(pg, Interval::months(0)).await, "is 0 months"),
+            (table().set_chunk_interval(pg, Interval::months(u32::MAX)).await, "longer than"),
+            (table().by_hash("device", 0).create(pg).await, "0 partitions"),
+            (table().by_hash("device", 32_768).create(pg).await, "give 1 to 32767"),
+            // Less than a microsecond would be 0: all rows.
+            (table().drop_chunks(pg, tiny).await.map(drop), "the age is 999ns"),
+            (table().set_retention(pg, tiny).await, "the age is 999ns"),
+            (table().set_compression(pg, Compression::after(tiny)).await, "the age is 999ns"),
+            (
+                ContinuousAggregate::new("hourly", hourly)
+                    .refresh(Interval::days(3), none, none)
+                    .create(pg)
+                    .await,
+                "the interval of the refresh is 0ns",
+            ),
+        ]
+    };
+    for (refused, says) in wharf::assert_queries(0, refused).await {
+        let error = Error::from(refused.unwrap_err());
+        let is_range = matches!(error, Error::Timescale(TimescaleError::OutOfRange { .. }));
+        assert!(is_range && error.to_string().contains(says), "{error}");
+    }
+    pg.execute_unprepared("CREATE TABLE span (at timestamptz, device int)").await.unwrap();
+    let least = create(Duration::from_micros(1)).by_hash("device", 32_767);
+    least.create(pg).await.unwrap();
+    assert_eq!(table().drop_chunks(pg, none).await.unwrap(), 0);
+}
+
+/// Chunks are filled one after another, so that the server may name a later row than the first that was wrong.
+#[tokio::test]
+async fn of_a_copy_into_a_hypertable_rows_before_the_named_one_may_be_wrong() {
+    let Some(database) = database(Image::Timescale).await else { return };
+    let pg = database.pg();
+    pg.execute_unprepared("CREATE TABLE seen (at timestamptz UNIQUE)").await.unwrap();
+    let table = Hypertable::new("seen", "at").chunk_interval(Interval::days(1));
+    table.create(pg).await.unwrap();
+    let day = |day: &str| -> DateTimeUtc { format!("2026-01-{day}T00:00:00Z").parse().unwrap() };
+    let rows = [day("01"), day("02"), day("02"), day("01")];
+    let error = pg.copy_in_named("seen", ["at"]).rows(rows).await.unwrap_err();
+    assert!(error.is_unique_violation(), "{error}");
+    assert!(error.to_string().contains("row 4 (those before it may be wrong, too"), "{error}");
+}

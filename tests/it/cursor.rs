@@ -1,7 +1,7 @@
 //! Rows in batches, from a cursor that the server keeps.
 
 use entity::shop::customer;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult,
     IntoActiveModel, QueryFilter, QueryOrder, Set, Statement,
@@ -142,6 +142,24 @@ async fn cursors_of_other_columns_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_batch_of_more_rows_than_fetch_takes_is_refused_before_anything_is_sent() {
+    let database = TestDatabase::shop().await;
+    let pg = database.pg().await;
+    let session = pg.session().await.unwrap();
+    for (rows, fits) in [(0, false), (1, true), (i32::MAX as u32, true), (1 << 31, false)] {
+        let open = session.cursor_raw(raw("SELECT 1")).fetch_size(rows).rows();
+        match fits {
+            true => assert_eq!(open.await.unwrap().count().await, 1),
+            false => {
+                let error = wharf::assert_queries(0, open).await.map(|_| ()).unwrap_err();
+                assert!(error.to_string().contains(&format!("{rows} rows")), "{error}");
+            }
+        }
+    }
+    session.rollback().await.unwrap();
+}
+
+#[tokio::test]
 async fn it_goes_in_sessions_that_only_read_and_in_nested_ones() {
     let database = TestDatabase::shop().await;
     let pg = database.pg().await;
@@ -188,15 +206,6 @@ async fn one_that_is_dropped_is_gone_with_its_session() {
     session.commit().await.unwrap();
     let session = pg.session().await.unwrap();
     assert_eq!(open_cursors(&session).await, 0);
-}
-
-#[tokio::test]
-async fn a_batch_of_nothing_is_refused() {
-    let database = TestDatabase::shop().await;
-    let session = database.pg().await.session().await.unwrap();
-    let all = customer::Entity::find();
-    let error = session.cursor(&all).fetch_size(0).rows().await.map(drop).unwrap_err();
-    assert!(error.to_string().contains("fetch_size at least 1"), "{error}");
 }
 
 #[tokio::test]

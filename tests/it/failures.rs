@@ -46,6 +46,40 @@ async fn a_database_that_nobody_listens_for() {
 }
 
 #[tokio::test]
+async fn a_refused_connection_has_the_servers_hint() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["settings: {work_mem: 1XB}"]);
+    let (_, text) = connect_error(&pg).await;
+    assert!(text.contains("hint: Valid units for this parameter are"), "{text}");
+}
+
+/// The server says what to do where row-level security would hide rows; each way to it keeps that.
+#[tokio::test]
+async fn the_servers_hint_is_in_the_text_of_each_error() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["settings: {row_security: off}"]);
+    let owner = database.role("owner", "").await;
+    pg.execute_unprepared(&format!(
+        "CREATE TABLE secret (n int); ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+         ALTER TABLE secret FORCE ROW LEVEL SECURITY; ALTER TABLE secret OWNER TO {owner}"
+    ))
+    .await
+    .unwrap();
+    let read = format!("SET LOCAL ROLE {owner}; SELECT * FROM secret");
+    let session = pg.session().await.unwrap();
+    let error = Error::from(session.execute_unprepared(&read).await.unwrap_err());
+    let hint = error.hint().expect("the server has one").to_owned();
+    assert!(error.to_string().ends_with(&format!("; hint: {hint}")), "{error}");
+    drop(session);
+    let run = pg.session().run(async |s| s.execute_unprepared(&read).await.map_err(Error::from));
+    assert!(run.await.unwrap_err().to_string().contains(&hint));
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared(&format!("SET LOCAL ROLE {owner}")).await.unwrap();
+    let copied = session.copy_in_named("secret", ["n"]).rows([1, 2]).await.unwrap_err().to_string();
+    assert!(copied.contains("hint: "), "{copied}");
+}
+
+#[tokio::test]
 async fn an_address_that_was_never_reached_is_told_at_once() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://u@127.0.0.1:{port}/d");

@@ -321,8 +321,7 @@ async fn labels_are_bounded_whatever_statements_come() {
     assert!(values("db_response_status_code").len() <= 101);
     assert!(values("error_type").contains("_OTHER"));
     let operations: Vec<_> = values("db_operation_name").into_iter().collect();
-    // CLOSE begins what wharf sends to undo what DO may have set.
-    assert_eq!(operations, ["CLOSE", "DO", "SELECT", "_OTHER"]);
+    assert_eq!(operations, ["DO", "SELECT", "_OTHER"]);
     manager.close().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use sea_orm::{
     AccessMode, ConnectionTrait, DbBackend, DbErr, IsolationLevel, Statement, StreamTrait,
     TransactionOptions, TransactionTrait,
@@ -287,6 +287,63 @@ async fn a_stream_left_half_way_leaves_the_session_usable() {
     session.execute_unprepared(ADD).await.unwrap();
     session.commit().await.unwrap();
     assert_eq!(entries(&pg).await, 1);
+}
+
+#[tokio::test]
+async fn a_statement_waits_for_an_open_stream_no_longer_than_for_a_connection() {
+    let (database, _pg) = counter().await;
+    let pg = database.pg_with(&["pool_timeout: 200ms"]);
+    let many = || {
+        let sql = "SELECT n, 'x' FROM generate_series(1, 100000) n";
+        Statement::from_string(sea_orm::DbBackend::Postgres, sql)
+    };
+    let refused = |error: DbErr| {
+        let error = Error::from(error);
+        assert!(matches!(error, Error::StreamOpen { .. }), "{error}");
+        let shown = error.to_string();
+        assert!(shown.contains("SELECT n, ? FROM generate_series(?, ...) n"), "{shown}");
+    };
+    let session = pg.session().await.unwrap();
+    let mut stream = session.stream_raw(many()).await.unwrap();
+    stream.try_next().await.unwrap().unwrap();
+    refused(session.execute_unprepared(ADD).await.unwrap_err());
+    refused(session.begin().await.map(drop).unwrap_err());
+    assert!(stream.try_next().await.unwrap().is_some(), "the stream goes on");
+    drop(stream);
+    session.execute_unprepared(ADD).await.unwrap();
+    // A statement is waited for as long as it takes.
+    let slow = session.execute_unprepared("SELECT pg_sleep(0.6)");
+    let more = session.execute_unprepared("INSERT INTO entry VALUES (2)");
+    let (slow, next) = tokio::join!(slow, more);
+    slow.unwrap();
+    next.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(entries(&pg).await, 2);
+
+    // Nothing is kept of a session that is committed under a stream.
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared("DELETE FROM entry").await.unwrap();
+    let nested = session.begin().await.unwrap();
+    let mut stream = nested.stream_raw(many()).await.unwrap();
+    stream.try_next().await.unwrap().unwrap();
+    refused(session.commit().await.unwrap_err());
+    drop(stream);
+    drop(nested);
+    assert_eq!(entries(&pg).await, 2);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_fed_by_its_own_session_ends_with_an_error() {
+    let (database, _pg) = counter().await;
+    let pg = database.pg_with(&["pool_timeout: 200ms"]);
+    pg.execute_unprepared("CREATE TABLE copied (n bigint)").await.unwrap();
+    let session = pg.session().await.unwrap();
+    let rows = futures_util::stream::iter(0..3).then(async |_| {
+        session.execute_unprepared("SELECT 1").await.map(|done| done.rows_affected() as i64)
+    });
+    let error = session.copy_in_named("copied", ["n"]).stream(rows).await.unwrap_err();
+    assert!(error.to_string().contains("is busy with a stream or a copy"), "{error}");
+    session.rollback().await.unwrap();
 }
 
 #[tokio::test]

@@ -261,3 +261,54 @@ async fn many_are_inserted_after_a_column_has_changed_its_type() {
     }
     assert_eq!(number(&pg, "SELECT count(*) FROM part").await, 15);
 }
+
+/// Tables with a type of their schema's own.
+async fn schema(pg: &Pg) {
+    pg.execute_unprepared(
+        "DROP SCHEMA IF EXISTS own CASCADE; CREATE SCHEMA own;
+         CREATE TYPE own.mood AS ENUM ('glad', 'sad');
+         CREATE TABLE own.note (id bigint, mood own.mood)",
+    )
+    .await
+    .unwrap();
+}
+
+mod note {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(schema_name = "own", table_name = "note")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        #[sea_orm(select_as = "text", save_as = "own.mood")]
+        pub mood: Option<String>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[tokio::test]
+async fn a_schema_that_is_made_anew_costs_no_error_outside_a_session() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 3", "max_overflow: 0"]);
+    let notes = || (1..4).map(|id| note::Model { id, mood: Some("sad".to_owned()) });
+    let everywhere = async || {
+        let three =
+            [pg.session().await.unwrap(), pg.session().await.unwrap(), pg.session().await.unwrap()];
+        for session in three {
+            session.insert_many::<note::Entity>(notes()).exec().await.unwrap();
+            session.commit().await.unwrap();
+        }
+    };
+    for _ in 0..3 {
+        schema(&pg).await;
+        everywhere().await;
+        schema(&pg).await;
+        pg.insert_many::<note::Entity>(notes()).exec().await.unwrap();
+        assert_eq!(note::Entity::find().all(&pg).await.unwrap().len(), 3);
+    }
+}

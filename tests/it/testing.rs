@@ -236,6 +236,118 @@ async fn a_fixtures_numbers_are_exact_and_no_sequence_is_lowered(database: &Test
     assert_eq!(number(&**database, "SELECT nextval('customer_id_seq')").await, ahead + 1);
 }
 
+#[wharf::test]
+async fn a_fixtures_scalars_are_as_they_are_written(database: &TestDatabase) {
+    let table = "CREATE TYPE pair AS (word text, number numeric, more jsonb);
+                 CREATE TYPE country AS ENUM ('NO', 'SE');
+                 CREATE DOMAIN zip AS text; CREATE DOMAIN thing AS jsonb;
+                 CREATE TABLE written (id int, zip zip, country country, word text, words text[], version varchar(9),
+                     digits text, amount numeric, whole int, ratio float8, yes bool, bits bit(3),
+                     data jsonb, thing thing, pair pair, pairs pair[], grid int[], day date)";
+    database.execute_unprepared(table).await.unwrap();
+    let fixture = "
+written:
+  - id: 1
+    zip: 00501
+    country: NO
+    word: True
+    words: [1e3, 'x', 1.10, NO, ~]
+    version: 1.10
+    digits: 12345678901234567890
+    amount: 1.10
+    whole: 1e3
+    ratio: .inf
+    yes: NO
+    bits: 101
+    data: {a: 1.10, b: true, c: NO, d: [1, x]}
+    thing: 1e3
+    pair: {word: 1e3, number: 1.10, more: {k: 1}}
+    pairs: [{word: 00501, number: 2}]
+    grid: [[1, 2], [3, 4]]
+    day: 20260102
+  - {id: 2, zip: '5', word: .inf, words: '{1e3}', data: '5', digits: 1e5, version: 0x1F}
+";
+    database.load_yaml(fixture).await.unwrap();
+    for (sql, kept) in [
+        ("SELECT zip FROM written WHERE id = 1", "00501"),
+        ("SELECT country::text FROM written WHERE id = 1", "NO"),
+        ("SELECT word FROM written WHERE id = 1", "True"),
+        ("SELECT words::text FROM written WHERE id = 1", "{1e3,x,1.10,NO,NULL}"),
+        ("SELECT version FROM written WHERE id = 1", "1.10"),
+        ("SELECT digits FROM written WHERE id = 1", "12345678901234567890"),
+        ("SELECT amount::text FROM written WHERE id = 1", "1.10"),
+        ("SELECT whole::text FROM written WHERE id = 1", "1000"),
+        ("SELECT ratio::text FROM written WHERE id = 1", "Infinity"),
+        ("SELECT yes::text FROM written WHERE id = 1", "false"),
+        ("SELECT bits::text FROM written WHERE id = 1", "101"),
+        (
+            "SELECT data::text FROM written WHERE id = 1",
+            r#"{"a": 1.10, "b": true, "c": "NO", "d": [1, "x"]}"#,
+        ),
+        ("SELECT thing::text FROM written WHERE id = 1", "1000"),
+        ("SELECT pair::text FROM written WHERE id = 1", r#"(1e3,1.10,"{""k"": 1}")"#),
+        ("SELECT pairs::text FROM written WHERE id = 1", r#"{"(00501,2,)"}"#),
+        ("SELECT grid::text FROM written WHERE id = 1", "{{1,2},{3,4}}"),
+        ("SELECT day::text FROM written WHERE id = 1", "2026-01-02"),
+        ("SELECT word FROM written WHERE id = 2", ".inf"),
+        ("SELECT words::text FROM written WHERE id = 2", "{1e3}"),
+        ("SELECT data::text FROM written WHERE id = 2", "\"5\""),
+        ("SELECT digits FROM written WHERE id = 2", "1e5"),
+        ("SELECT version FROM written WHERE id = 2", "0x1F"),
+    ] {
+        let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+        let row = database.query_one_raw(statement).await.unwrap().unwrap();
+        assert_eq!(row.try_get_by_index::<String>(0).unwrap(), kept, "{sql}");
+    }
+}
+
+#[wharf::test]
+async fn a_fixtures_rows_may_refer_to_later_ones(database: &TestDatabase) {
+    let tables = "CREATE SCHEMA other;
+                  CREATE TABLE \"Team\" (id int PRIMARY KEY, lead int NOT NULL);
+                  CREATE TABLE other.member (id int PRIMARY KEY, team int NOT NULL REFERENCES \"Team\",
+                      boss int REFERENCES other.member, name text);
+                  ALTER TABLE \"Team\" ADD CONSTRAINT \"The lead\" FOREIGN KEY (lead) REFERENCES other.member;
+                  CREATE TABLE apart (id int PRIMARY KEY, member int REFERENCES other.member DEFERRABLE)";
+    database.execute_unprepared(tables).await.unwrap();
+    let fixture = "
+Team:
+  - {id: 1, lead: 2}
+apart:
+  - {id: 1, member: 2}
+other.member:
+  - {id: 1, team: 1, boss: 2}
+  - {id: 2, team: 1, name: Ada}
+";
+    database.load_yaml(fixture).await.unwrap();
+    assert_eq!(number(&**database, "SELECT count(*) FROM other.member").await, 2);
+    // The checks are what they were.
+    let deferrable = "SELECT count(*) FROM pg_constraint WHERE condeferrable AND contype = 'f'";
+    assert_eq!(number(&**database, deferrable).await, 1);
+    database.execute_unprepared("INSERT INTO other.member VALUES (3, 9)").await.unwrap_err();
+    // What refers to nothing is refused as ever.
+    let nobody = "Team:\n  - {id: 2, lead: 9}\nother.member:\n  - {id: 4, team: 2}\n";
+    let error = database.load_yaml(nobody).await.unwrap_err().to_string();
+    assert!(error.contains("fixture") && error.contains("The lead"), "{error}");
+    assert_eq!(number(&**database, deferrable).await, 1);
+}
+
+#[wharf::test]
+async fn sequences_go_on_after_the_tables_highest(database: &TestDatabase) {
+    let tables = "CREATE SEQUENCE shared;
+                  CREATE TABLE ticket (id bigint PRIMARY KEY DEFAULT nextval('shared'), note text,
+                      small smallint GENERATED ALWAYS AS IDENTITY,
+                      down int GENERATED BY DEFAULT AS IDENTITY (INCREMENT -1),
+                      code text DEFAULT 'T' || nextval('shared'));
+                  INSERT INTO ticket (id, small) OVERRIDING SYSTEM VALUE VALUES (90, 70)";
+    database.execute_unprepared(tables).await.unwrap();
+    database.load_yaml("ticket:\n  - {id: 41, small: 7, down: -5}\n").await.unwrap();
+    let next = "INSERT INTO ticket (code) VALUES ('x') RETURNING ";
+    assert_eq!(number(&**database, &format!("{next} id")).await, 91);
+    assert_eq!(number(&**database, &format!("{next} small::bigint")).await, 72);
+    assert_eq!(number(&**database, &format!("{next} down::bigint")).await, -8);
+}
+
 #[wharf::test(Counted)]
 async fn rows_that_cannot_be_loaded_are_named_and_none_are_loaded(database: &TestDatabase) {
     let ada = "customer:\n  - {name: Ada, email: a@x}\n";

@@ -105,3 +105,34 @@ async fn many_kinds_take_no_more_room_than_a_few_and_the_costly_ones_stay() {
     assert_eq!(kept + top.evicted.calls, 3 + 20_000 + 2);
     assert!(top.to_string().contains("other kinds, evicted"), "{top}");
 }
+
+/// Which statements of the server's own list are wharf's is in their text, for `wharf top`.
+#[tokio::test]
+async fn a_clean_up_is_no_statement_of_the_callers() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg_with(&["pool_size: 1", "max_overflow: 0"]);
+    pg.execute_unprepared("CREATE TEMPORARY TABLE left_over (n int)").await.unwrap();
+    let session = pg.session().await.unwrap();
+    session.execute_unprepared("SET work_mem = '5MB'").await.unwrap();
+    session.execute_unprepared("SELECT 1/0").await.unwrap_err();
+    drop(session);
+    // One connection: it comes once it is cleaned up.
+    assert_eq!(
+        number(&pg, "SELECT count(*) FROM pg_tables WHERE tablename = 'left_over'").await,
+        0
+    );
+    let top = pg.monitor().top(20);
+    let mut texts: Vec<_> = top.statements.iter().map(|one| one.digest.text()).collect();
+    texts.sort_unstable();
+    assert_eq!(
+        texts,
+        [
+            "BEGIN",
+            "CREATE TEMPORARY TABLE left_over (n int)",
+            "ROLLBACK",
+            "SELECT ?/?",
+            "SELECT count(*) FROM pg_tables WHERE tablename = ?",
+            "SET work_mem = ?",
+        ]
+    );
+}

@@ -68,7 +68,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         docker(&["rm", "-f", &self.name, &self.standby()]);
-        for volume in ["data", "replica-data"] {
+        for volume in ["data", "replica-data", "shm", "replica-shm"] {
             docker(&["volume", "rm", "-f", &format!("{}-{volume}", self.name)]);
         }
         docker(&["network", "rm", &format!("{}-network", self.name)]);
@@ -197,6 +197,42 @@ async fn settings_take_effect_with_the_next_start() {
     assert!(lines.contains("restart it to apply: work_mem"), "{lines}");
     pg.stop().await.unwrap();
     assert_eq!(one(&pg.start().await.unwrap(), "SHOW work_mem").await, "6MB");
+}
+
+#[tokio::test]
+async fn shared_memory_is_as_large_as_the_file_says_and_nothing_of_it_stays() {
+    if !engine() {
+        return;
+    }
+    let log = Log::listen();
+    let server = Server::new("shm");
+    let mut config = server.config();
+    let kilobytes = || -> u64 {
+        let df = said(&["exec", &server.name, "df", "-k", "/dev/shm"]);
+        let line = df.lines().last().unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    for megabytes in [Some(96), Some(128), None] {
+        config.shm_size = megabytes.map(|megabytes| megabytes << 20);
+        let pg = server.pg(config.clone());
+        pg.start().await.unwrap();
+        if megabytes == Some(128) {
+            let lines = log.lines().join("\n");
+            assert!(lines.contains("restart it to apply: shm_size"), "{lines}");
+        }
+        pg.stop().await.unwrap();
+        let at = pg.start().await.unwrap();
+        assert_eq!(kilobytes(), megabytes.unwrap_or(64) << 10);
+        // What a parallel join puts there.
+        assert_eq!(one(&at, "SELECT count(*)::text FROM generate_series(1, 9)").await, "9");
+    }
+    config.shm_size = Some(96 << 20);
+    let pg = server.pg(config);
+    pg.stop().await.unwrap();
+    pg.start().await.unwrap();
+    pg.remove().await.unwrap();
+    let left = said(&["volume", "ls", "-q", "--filter", &format!("name={}", server.name)]);
+    assert_eq!(left, "");
 }
 
 #[tokio::test]

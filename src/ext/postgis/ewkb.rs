@@ -18,6 +18,11 @@ const FLAT: &str =
 const STRAIGHT: &str = "ST_CurveToLine(column) has straight lines, ST_Dump the parts of a surface";
 const EMPTY: &str = "leave such rows out by ST_IsEmpty, or store NULL";
 
+/// Of what geo-types has no empty one of: a coordinate that is no number would be another thing.
+pub(super) fn empty_point() -> GeometryError {
+    GeometryError::Unsupported { what: "an empty point", instead: EMPTY }
+}
+
 pub(super) fn written<G: Shape>(shape: &G, srid: i32) -> Vec<u8> {
     // A point's size; geozero writes to memory, which does not fail.
     let mut bytes = Vec::with_capacity(25);
@@ -116,7 +121,7 @@ impl GeomProcessor for Reader {
     }
 
     fn empty_point(&mut self, _index: usize) -> Result<()> {
-        self.unsupported("an empty point", EMPTY)
+        self.refuse(empty_point())
     }
 
     pass_on! {

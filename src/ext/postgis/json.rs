@@ -1,4 +1,5 @@
-//! GeoJSON, in which a place is a longitude and a latitude: so for SRID 4326 alone.
+//! GeoJSON, in which a place is a longitude and a latitude: so for SRID 4326 alone. One that names another system in
+//! `crs`, as GeoJSON did before RFC 7946 and some programs still write, is refused.
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use serde::{
 
 use super::{
     GeometryError,
+    ewkb::empty_point,
     field::{Geography, Geometry, finite},
     shape::{self, Shape},
 };
@@ -55,7 +57,7 @@ macro_rules! geojson {
             }
         }
 
-        /// From GeoJSON.
+        /// From GeoJSON. A `crs` that is not that of SRID 4326 is an error, and so is an empty point.
         impl<'de, G: Shape> Deserialize<'de> for $name<4326, G> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let any = Any::try_from(Read::deserialize(deserializer)?);
@@ -112,6 +114,33 @@ struct Read {
     r#type: String,
     coordinates: Option<Nested>,
     geometries: Option<Vec<Read>>,
+    crs: Option<Crs>,
+}
+
+/// A system of coordinates as it was named before RFC 7946, which has one only.
+#[derive(Deserialize)]
+struct Crs {
+    #[serde(default)]
+    properties: Properties,
+}
+
+#[derive(Default, Deserialize)]
+struct Properties {
+    name: Option<String>,
+}
+
+impl Crs {
+    /// Refuses coordinates of another system, which would be taken for degrees.
+    fn check(self) -> Result<(), String> {
+        let name = self.properties.name.unwrap_or_else(|| "not named".to_owned());
+        // `EPSG:4326`, `urn:ogc:def:crs:EPSG::4326`, `urn:ogc:def:crs:OGC:1.3:CRS84`
+        match name.rsplit([':', '/']).next() {
+            Some("4326" | "CRS84") => Ok(()),
+            _ => {
+                Err(format!("its crs is {name}, expected EPSG:4326; convert it with ST_Transform"))
+            }
+        }
+    }
 }
 
 enum Nested {
@@ -123,7 +152,8 @@ impl TryFrom<Read> for Any {
     type Error = String;
 
     fn try_from(read: Read) -> Result<Any, String> {
-        let Read { r#type, coordinates, geometries } = read;
+        let Read { r#type, coordinates, geometries, crs } = read;
+        crs.map_or(Ok(()), Crs::check)?;
         if r#type == GeometryCollection::NAME {
             let geometries = geometries.ok_or("a GeometryCollection without geometries")?;
             let all: Result<Vec<Any>, String> = geometries.into_iter().map(Any::try_from).collect();
@@ -157,6 +187,8 @@ impl Nested {
         })?;
         match numbers.as_slice() {
             [x, y] => Ok(Coord { x: *x, y: *y }),
+            // As PostGIS writes one.
+            [] => Err(empty_point().to_string()),
             // A height would be lost.
             _ => Err(format!("a position of {} numbers, not of two", numbers.len())),
         }

@@ -7,7 +7,10 @@ use sea_orm::{
     sea_query::{IntoTableRef, PostgresQueryBuilder, SelectStatement},
 };
 
-use super::{interval::Interval, statement::Subject};
+use super::{
+    interval::{Interval, Least},
+    statement::Subject,
+};
 
 /// A continuous aggregate: a view that groups a hypertable by [`time_bucket`](super::time_bucket), of which
 /// the server keeps the rows and computes anew only the buckets that changed. Community licence.
@@ -73,8 +76,15 @@ impl ContinuousAggregate {
     /// round trip.
     ///
     /// # Errors
-    /// [`TimescaleError::Licence`](super::TimescaleError::Licence) on an Apache build; what the server says.
+    /// [`TimescaleError::Licence`](super::TimescaleError::Licence) on an Apache build;
+    /// [`TimescaleError::OutOfRange`](super::TimescaleError::OutOfRange), before anything is sent, for a span of the
+    /// refresh that PostgreSQL does not take; what the server says.
     pub async fn create(&self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        if let Some([from, until, every]) = self.refresh {
+            self.subject.takes("the beginning of the refresh", from, Least::Zero)?;
+            self.subject.takes("the end of the refresh", until, Least::Zero)?;
+            self.subject.takes("the interval of the refresh", every, Least::Microsecond)?;
+        }
         self.subject.execute(db, "a continuous aggregate", &self.to_sql()).await
     }
 

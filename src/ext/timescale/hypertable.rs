@@ -7,8 +7,15 @@ use sea_orm::{
     sea_query::{IntoIden, IntoTableRef},
 };
 
-use super::{interval::Interval, statement::Subject};
+use super::{
+    TimescaleError,
+    interval::{Interval, Least},
+    statement::Subject,
+};
 use crate::sql::{quote_ident, quote_literal};
+
+const CHUNK: &str = "the chunk interval";
+const AGE: &str = "the age";
 
 /// A table that TimescaleDB keeps in chunks, one for each span of time: made by
 /// [`create`](Hypertable::create), told what to keep by the other methods.
@@ -93,10 +100,29 @@ impl Hypertable {
     /// # Errors
     /// [`TimescaleError::NotInKey`](super::TimescaleError::NotInKey) where the primary key or a unique index
     /// lacks the time, or a column of [`by_hash`](Hypertable::by_hash);
-    /// [`TimescaleError::Missing`](super::TimescaleError::Missing) without the extension; else
+    /// [`TimescaleError::Missing`](super::TimescaleError::Missing) without the extension;
+    /// [`TimescaleError::OutOfRange`](super::TimescaleError::OutOfRange), before anything is sent, for a chunk interval
+    /// of 0, below a microsecond or too long, and for partitions that are not 1 to 32,767; else
     /// [`TimescaleError::Refused`](super::TimescaleError::Refused), with the server's hint.
     pub async fn create(&self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        if let Some(chunk) = self.chunk {
+            self.subject.takes(CHUNK, chunk, Least::Microsecond)?;
+        }
+        for (column, partitions) in &self.hashes {
+            self.partitions(column, *partitions)?;
+        }
         self.subject.execute(db, "a hypertable", &self.to_sql()).await
+    }
+
+    /// The server counts them in 16 bits with a sign.
+    fn partitions(&self, column: &str, partitions: u16) -> Result<(), TimescaleError> {
+        const MOST: u16 = i16::MAX.unsigned_abs();
+        match (1..=MOST).contains(&partitions) {
+            true => Ok(()),
+            false => Err(self.subject.out_of_range(format!(
+                "{partitions} partitions by the hash of `{column}`; give 1 to {MOST}"
+            ))),
+        }
     }
 
     /// What [`create`](Hypertable::create) sends.
@@ -123,13 +149,16 @@ impl Hypertable {
     /// How much time is in the chunks that are made from now on.
     ///
     /// # Errors
-    /// What the server says.
+    /// [`TimescaleError::OutOfRange`](super::TimescaleError::OutOfRange), as [`create`](Hypertable::create); what the
+    /// server says.
     pub async fn set_chunk_interval(
         &self,
         db: &impl ConnectionTrait,
         interval: impl Into<Interval>,
     ) -> Result<(), DbErr> {
-        let (table, interval) = (self.subject.literal(), interval.into().sql());
+        let interval = interval.into();
+        self.subject.takes(CHUNK, interval, Least::Microsecond)?;
+        let (table, interval) = (self.subject.literal(), interval.sql());
         let sql = format!("SELECT set_chunk_time_interval({table}, {interval})");
         self.subject.execute(db, "a chunk interval", &sql).await
     }
@@ -139,13 +168,16 @@ impl Hypertable {
     /// server. It drops files, whatever is in them, and waits for those who use the table.
     ///
     /// # Errors
-    /// What the server says.
+    /// [`TimescaleError::OutOfRange`](super::TimescaleError::OutOfRange), before anything is sent, for an age above 0 and
+    /// below a microsecond, or too long; what the server says.
     pub async fn drop_chunks(
         &self,
         db: &impl ConnectionTrait,
         age: impl Into<Interval>,
     ) -> Result<u64, DbErr> {
-        let (table, age) = (self.subject.literal(), age.into().sql());
+        let age = age.into();
+        self.subject.takes(AGE, age, Least::Zero)?;
+        let (table, age) = (self.subject.literal(), age.sql());
         let sql = format!("SELECT count(*) FROM drop_chunks({table}, older_than => {age})");
         let dropped: i64 =
             self.subject.row(db, "dropping chunks", sql).await?.try_get_by_index(0)?;
@@ -163,7 +195,9 @@ impl Hypertable {
         db: &impl ConnectionTrait,
         age: impl Into<Interval>,
     ) -> Result<(), DbErr> {
-        self.subject.execute(db, "a retention policy", &self.retention(age.into())).await
+        let age = age.into();
+        self.subject.takes(AGE, age, Least::Zero)?;
+        self.subject.execute(db, "a retention policy", &self.retention(age)).await
     }
 
     /// Has the server keep all; fine if it does.
@@ -185,6 +219,7 @@ impl Hypertable {
         db: &impl ConnectionTrait,
         compression: Compression,
     ) -> Result<(), DbErr> {
+        self.subject.takes(AGE, compression.after, Least::Zero)?;
         self.subject.execute(db, "compression", &self.compression(&compression)).await
     }
 

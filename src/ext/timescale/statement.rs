@@ -5,8 +5,21 @@ use sea_orm::{
     sea_query::{IntoTableRef, SchemaName, TableName, TableRef},
 };
 
-use super::refused::explained;
-use crate::sql::{quote_ident, quote_literal};
+use super::{
+    interval::{Interval, Least},
+    refused::explained,
+};
+use crate::{
+    error::{Error, TimescaleError},
+    sql::{quote_ident, quote_literal},
+};
+
+impl From<TimescaleError> for DbErr {
+    /// As wharf's other errors pass through SeaORM: [`Error::from`] gives it back.
+    fn from(error: TimescaleError) -> DbErr {
+        Error::from(error).into()
+    }
+}
 
 /// A table or view, and what is asked for it.
 #[derive(Clone, Debug)]
@@ -67,8 +80,25 @@ impl Subject {
         row.map_err(|error| self.explained(error, feature))?.ok_or_else(missing)
     }
 
+    /// Refuses a span of time before anything is sent.
+    pub(super) fn takes(
+        &self,
+        what: &str,
+        interval: Interval,
+        least: Least,
+    ) -> Result<(), TimescaleError> {
+        interval.check(what, least).map_err(|reason| self.out_of_range(reason))
+    }
+
+    pub(super) fn out_of_range(&self, reason: String) -> TimescaleError {
+        TimescaleError::OutOfRange { subject: self.shown(), reason }
+    }
+
+    fn shown(&self) -> String {
+        format!("{} `{}`", self.kind, self.name)
+    }
+
     fn explained(&self, error: DbErr, feature: &'static str) -> DbErr {
-        let subject = format!("{} `{}`", self.kind, self.name);
-        explained(error, subject, feature, &self.columns.join(", "))
+        explained(error, self.shown(), feature, &self.columns.join(", "))
     }
 }

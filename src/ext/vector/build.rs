@@ -60,8 +60,8 @@ impl IndexBuild {
     }
 
     /// `maintenance_work_mem`, as PostgreSQL writes it (`1GB`). While an HNSW graph fits in, it is built
-    /// many times as fast; the server says where it does not any more. A container has no more shared memory
-    /// for several workers than its `--shm-size` says (64 MB).
+    /// many times as fast; the server says where it does not any more. Several workers have it in shared memory, of
+    /// which a container has 64 MB, unless `shm_size` of `pgserver:` or `--shm-size` says otherwise.
     pub fn memory(mut self, memory: impl Into<String>) -> IndexBuild {
         self.memory = Some(memory.into());
         self

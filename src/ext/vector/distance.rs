@@ -146,7 +146,8 @@ impl fmt::Display for Distance {
 ///
 /// # Errors
 /// [`VectorError`] where the entity says that the column has another number of dimensions, is no vector, or
-/// has no such distance. Nothing is sent.
+/// has no such distance; where a number of the vector is not finite; and where it has no direction (it is all
+/// zeros, say) and the distance is the cosine's. Nothing is sent.
 pub trait VectorColumn: ColumnTrait {
     /// The distance, as `distance` measures it.
     ///
@@ -154,8 +155,7 @@ pub trait VectorColumn: ColumnTrait {
     /// As the trait says.
     fn distance(&self, distance: Distance, to: impl Into<AnyVector>) -> Result<Expr, VectorError> {
         let (column, to) = (Declared::of(self)?, to.into());
-        distance.on(&column)?;
-        column.takes(&to)?;
+        column.measures(distance, &to)?;
         Ok(distance.between(Expr::col(self.as_column_ref()), to.into_expr()))
     }
 

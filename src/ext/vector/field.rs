@@ -7,13 +7,13 @@ use sea_orm::{
     prelude::PgVector,
     sea_query::{self, ArrayType, IntoIden as _, Nullable, ValueTypeErr},
 };
-use sqlx::Row as _;
+use sqlx::{Row as _, TypeInfo as _, ValueRef as _, postgres::PgRow};
 
 use super::{Bits, HalfVec, SparseVec, Vector};
 
 /// `$read` is what the driver makes of a row's column, `$sent` what SeaORM has a value for.
 macro_rules! field {
-    ($type:ident, $read:ty, $sent:ty, $column_type:expr) => {
+    ($type:ident, $sql:literal, $read:ty, $sent:ty, $column_type:expr) => {
         impl<const N: usize> From<$type<N>> for Value {
             fn from(vector: $type<N>) -> Value {
                 let sent: $sent = vector.into();
@@ -27,9 +27,14 @@ macro_rules! field {
                     let reason = concat!(stringify!($type), " is PostgreSQL's alone");
                     return Err(DbErr::Type(reason.to_owned()).into());
                 };
-                let read: Option<$read> = row
-                    .try_get(index.as_sqlx_postgres_index())
-                    .map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
+                let at = || index.as_sqlx_postgres_index();
+                // The driver would compare the names.
+                let read = match is_elsewhere(row, at(), $sql) {
+                    true => row.try_get_unchecked(at()),
+                    false => row.try_get(at()),
+                };
+                let read: Option<$read> =
+                    read.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
                 match read {
                     Some(read) => Ok($type::take(read).map_err(DbErr::from)?),
                     None => Err(TryGetError::Null(format!("{index:?}"))),
@@ -72,11 +77,11 @@ macro_rules! field {
     };
 }
 
-field!(Vector, PgVector, PgVector, ColumnType::Vector);
+field!(Vector, "vector", PgVector, PgVector, ColumnType::Vector);
 // PostgreSQL makes halves of it again: the same ones.
-field!(HalfVec, HalfVector, PgVector, |length| custom("halfvec", length));
-field!(SparseVec, SparseVector, String, |length| custom("sparsevec", length));
-field!(Bits, Bit, String, ColumnType::Bit);
+field!(HalfVec, "halfvec", HalfVector, PgVector, |length| custom("halfvec", length));
+field!(SparseVec, "sparsevec", SparseVector, String, |length| custom("sparsevec", length));
+field!(Bits, "bit", Bit, String, ColumnType::Bit);
 
 impl<const N: usize> From<HalfVec<N>> for PgVector {
     fn from(vector: HalfVec<N>) -> PgVector {
@@ -90,6 +95,13 @@ impl<const N: usize> TryFrom<PgVector> for HalfVec<N> {
     fn try_from(vector: PgVector) -> Result<HalfVec<N>, super::VectorError> {
         HalfVec::new(vector.as_slice())
     }
+}
+
+/// Whether a column's type has this name, in a schema that the search path lacks.
+fn is_elsewhere<I: sqlx::ColumnIndex<PgRow>>(row: &PgRow, at: I, name: &str) -> bool {
+    row.try_get_raw(at).is_ok_and(|value| {
+        value.type_info().name().rsplit_once('.').is_some_and(|(_, found)| found == name)
+    })
 }
 
 fn custom(name: &str, length: Option<u32>) -> ColumnType {

@@ -205,8 +205,9 @@ impl<E: EntityTrait> Hybrid<E> {
     fn prepare(self) -> Result<(Search, Scan), VectorError> {
         let Hybrid { find, column, to, words, distance, limit, candidates, k } = self;
         let declared = Declared::of(&column)?;
-        distance.on(&declared)?;
-        declared.takes(&to)?;
+        declared.measures(distance, &to)?;
+        declared.counts("limit", limit)?;
+        declared.counts("candidates", candidates)?;
         let filtered = !is_whole(&find, &declared)?;
         let (text, query) = words.exprs(&declared.place)?;
 
@@ -228,6 +229,8 @@ impl<E: EntityTrait> Hybrid<E> {
         let by_words = format!("row_number() OVER (ORDER BY {RANK} DESC)");
         let nothing = || "NULL::bigint".to_owned();
         let mut ranks = ranked::<E>(near, &by_distance, &nothing());
+        // A row without a distance, as one with a zero vector, has no rank by it. NaN is above all numbers.
+        ranks.and_where(Expr::cust(format!("{DISTANCE} < 'NaN'")));
         ranks.union(UnionType::All, ranked::<E>(with_words, &nothing(), &by_words));
         let score = format!("sum(1.0::float8 / ({k} + coalesce({NEAR}, {TEXT})))");
         let mut fused = Query::select();

@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{
     AnyVector, Distance, Kind, VectorError,
-    search::{DISTANCE, EF_SEARCH, Scan, Search, is_whole},
+    search::{DISTANCE, EF_SEARCH, MOST_ROWS, Scan, Search, is_whole},
     value::Declared,
 };
 use crate::{error::Error, pg::Pg, session::Session};
@@ -51,7 +51,8 @@ use crate::{error::Error, pg::Pg, session::Session};
 ///
 /// Which they are is as exact as the index is: [`ef_search`](Nearest::ef_search),
 /// [`candidates`](Nearest::candidates) and [`probes`](Nearest::probes) make it more so. Rows without a vector
-/// are never among them.
+/// are never among them, nor are rows from which there is no distance: under the cosine distance those whose
+/// vector is all zeros, for which pgvector gives NaN and which its indexes do not have.
 ///
 /// # What it costs
 /// | search | round trips |
@@ -176,7 +177,8 @@ impl<E: EntityTrait, M: FromQueryResult> Nearest<E, M> {
     ///
     /// # Errors
     /// [`Error::Vector`](crate::Error::Vector), before anything is sent, where the vector has not as many
-    /// dimensions as the column, or the search is none; else as a statement's.
+    /// dimensions as the column, a number that is not finite or, for the cosine distance, no direction (all
+    /// zeros), or where the search is none; else as a statement's.
     pub async fn all(self, pg: &Pg) -> Result<Vec<Near<M>>, Error> {
         let (search, scan, plain) = self.prepare()?;
         // A scoped view's statement would be a session anyway.
@@ -202,8 +204,7 @@ impl<E: EntityTrait, M: FromQueryResult> Nearest<E, M> {
     fn prepare(self) -> Result<(Search, Scan, bool), VectorError> {
         let Nearest { find, column, to, distance, limit, scan, candidates, rerank, .. } = self;
         let declared = Declared::of(&column)?;
-        distance.on(&declared)?;
-        declared.takes(&to)?;
+        declared.measures(distance, &to)?;
         scan.check(&declared)?;
         let whole = is_whole(&find, &declared)?;
         let scan = Scan { filtered: !whole, ..scan };
@@ -212,7 +213,10 @@ impl<E: EntityTrait, M: FromQueryResult> Nearest<E, M> {
             None | Some(Rerank::Halves) => 4,
             Some(Rerank::Bits) => 20,
         };
-        let looked_at = candidates.unwrap_or_else(|| limit.saturating_mul(times));
+        declared.counts("limit", limit)?;
+        let looked_at =
+            candidates.unwrap_or_else(|| Ord::min(limit.saturating_mul(times), MOST_ROWS));
+        declared.counts("candidates", looked_at)?;
         if looked_at < limit {
             let reason = format!("{looked_at} candidates are fewer than the requested {limit}");
             return Err(VectorError::Search { place: declared.place, reason });

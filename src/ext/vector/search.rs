@@ -16,6 +16,9 @@ use crate::{
 /// What the distance is called among a row's columns.
 pub(super) const DISTANCE: &str = "wharf_distance";
 
+/// The most rows that LIMIT takes.
+pub(super) const MOST_ROWS: u64 = i64::MAX as u64;
+
 /// A search as a statement. How many it is to find stands in its text: were it bound, the server could not
 /// know that a plan for any number of them is a plan for ten, and would make one anew each time.
 pub(super) struct Search {
@@ -50,8 +53,12 @@ impl Search {
         Search { select, limit: self.limit, way: Way::Exact }
     }
 
+    /// What is found, without the rows that have no distance (NaN, as from a zero vector). The server has these
+    /// last, so none is left out for them, but where candidates came by another order.
     pub async fn rows(&self, db: &impl ConnectionTrait) -> Result<Vec<QueryResult>, DbErr> {
-        db.query_all(self).await
+        let mut rows = db.query_all(self).await?;
+        rows.retain(|row| !row.try_get::<f64>("", DISTANCE).is_ok_and(f64::is_nan));
+        Ok(rows)
     }
 
     /// Whether there may be more than `rows`.
@@ -141,14 +148,22 @@ impl Scan {
         relaxed.into_iter().chain(table).chain(ef_search).chain(probes)
     }
 
-    /// In a read-only session of its own.
+    /// In a read-only session of its own, and in another where the statement was prepared for a table or a type that
+    /// has been made anew.
     pub async fn run(self, pg: &Pg, search: &Search) -> Result<Vec<QueryResult>, Error> {
-        let session: SessionBuilder = self
-            .settings()
-            .fold(pg.session_for("a search").read_only(), |session, (name, value)| {
-                session.set_local(name, value)
-            });
-        session.run(async |s| Ok(search.found(s, self).await?)).await
+        let session = self.session(pg).await?;
+        let found = search.found(&session, self).await;
+        if found.is_ok() || !session.is_stale().await {
+            return Ok(found?);
+        }
+        drop(session);
+        let session = self.session(pg).await?;
+        Ok(search.found(&session, self).await?)
+    }
+
+    fn session(self, pg: &Pg) -> SessionBuilder {
+        let session = pg.session_for("a search").read_only();
+        self.settings().fold(session, |session, (name, value)| session.set_local(name, value))
     }
 
     /// In a session of the caller's, where the settings stay.
@@ -164,6 +179,21 @@ impl Scan {
         let set = format!("SELECT {}", settings.join(", "));
         session.query_one_raw(Statement::from_string(DbBackend::Postgres, set)).await?;
         Ok(search.found(session, self).await?)
+    }
+}
+
+impl Declared {
+    /// Refuses a number of rows that LIMIT does not take.
+    pub(super) fn counts(&self, what: &str, rows: u64) -> Result<(), VectorError> {
+        match rows <= MOST_ROWS {
+            true => Ok(()),
+            false => {
+                let reason = format!(
+                    "{what} is {rows}, and PostgreSQL counts up to {MOST_ROWS} rows; give fewer"
+                );
+                Err(VectorError::Search { place: self.place.clone(), reason })
+            }
+        }
     }
 }
 

@@ -7,7 +7,10 @@ use sea_orm::{
     Value, prelude::PgVector, sea_query::Expr,
 };
 
-use super::{Bits, HalfVec, SparseVec, Vector, VectorError};
+use super::{Bits, Distance, HalfVec, SparseVec, Vector, VectorError};
+
+/// From here on a number is rounded to a half that is infinite.
+const HALF_OVERFLOWS: f32 = 65_520.0;
 
 /// pgvector's types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +92,23 @@ impl AnyVector {
         self.dimensions
     }
 
-    /// It as PostgreSQL takes it.
+    /// The sum of the squares of its numbers, as pgvector adds them up: in 32 bits. None for bits, which have none.
+    fn sum_of_squares(&self) -> Option<f32> {
+        match (self.kind, &self.value) {
+            (Kind::Vector | Kind::HalfVec, Value::Vector(Some(numbers))) => {
+                Some(numbers.as_slice().iter().map(|number| number * number).sum())
+            }
+            (Kind::SparseVec, Value::String(Some(text))) => {
+                // As `SparseVec` writes it: `{1:0.5,7:2}/30522`.
+                let numbers = text.split(['{', ',', '}']).filter_map(|pair| pair.split_once(':'));
+                let numbers = numbers.filter_map(|(_, number)| number.parse::<f32>().ok());
+                Some(numbers.map(|number| number * number).sum())
+            }
+            _ => None,
+        }
+    }
+
+    /// This vector as an SQL expression.
     pub(super) fn into_expr(self) -> Expr {
         let AnyVector { kind, dimensions, value } = self;
         match kind {
@@ -186,7 +205,41 @@ impl Declared {
             let (column, given) = (self.kind.name(), vector.kind.name());
             return Err(VectorError::Mismatch { place: place(), column, given });
         }
-        self.has(vector.dimensions)
+        self.has(vector.dimensions)?;
+        match &vector.value {
+            Value::Vector(Some(numbers)) => self.holds(numbers.as_slice()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a search can go by this distance from `vector`.
+    pub fn measures(&self, distance: Distance, vector: &AnyVector) -> Result<(), VectorError> {
+        distance.on(self)?;
+        self.takes(vector)?;
+        match vector.sum_of_squares() {
+            Some(squares)
+                if distance == Distance::Cosine && (squares == 0.0 || !squares.is_finite()) =>
+            {
+                let reason = format!(
+                    "the squares of the vector's numbers add up to {squares:?}, so no cosine distance from \
+                     it is defined; give a vector that has a direction, or use another distance"
+                );
+                Err(VectorError::Search { place: self.place.clone(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a vector of these numbers can be one of the column's.
+    fn holds(&self, numbers: &[f32]) -> Result<(), VectorError> {
+        finite(&self.place, numbers)?;
+        let beyond = |number: &f32| self.kind == Kind::HalfVec && number.abs() >= HALF_OVERFLOWS;
+        match numbers.iter().copied().enumerate().find(|(_, number)| beyond(number)) {
+            None => Ok(()),
+            Some((at, number)) => {
+                Err(VectorError::Number { place: self.place.clone(), at, number })
+            }
+        }
     }
 
     fn has(&self, given: usize) -> Result<(), VectorError> {
@@ -199,7 +252,8 @@ impl Declared {
     }
 }
 
-/// Looks at the vectors that are about to be written: whether each has as many dimensions as its column.
+/// Looks at the vectors that are about to be written: whether each has as many dimensions as its column, and
+/// numbers that pgvector stores.
 ///
 /// For entities with SeaORM's own `PgVector`, such as the generated ones: those of [`Vector`] and its kin
 /// cannot have another length. No round trip.
@@ -227,11 +281,13 @@ impl Declared {
 /// ```
 ///
 /// # Errors
-/// [`VectorError::Dimensions`] for the first that has not.
+/// [`VectorError::Dimensions`] or [`VectorError::Number`] for the first that has not.
 pub fn check<A: ActiveModelTrait>(model: &A) -> Result<(), VectorError> {
     for column in <A::Entity as EntityTrait>::Column::iter() {
         if let ActiveValue::Set(Value::Vector(Some(vector))) = model.get(column) {
-            Declared::of(&column)?.has(vector.as_slice().len())?;
+            let declared = Declared::of(&column)?;
+            declared.has(vector.as_slice().len())?;
+            declared.holds(vector.as_slice())?;
         }
     }
     Ok(())

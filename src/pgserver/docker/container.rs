@@ -8,7 +8,8 @@ use docker_api::opts::{
 };
 
 use super::engine::{CallError, Engine};
-use super::{LABEL, STOP, files, settings};
+use super::volume::SharedMemory;
+use super::{LABEL, SHM, STOP, files, settings};
 
 /// The port that PostgreSQL listens on inside.
 const INSIDE: u32 = 5432;
@@ -46,6 +47,7 @@ pub(super) struct Recipe<'a> {
     pub(super) labels: Vec<(&'a str, &'a str)>,
     /// A volume, and where it is put.
     pub(super) volume: (&'a str, &'a str),
+    pub(super) shm: Option<SharedMemory>,
     pub(super) network: Option<&'a str>,
     /// The address of this machine at which it is published.
     pub(super) host: &'a str,
@@ -121,13 +123,19 @@ impl Recipe<'_> {
         let config_file = format!("config_file={}", settings::PATH);
         let command = ["postgres", "-c", &config_file];
         let (volume, mount) = self.volume;
+        let mut volumes = vec![format!("{volume}:{mount}")];
+        let mut labels = self.labels.clone();
+        if let Some(shm) = &self.shm {
+            volumes.push(format!("{}:/dev/shm", shm.volume));
+            labels.push((SHM, &shm.size));
+        }
         let mut opts = ContainerCreateOpts::builder()
             .name(self.name)
             .image(self.image)
             .command(command)
             .env(&self.env)
-            .labels(self.labels.iter().copied())
-            .volumes([format!("{volume}:{mount}")])
+            .labels(labels)
+            .volumes(volumes)
             .expose(
                 PublishPort::tcp(INSIDE),
                 HostPort::with_ip(u32::from(port), self.host.to_owned()),
@@ -171,6 +179,9 @@ fn settings(inspected: &Inspected) -> BTreeMap<String, String> {
         let pass = if config.env.as_deref().is_some_and(trusts) { NO_PASS } else { PASS };
         set("pass", Some(pass));
         let command = config.cmd.as_deref().unwrap_or_default();
+        if let Some(size) = config.labels.as_ref().and_then(|labels| labels.get(SHM)) {
+            set("shm_size", Some(size));
+        }
         // One of an earlier version of wharf has its settings here.
         for pair in command.windows(2).filter(|pair| pair[0] == "-c") {
             if let Some((name, value)) = pair[1].split_once('=')

@@ -12,6 +12,8 @@ use crate::pgserver::error::PgServerError;
 enum Kind {
     Container,
     Volume,
+    /// For `/dev/shm`, with nothing in it that lasts.
+    Memory,
     Network,
 }
 
@@ -24,6 +26,7 @@ impl Docker {
         let shown = |(kind, name): (Kind, String)| match kind {
             Kind::Container => format!("container {name}"),
             Kind::Volume => format!("volume {name}, with its data"),
+            Kind::Memory => format!("volume {name}"),
             Kind::Network => format!("network {name}"),
         };
         Ok(self.inventory(&engine).await?.into_iter().map(shown).collect())
@@ -37,7 +40,7 @@ impl Docker {
         for (kind, name) in self.inventory(&engine).await? {
             let removed = match kind {
                 Kind::Container => Container::remove(&engine, &name).await,
-                Kind::Volume => self.remove_volume(&engine, &name).await,
+                Kind::Volume | Kind::Memory => self.remove_volume(&engine, &name).await,
                 Kind::Network => engine.ask(engine.docker().networks().get(&name).delete()).await,
             };
             removed
@@ -79,6 +82,12 @@ impl Docker {
         for name in [self.standby_volume(), self.volume()] {
             if self.has_volume(engine, &name).await.map_err(failed)? {
                 found.push((Kind::Volume, name));
+            }
+        }
+        for name in [self.standby_name(), server.to_owned()] {
+            let name = format!("{name}-shm");
+            if self.has_volume(engine, &name).await.map_err(failed)? {
+                found.push((Kind::Memory, name));
             }
         }
         let name = self.network();

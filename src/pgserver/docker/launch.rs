@@ -79,6 +79,9 @@ impl Docker {
         let removed = Container::remove(engine, name).await;
         removed.map_err(|error| self.failed("could not remove its old container", begun, error))?;
         self.volume_for(engine, &self.volume(), &env, begun).await?;
+        let shm = self.shared_memory(engine, name).await;
+        let shm =
+            shm.map_err(|error| self.failed("could not create its shared memory", begun, error))?;
         let (volume, file) = (self.volume(), self.file());
         let recipe = Recipe {
             name,
@@ -96,6 +99,7 @@ impl Docker {
             ],
             labels: vec![(LABEL, name), (FILE, &file)],
             volume: (&volume, image::data_mount(&env)),
+            shm,
             network: None,
             host: self.listen_host(engine),
             secret: secret.as_ref().map(|it| (PASSWORD_FILE, it.expose_secret().to_owned())),

@@ -46,6 +46,8 @@ use crate::config::Runtime;
 
 /// What everything that wharf makes on an engine is labelled with: the server's name.
 const LABEL: &str = "wharf.pgserver";
+/// The label with the size of the shared memory, in bytes.
+const SHM: &str = "wharf.shm-size";
 /// The configuration file that a container belongs to.
 const FILE: &str = "wharf.file";
 /// What a standby that is gone may keep of the primary's log, until the disk would be full.
@@ -201,6 +203,9 @@ impl Docker {
         wanted.insert("user".to_owned(), config.user.clone());
         let pass = if password::is_not_asked_for(&self.request) { NO_PASS } else { PASS };
         wanted.insert("pass".to_owned(), pass.to_owned());
+        if let Some(size) = config.shm_size {
+            wanted.insert("shm_size".to_owned(), size.to_string());
+        }
         if let Some(port) = self.request.fixed_port() {
             wanted.insert("port".to_owned(), port.to_string());
         }

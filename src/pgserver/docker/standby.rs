@@ -214,6 +214,7 @@ impl Docker {
         let failed = |error: CallError| self.failed("could not create its standby", begun, error);
         Container::remove(engine, &name).await.map_err(failed)?;
         self.volume_for(engine, &self.standby_volume(), &env, begun).await?;
+        let shm = self.shared_memory(engine, &name).await.map_err(failed)?;
         let (volume, network) = (self.standby_volume(), self.network());
         let file = self.file();
         let mount = image::data_mount(&env);
@@ -242,6 +243,7 @@ impl Docker {
             ],
             labels: vec![(LABEL, self.request.name()), (FILE, &file), (SLOT, slot)],
             volume: (&volume, mount),
+            shm,
             network: Some(&network),
             host: self.listen_host(engine),
             secret,

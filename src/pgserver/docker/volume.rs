@@ -7,11 +7,18 @@ use std::time::Instant;
 use docker_api::opts::VolumeCreateOpts;
 
 use super::engine::{CallError, Engine};
-use super::{Docker, LABEL};
+use super::{Docker, LABEL, SHM};
 use crate::pgserver::error::PgServerError;
 
 /// The major version that made the data.
 const MAJOR: &str = "wharf.major";
+
+/// A volume for `/dev/shm`.
+pub(super) struct SharedMemory {
+    pub(super) volume: String,
+    /// In bytes.
+    pub(super) size: String,
+}
 
 impl Docker {
     pub(super) fn volume(&self) -> String {
@@ -44,6 +51,30 @@ impl Docker {
             return Ok(());
         }
         self.make_volume(engine, name, major).await.map_err(failed)
+    }
+
+    /// What a container has for `/dev/shm`, if the file says how large that is: a volume in memory, made anew for a
+    /// container that is made anew. docker-api has no word for `ShmSize`.
+    pub(super) async fn shared_memory(
+        &self,
+        engine: &Engine,
+        container: &str,
+    ) -> Result<Option<SharedMemory>, CallError> {
+        let volume = format!("{container}-shm");
+        if self.has_volume(engine, &volume).await? {
+            self.remove_volume(engine, &volume).await?;
+        }
+        let Some(bytes) = self.request.config.shm_size else { return Ok(None) };
+        let size = bytes.to_string();
+        let of = format!("size={size},mode=1777");
+        let opts = VolumeCreateOpts::builder()
+            .name(&volume)
+            .driver("local")
+            .driver_opts([("type", "tmpfs"), ("device", "tmpfs"), ("o", &of)])
+            .labels([(LABEL, self.request.name()), (SHM, &size)])
+            .build();
+        engine.ask(engine.docker().volumes().create(&opts)).await?;
+        Ok(Some(SharedMemory { volume, size }))
     }
 
     /// Whether there is such a volume, and it is this server's.

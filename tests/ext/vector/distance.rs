@@ -204,6 +204,9 @@ fn what_cannot_be_compared_is_refused() {
             "for it, only hamming, jaccard",
         ),
         (BitsColumn.hamming_distance(vec![1.0; 4]), "has no distance to a vector"),
+        (Full.l2_distance(vec![1.0, f32::INFINITY]), "number 1 of the vector is inf, but pgvector"),
+        (Half.l2_distance(vec![1.0, -65_520.0]), "number 1 of the vector is -65520, beyond"),
+        (Full.cosine_distance(vec![0.0, -0.0]), "add up to 0.0, so no cosine distance from it is"),
         (
             Full.l2_distance(SparseVec::<2>::new([]).unwrap()),
             "is a vector; it has no distance to a sparsevec",

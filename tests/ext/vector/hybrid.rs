@@ -80,6 +80,28 @@ async fn what_is_high_in_both_lists_comes_first() {
 }
 
 #[tokio::test]
+async fn a_row_without_a_distance_has_no_rank_by_it() {
+    let Some((_database, pg)) = notes().await else { return };
+    pg.execute_unprepared("UPDATE note SET at = '[0, 0]' WHERE id IN (2, 4)").await.unwrap();
+    let words = || Words::new(Text, "english", "boats");
+    let search = |to| hybrid(note::Entity::find(), At, to, words());
+    let found = search(vec![1.0, 0.0]).all(&pg).await.unwrap();
+    let expected = [(1, Some(1), Some(2)), (3, Some(2), Some(1)), (5, None, Some(3))];
+    assert_eq!(ranks(&found), expected);
+    let refused = async {
+        [
+            search(vec![0.0, 0.0]).all(&pg).await,
+            search(vec![f32::NAN, 0.0]).all(&pg).await,
+            search(vec![1.0, 0.0]).limit(u64::MAX).all(&pg).await,
+            search(vec![1.0, 0.0]).candidates(u64::MAX).all(&pg).await,
+        ]
+    };
+    for refused in wharf::assert_queries(0, refused).await {
+        assert!(matches!(refused, Err(wharf::Error::Vector(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn both_lists_are_of_what_the_filter_leaves_and_as_long_as_was_said() {
     let Some((_database, pg)) = notes().await else { return };
     VectorIndex::on(At, Distance::Cosine).build(&pg).await.unwrap();

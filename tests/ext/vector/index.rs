@@ -176,3 +176,15 @@ async fn an_index_is_built_with_the_settings_of_its_view() {
     let seen: String = pg.query_one_raw(seen).await.unwrap().unwrap().try_get_by_index(0).unwrap();
     assert_eq!(seen, "42");
 }
+
+#[tokio::test]
+async fn a_build_for_which_shared_memory_is_too_small_says_so() {
+    let Some((_database, pg)) = super::points(300).await else { return };
+    // Without it, a table of this size is not worth several processes.
+    pg.execute_unprepared("ALTER TABLE point SET (parallel_workers = 2)").await.unwrap();
+    let index = VectorIndex::on(super::point::Column::At, Distance::Cosine);
+    let build = index.clone().build(&pg).memory("512MB").workers(2);
+    let error = build.await.unwrap_err().to_string();
+    assert!(error.contains("hint: The server's shared memory is full, not its disk"), "{error}");
+    index.build(&pg).memory("512MB").workers(0).await.unwrap();
+}

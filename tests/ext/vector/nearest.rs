@@ -53,7 +53,10 @@ async fn the_nearest_of_a_table_come_in_one_statement_by_their_distance() {
     indexed(&pg, |index| index).await;
     let to = question(1);
     let search = nearest(point::Entity::find(), point::Column::At, to.as_slice()).limit(10);
-    let found = wharf::assert_queries(1, search.clone().all(&pg)).await.unwrap();
+    let all = search.clone().all(&pg);
+    fn is_send(_: &impl Send) {}
+    is_send(&all);
+    let found = wharf::assert_queries(1, all).await.unwrap();
     assert_eq!(found.len(), 10);
     assert!(found.is_sorted_by(|one, other| one.distance <= other.distance));
     assert!(recall(&ids(&found), &exact(&pg, &to, false, 10).await) >= 0.9);
@@ -203,6 +206,33 @@ async fn rows_without_a_vector_are_never_found() {
 }
 
 #[tokio::test]
+async fn rows_from_which_there_is_no_distance_are_never_found() {
+    let Some((_database, pg)) = points(30).await else { return };
+    let zero = vec![0.0; 64];
+    let zeros = format!("UPDATE point SET at = '{zero:?}' WHERE id % 10 = 3");
+    pg.execute_unprepared(&zeros).await.unwrap();
+    let to = question(1);
+    let search = || nearest(point::Entity::find(), point::Column::At, to.as_slice()).limit(30);
+    let expected = exact(&pg, &to, false, 27).await;
+    // By reading the table, among candidates, and by an index, which does not have them.
+    for indexed_by in [None, Some(false), Some(true)] {
+        if let Some(bits) = indexed_by {
+            indexed(&pg, |index| if bits { index.bits() } else { index }).await;
+        }
+        assert_eq!(ids(&search().all(&pg).await.unwrap()), expected, "{indexed_by:?}");
+        let filtered = point::Entity::find().filter(point::Column::Id.gte(0));
+        let filtered = nearest(filtered, point::Column::At, to.as_slice()).limit(30);
+        assert_eq!(ids(&filtered.all(&pg).await.unwrap()), expected, "{indexed_by:?}");
+        // The zeros take places among the candidates, not among what is found.
+        let few = search().rerank(Rerank::Bits).limit(20).candidates(22).all(&pg).await.unwrap();
+        assert!(few.len() == 20 && few.iter().all(|near| near.distance.is_finite()), "{few:?}");
+    }
+    // From a zero vector there are other distances.
+    let near = search().by(Distance::L2).all(&pg).await.unwrap();
+    assert_eq!(near.len(), 30);
+}
+
+#[tokio::test]
 async fn a_search_that_cannot_be_what_was_meant_is_refused() {
     let Some((_database, pg)) = points(1).await else { return };
     let find = point::Entity::find;
@@ -215,6 +245,17 @@ async fn a_search_that_cannot_be_what_was_meant_is_refused() {
             (search(find().offset(3)).all(&pg).await, "offset"),
             (search(find()).ef_search(1_001).all(&pg).await, "1001 was given"),
             (search(find()).probes(0).all(&pg).await, "0 was given"),
+            (search(find()).limit(u64::MAX).all(&pg).await, "limit is 18446744073709551615"),
+            (
+                search(find()).candidates(u64::MAX).all(&pg).await,
+                "candidates is 18446744073709551615",
+            ),
+            (
+                nearest(find(), point::Column::At, vec![f32::NAN; 64]).all(&pg).await,
+                "number 0 of the vector is NaN",
+            ),
+            (nearest(find(), point::Column::At, vec![0.0; 64]).all(&pg).await, "add up to 0.0,"),
+            (nearest(find(), point::Column::At, vec![1e30; 64]).all(&pg).await, "add up to inf,"),
             (
                 search(find()).rerank(Rerank::Bits).candidates(9).all(&pg).await,
                 "9 candidates are fewer",
@@ -228,6 +269,8 @@ async fn a_search_that_cannot_be_what_was_meant_is_refused() {
         assert!(matches!(error, Error::Vector(_)), "{error:?}");
         assert!(error.to_string().contains(says), "{error}");
     }
+    // Rows without end are what a limit may be.
+    assert_eq!(search(find()).limit(i64::MAX as u64).all(&pg).await.unwrap().len(), 1);
     let dimensions = nearest(find(), point::Column::At, vec![1.0; 63]).all(&pg).await.unwrap_err();
     assert!(matches!(dimensions, Error::Vector(VectorError::Dimensions { expected: 64, .. })));
 }

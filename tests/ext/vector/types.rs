@@ -167,3 +167,106 @@ fn vectors_of_generated_entities_are_looked_at_before_they_are_written() {
     assert!(error.to_string().starts_with("column `item.generated` has 3 dimensions"), "{error}");
     assert_eq!(Vector::<3>::column_type(), sea_orm::ColumnType::Vector(Some(3)));
 }
+
+#[tokio::test]
+async fn an_extension_that_is_made_anew_costs_no_error_outside_a_session() {
+    let Some((database, pg)) = super::points(1).await else { return };
+    let to = super::question(1);
+    let near = async || {
+        let find = super::point::Entity::find();
+        let near = wharf::ext::vector::nearest(find, super::point::Column::At, to.as_slice());
+        near.all(&pg).await.map(|found| found.len())
+    };
+    let anew = async || {
+        let anew = "DROP EXTENSION vector CASCADE; CREATE EXTENSION vector;
+                    ALTER TABLE point ADD COLUMN at vector(64)";
+        database.execute_unprepared(anew).await.unwrap();
+    };
+    let point = || {
+        let at = Vector::new(to.as_slice()).unwrap();
+        super::point::ActiveModel { id: Set(0), rare: Set(false), at: Set(at) }
+    };
+    assert_eq!(near().await.unwrap(), 1);
+    for _ in 0..2 {
+        anew().await;
+        point().update(&pg).await.unwrap();
+        assert_eq!(near().await.unwrap(), 1);
+    }
+    // In a session it is one error, and a retry gets past it.
+    for retries in [0, 1] {
+        let write = async || {
+            let session = pg.session().retry(retries);
+            session.run(async |s| point().update(s).await.map_err(Error::from)).await
+        };
+        write().await.unwrap();
+        anew().await;
+        let written = write().await.map(drop);
+        assert_eq!(written.is_ok(), retries == 1, "{written:?}");
+    }
+}
+
+/// As on hosted servers: the extensions have a schema, which the search path has or lacks.
+#[tokio::test]
+async fn an_extension_with_a_schema_of_its_own_works_or_the_error_says_which_search_path_would() {
+    let Some(database) = support::database(Image::Vector).await else { return };
+    let sql = "DROP EXTENSION vector; CREATE SCHEMA \"Ext\"; CREATE EXTENSION vector SCHEMA \"Ext\";
+               CREATE EXTENSION citext SCHEMA \"Ext\";
+               CREATE TABLE point (id int PRIMARY KEY, rare bool NOT NULL, at \"Ext\".vector(64) NOT NULL);
+               CREATE TABLE word (text \"Ext\".citext); INSERT INTO word VALUES ('a')";
+    database.execute_unprepared(sql).await.unwrap();
+    let pg = |schema: Option<&str>| {
+        let mut config = database.config();
+        config.schema = schema.map(str::to_owned);
+        wharf::Pg::from_config("apart", config)
+    };
+    let to = super::question(1);
+    let point = |id| {
+        let at = Set(Vector::new(to.as_slice()).unwrap());
+        super::point::ActiveModel { id: Set(id), rare: Set(false), at }
+    };
+    let near = || {
+        let find = super::point::Entity::find();
+        vector::nearest(find, super::point::Column::At, to.as_slice()).limit(1)
+    };
+    let words = async |pg: &wharf::Pg, sql: &str| -> Result<String, Error> {
+        let word = sea_orm::Statement::from_string(DbBackend::Postgres, sql);
+        Ok(pg.query_one_raw(word).await?.unwrap().try_get_by_index(0)?)
+    };
+
+    let with = pg(Some("public, \"Ext\""));
+    point(1).insert(&with).await.unwrap();
+    assert_eq!(near().all(&with).await.unwrap().len(), 1);
+    assert_eq!(words(&with, "SELECT text FROM word WHERE text = 'A'").await.unwrap(), "a");
+
+    let without = pg(None);
+    // Reading and COPY need no name of a type.
+    without.copy_in::<super::point::Entity>().rows([point(2)]).await.unwrap();
+    assert_eq!(super::point::Entity::find().all(&without).await.unwrap().len(), 2);
+    // On connections that have read none: the driver remembers a type that it has read.
+    let (without, other) = (pg(None), pg(None));
+    let session = other.session().await.unwrap();
+    let errors = [
+        Error::from(point(3).insert(&without).await.unwrap_err()),
+        Error::from(point(3).insert(&session).await.unwrap_err()),
+        near().all(&without).await.unwrap_err(),
+        words(&without, "SELECT text FROM word WHERE text = 'A'::citext").await.unwrap_err(),
+        words(&without, "SELECT '[1]'::\"Ext\".vector <=> '[1]'").await.unwrap_err(),
+        words(&without, "SELECT l2_norm(at) FROM point").await.unwrap_err(),
+        Error::from(without.execute_unprepared("CREATE TABLE x (at vector(3))").await.unwrap_err()),
+    ];
+    for error in errors {
+        let said = error.to_string();
+        assert!(matches!(error, Error::SearchPath { .. }), "{said}");
+        assert!(said.ends_with("lacks; set `schema: public, \"Ext\"` in the entry"), "{said}");
+    }
+    // The server's error has ended the transaction, in which nothing can be asked any more.
+    let norm = session.execute_unprepared("SELECT l2_norm(at) FROM point").await.unwrap_err();
+    let error = Error::from(norm);
+    assert!(matches!(&error, Error::SearchPath { .. }), "{error}");
+    session.rollback().await.unwrap();
+    let error = words(&without, "SELECT text FROM word").await.unwrap_err().to_string();
+    assert!(error.contains("hint: Add `\"Ext\"` to `schema` of the entry"), "{error}");
+    // What is nowhere is not an extension's.
+    let error = words(&without, "SELECT no_such_function(1)").await.unwrap_err();
+    assert!(matches!(error, Error::Db(_)), "{error}");
+}

@@ -10,7 +10,7 @@ use wharf::{
 };
 
 use super::reading::{self, Reading, reading};
-use crate::support::{number, until};
+use crate::support::{TestDatabase, number, until};
 
 fn copy_error(error: Error) -> CopyError {
     match error {
@@ -52,6 +52,56 @@ async fn a_row_that_is_there_already_is_named() {
     assert_eq!(error.constraint(), Some("reading_pkey"));
     assert_eq!(copy_error(error).row, Some(300));
     assert_eq!(Reading::find().count(&pg).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn of_a_table_with_partitions_rows_before_the_named_one_may_be_wrong() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared(
+        "CREATE TABLE parted (n int UNIQUE) PARTITION BY RANGE (n);
+         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
+         CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20);
+         CREATE TABLE whole (n int UNIQUE)",
+    )
+    .await
+    .unwrap();
+    for (table, is_said) in [("parted", true), ("whole", false)] {
+        let rows = [1, 11, 11, 1];
+        let error = pg.copy_in_named(table, ["n"]).rows(rows).await.unwrap_err();
+        assert_eq!(
+            error.to_string().contains("those before it may be wrong, too"),
+            is_said,
+            "{error}"
+        );
+        let copy = copy_error(error);
+        assert_eq!((copy.row, copy.in_parts), (Some(if is_said { 4 } else { 3 }), is_said));
+    }
+}
+
+/// As often as the docs say: once for each 16 MiB.
+#[tokio::test]
+async fn a_trigger_for_each_statement_fires_for_each_part_of_a_copy() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared(
+        "CREATE TABLE wide (t text UNIQUE); CREATE TABLE fired (n int);
+         CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql
+             AS 'BEGIN INSERT INTO fired VALUES (1); RETURN NULL; END';
+         CREATE TRIGGER fire AFTER INSERT ON wide FOR EACH STATEMENT EXECUTE FUNCTION fire()",
+    )
+    .await
+    .unwrap();
+    // 40 MB, each row other than the others.
+    let rows = || (0..40_000).map(|n| format!("{n:01000}"));
+    pg.execute_unprepared("ALTER TABLE wide DROP CONSTRAINT wide_t_key").await.unwrap();
+    pg.copy_in_named("wide", ["t"]).rows(rows()).await.unwrap();
+    assert_eq!(number(&pg, "SELECT count(*) FROM fired").await, 3);
+    pg.execute_unprepared("TRUNCATE fired, wide; ALTER TABLE wide ADD UNIQUE (t)").await.unwrap();
+    let nothing = sea_orm::sea_query::OnConflict::column("t").do_nothing().to_owned();
+    let copy = pg.copy_in_named("wide", ["t"]).on_conflict(nothing);
+    copy.rows(rows()).await.unwrap();
+    assert_eq!(number(&pg, "SELECT count(*) FROM fired").await, 1);
 }
 
 #[tokio::test]

@@ -61,11 +61,78 @@ async fn what_is_too_long_is_refused_and_not_cut() {
     let long = [reading::Model { sensor: "abcdefgh".into(), ..reading(1) }];
     let error = pg.insert_many::<Reading>(long.clone()).exec().await.unwrap_err();
     assert_eq!(error.sqlstate().as_deref(), Some("22001"), "{error}");
+    assert!(error.to_string().contains("because of row 1, column `sensor`: "), "{error}");
     let error = pg.copy_in::<Reading>().rows(long).await.unwrap_err();
     assert_eq!(error.sqlstate().as_deref(), Some("22001"), "{error}");
     let odd = [reading(1).into(), reading::ActiveModel { id: Set(2), ..Default::default() }];
     let error = pg.insert_many::<Reading>(odd).exec().await.unwrap_err();
     assert!(error.to_string().contains("row 2, column `sensor`: it is not set here"), "{error}");
+}
+
+#[tokio::test]
+async fn the_row_that_the_server_refuses_is_named() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    let sql = "ALTER TABLE reading ADD CHECK (value >= 0); CREATE TYPE mood AS ENUM ('glad');
+               ALTER TABLE reading ALTER sensor TYPE mood USING NULL";
+    sea_orm::ConnectionTrait::execute_unprepared(&pg, sql).await.unwrap();
+    let row = |id| reading::Model { sensor: "glad".into(), ..reading(id) };
+    for bad in [1, 2, 17, 1_000] {
+        let rows = |wrong: fn(&mut reading::Model)| {
+            (1..=1_000).map(move |id| {
+                let mut model = row(id);
+                if id == bad {
+                    wrong(&mut model);
+                }
+                model
+            })
+        };
+        let error = pg.insert_many::<Reading>(rows(|row| row.value = Some(-1.0))).exec().await;
+        let error = error.unwrap_err();
+        assert!(error.is_check_violation(), "{error}");
+        assert!(error.to_string().contains(&format!("because of row {bad}: ")), "{error}");
+        let error = pg.insert_many::<Reading>(rows(|row| row.sensor = "sad".into()));
+        let error = error.exec_with_returning().await.unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("because of row {bad}, column `sensor`: ")),
+            "{error}"
+        );
+        let error = pg.insert_many::<Reading>(rows(|row| row.id = 1_001 - row.id)).exec().await;
+        assert!(error.unwrap_err().is_unique_violation());
+    }
+    // A session that has failed can be asked nothing: another one is, of what no other row has to do with.
+    for (wrong, column) in [
+        (reading::Model { value: Some(-1.0), ..row(7) }, ""),
+        (reading::Model { sensor: "sad".into(), ..row(7) }, ", column `sensor`"),
+    ] {
+        let session = pg.session().await.unwrap();
+        let rows = (1..=6).map(row).chain([wrong]).chain((8..20).map(row));
+        let error = session.insert_many::<Reading>(rows).exec().await.unwrap_err().to_string();
+        assert!(error.contains(&format!("because of row 7{column}: ")), "{error}");
+        assert!(session.commit().await.is_err());
+    }
+    // What it has written itself, another does not see.
+    let session = pg.session().await.unwrap();
+    session.insert_many::<Reading>([row(3)]).exec().await.unwrap();
+    let twice = session.insert_many::<Reading>((1..5).map(row)).exec().await.unwrap_err();
+    assert!(twice.is_unique_violation() && !twice.to_string().contains("because of"), "{twice}");
+    drop(session);
+    assert_eq!(Reading::find().count(&pg).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn of_several_wrong_rows_the_first_is_named_with_its_own_error() {
+    let database = reading::table().await;
+    let pg = database.pg().await;
+    // The server looks at foreign keys at the end, so it speaks of the value first.
+    let sql = "CREATE TABLE known (value float8 PRIMARY KEY); INSERT INTO known VALUES (1), (-1);
+               ALTER TABLE reading ADD CHECK (value >= 0), ADD FOREIGN KEY (value) REFERENCES known";
+    sea_orm::ConnectionTrait::execute_unprepared(&pg, sql).await.unwrap();
+    let row = |id, value| reading::Model { value: Some(value), ..reading(id) };
+    let rows = [row(1, 1.0), row(2, 5.0), row(3, -1.0)];
+    let error = pg.insert_many::<Reading>(rows).exec().await.unwrap_err();
+    assert!(error.is_foreign_key_violation(), "{error}");
+    assert!(error.to_string().contains("because of row 2: "), "{error}");
 }
 
 #[tokio::test]

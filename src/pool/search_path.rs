@@ -1,0 +1,119 @@
+//! What an error means where an extension has a schema of its own, as on hosted servers, and the search path lacks that.
+
+use std::time::Duration;
+
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _, postgres::PgRow};
+
+use super::{
+    Purpose,
+    lent::{Lent, runtime},
+    state::Transaction,
+};
+use crate::{
+    error::{Error, server_error},
+    sql::quote_literal,
+};
+
+/// Longest wait for another connection. Where all are lent, the error is not worth more.
+const LEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Lent {
+    /// A failure as SeaORM has it; or, where something of an extension was not found because the search path lacks its
+    /// schema, wharf's error that says which search path has it. The latter costs a round trip; in a transaction, which
+    /// the server's error has ended, it is made on another connection of the pool, if one is free soon.
+    pub(super) async fn explained(
+        &mut self,
+        error: sqlx::Error,
+        failed: fn(RuntimeErr) -> DbErr,
+    ) -> DbErr {
+        match Box::pin(self.lacks(&error)).await {
+            None => failed(runtime(error)),
+            Some((extensions, schemas, search_path)) => {
+                let shared = self.search_path().unwrap_or("public");
+                Error::SearchPath {
+                    database: self.pool.name(),
+                    search_path,
+                    extensions,
+                    wanted: format!("{shared}, {schemas}"),
+                    source: Box::new(failed(runtime(error))),
+                }
+                .into()
+            }
+        }
+    }
+
+    /// The extensions that have what was not found, with their schemas; the schemas; and the search path, which lacks
+    /// them.
+    async fn lacks(&mut self, error: &sqlx::Error) -> Option<(String, String, String)> {
+        match error {
+            // The driver asks for a type's number before it sends the statement.
+            sqlx::Error::TypeNotFound { type_name } => {
+                let sql = lookup(&format!("\"{type_name}\""));
+                let found = self.look_up(&sql).await;
+                // The statement failed, whatever became of the question.
+                self.state.last_failed = true;
+                found
+            }
+            error => {
+                let sql = lookup(&not_found(error)?);
+                if self.state.transaction == Transaction::None {
+                    let found = self.look_up(&sql).await;
+                    self.state.last_failed = true;
+                    return found;
+                }
+                // The server takes nothing more in this transaction. The embedded engine has no other connection.
+                if self.pool.slot.is_some() {
+                    return None;
+                }
+                let other = self.pool.lend(Purpose::Statement);
+                let mut other = tokio::time::timeout(LEND_TIMEOUT, other).await.ok()?.ok()?;
+                other.look_up(&sql).await
+            }
+        }
+    }
+
+    async fn look_up(&mut self, sql: &str) -> Option<(String, String, String)> {
+        let flight = self.in_flight().ok()?;
+        let asked = flight.driver.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())));
+        let (landed, row) = match flight.wait.until(asked).await {
+            Ok(row) => (Ok(()), Some(row)),
+            Err(error) => (Err(error), None),
+        };
+        flight.land(landed).ok()?;
+        let row: PgRow = row?;
+        let text = |at: usize| row.try_get_unchecked::<Option<String>, _>(at).ok().flatten();
+        Some((text(0)?, text(1)?, text(2)?))
+    }
+}
+
+/// What the server says where it knows no such type, function or operator.
+fn not_found(error: &sqlx::Error) -> Option<String> {
+    let error = server_error(error)?;
+    matches!(error.code(), "42704" | "42883").then(|| error.message().to_owned())
+}
+
+/// Asks for the extensions outside of the search path that have something whose name is in a message: a type in quotes, a
+/// function before its bracket, an operator between spaces.
+fn lookup(message: &str) -> String {
+    let message = quote_literal(message);
+    format!(
+        "SELECT string_agg(e.extname || ' is in ' || quote_ident(n.nspname), ', ' ORDER BY e.extname),
+                string_agg(DISTINCT quote_ident(n.nspname), ', '), current_setting('search_path')
+           FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+          WHERE n.nspname <> ALL (current_schemas(true))
+            AND EXISTS (
+                SELECT FROM pg_catalog.pg_depend d
+                  LEFT JOIN pg_catalog.pg_type t
+                    ON d.classid = 'pg_catalog.pg_type'::regclass AND t.oid = d.objid
+                  LEFT JOIN pg_catalog.pg_proc p
+                    ON d.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.objid
+                  LEFT JOIN pg_catalog.pg_operator o
+                    ON d.classid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.objid
+                 WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid
+                   AND d.deptype = 'e'
+                   AND (strpos({message}, '\"' || t.typname || '\"') > 0
+                        OR strpos({message}, ' ' || p.proname || '(') > 0
+                        OR strpos({message}, ' ' || o.oprname || ' ') > 0))"
+    )
+}
