@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::entity::{Workspace, cargo, manifest};
 use crate::it::TestDatabase;
@@ -68,6 +68,15 @@ async fn every_schema_of_the_corpus_has_entities_that_are_right() {
     if let Ok(only) = std::env::var("CORPUS_ONLY") {
         schemas.retain(|name, _| name.contains(&only));
     }
+    let all: Vec<_> = schemas.into_iter().collect();
+    // A server has room for some fifty databases of tests.
+    for group in all.chunks(35) {
+        are_right(&group.iter().cloned().collect()).await;
+    }
+}
+
+/// `schemas` are the files by their names.
+async fn are_right(schemas: &BTreeMap<String, PathBuf>) {
     let mut yaml = "databases:\n".to_owned();
     let mut databases = Vec::new();
     for name in schemas.keys() {
@@ -101,28 +110,84 @@ async fn every_schema_of_the_corpus_has_entities_that_are_right() {
     let check = team.wharf(&["entity", "generate", "--check"]).well();
     assert!(!check.out.contains("out of date"), "{check:?}");
 
+    let mut service = "#[tokio::main]\nasync fn main() {\n".to_owned();
+    let mut dependencies = String::new();
+    for (number, part) in parts(&team, &names).iter().enumerate() {
+        let crates = [format!("entity_{number}"), format!("check_{number}")];
+        for name in &crates {
+            team.add(name);
+            team.profile(name, "debug = false, incremental = false");
+        }
+        add_part(&team, part, schemas, &crates);
+        let check = &crates[1];
+        writeln!(service, "    {check}::check_all().await;").unwrap();
+        writeln!(dependencies, "{check} = {{ path = \"../{check}\" }}").unwrap();
+    }
+    writeln!(service, "    println!(\"{} schemas\");\n}}", schemas.len()).unwrap();
+    team.write("service/src/main.rs", &service);
+    team.write("service/Cargo.toml", &(manifest("service", FEATURES) + &dependencies));
+    team.run(&mut cargo()).well().says(&[&format!("{} schemas", schemas.len())]);
+}
+
+/// Schemas of which each part becomes a crate, so that the compiler has as many as the machine has cores, and none is larger
+/// than its memory. SeaORM's macros take it about a second for each entity.
+fn parts<'a>(team: &Workspace, names: &[&'a str]) -> Vec<Vec<&'a str>> {
+    const MOST: usize = 60;
+    let mut sized: Vec<(usize, &str)> = names
+        .iter()
+        .map(|name| (fs::read_dir(folder_of(team, name)).unwrap().count(), *name))
+        .collect();
+    sized.sort_by_key(|(size, name)| (std::cmp::Reverse(*size), *name));
+    let count = sized.iter().map(|(size, _)| size).sum::<usize>().div_ceil(MOST).max(2);
+    let mut parts = vec![(0, Vec::new()); count];
+    for (size, name) in sized {
+        let smallest = parts.iter_mut().min_by_key(|(size, _)| *size).unwrap();
+        smallest.0 += size;
+        smallest.1.push(name);
+    }
+    parts.into_iter().map(|(_, names)| names).filter(|names| !names.is_empty()).collect()
+}
+
+/// Where the entities of a schema were generated.
+fn folder_of(team: &Workspace, schema: &str) -> PathBuf {
+    let all = team.path().join("entity/src");
+    let own = all.join(schema);
+    // One database alone has no folder of its own.
+    if own.is_dir() { own } else { all }
+}
+
+/// A crate with the entities of some schemas, and one that checks them.
+fn add_part(
+    team: &Workspace,
+    schemas: &[&str],
+    files: &BTreeMap<String, PathBuf>,
+    [entity, check]: &[String; 2],
+) {
     let mut main = fs::read_to_string(format!("{CORPUS}/checker.rs")).unwrap();
-    let mut all = String::new();
-    for name in names {
-        let folder = team.path().join("entity/src").join(name);
-        let folder = if folder.is_dir() { folder } else { team.path().join("entity/src") };
-        let sql = &schemas[name];
+    let (mut all, mut modules) = (String::new(), String::new());
+    for name in schemas {
+        let (from, sql) = (folder_of(team, name), &files[*name]);
+        let root = if from.ends_with(name) { "mod.rs" } else { "lib.rs" };
+        writeln!(modules, "#[path = {:?}]\npub mod {name};", from.join(root)).unwrap();
         writeln!(all, "    let schema = Schema::open({name:?}, include_str!({sql:?})).await;")
             .unwrap();
         writeln!(all, "    {name}::check(&schema).await;").unwrap();
         // A future of its own for each, because one of all takes the compiler minutes.
         writeln!(main, "\nmod {name} {{\n    use super::*;\n").unwrap();
         let mut calls = String::new();
-        calls_of(&mut main, &mut calls, name, &folder);
+        calls_of(&mut main, &mut calls, &format!("{entity}::{name}"), &from);
         writeln!(main, "    pub async fn check(schema: &Schema) {{\n{calls}    }}\n}}").unwrap();
     }
-    let count = schemas.len();
-    writeln!(main, "\nasync fn check_all() {{\n{all}    println!(\"{count} schemas\");\n}}")
-        .unwrap();
-    team.write("service/src/main.rs", &main);
-    let entity = "entity = { path = \"../entity\" }\n";
-    team.write("service/Cargo.toml", &(manifest("service", FEATURES) + entity));
-    team.run(&mut cargo()).well().says(&[&format!("{} schemas", schemas.len())]);
+    writeln!(main, "\npub async fn check_all() {{\n{all}}}").unwrap();
+    team.write(&format!("{entity}/src/lib.rs"), &modules);
+    let manifest_of = fs::read_to_string(team.path().join("entity/Cargo.toml")).unwrap();
+    team.write(
+        &format!("{entity}/Cargo.toml"),
+        &manifest_of.replace("name = \"entity\"", &format!("name = {entity:?}")),
+    );
+    team.write(&format!("{check}/src/lib.rs"), &main);
+    let dependency = format!("{entity} = {{ path = \"../{entity}\" }}\n");
+    team.write(&format!("{check}/Cargo.toml"), &(manifest(check, FEATURES) + &dependency));
 }
 
 /// The lines that begin so.
@@ -148,10 +213,7 @@ fn calls_of(main: &mut String, calls: &mut String, schema: &str, folder: &Path) 
             Ok(_) if module != "gen" => module.to_owned(),
             _ => format!("r#{module}"),
         };
-        let at = match folder.ends_with(schema) {
-            true => format!("entity::{schema}::{module}"),
-            false => format!("entity::{module}"),
-        };
+        let at = format!("{schema}::{module}");
         writeln!(calls, "        Box::pin(schema.check::<{at}::Entity>()).await;").unwrap();
         let models = file.items.iter().filter_map(|item| match item {
             syn::Item::Struct(model) if model.ident == "Model" => Some(&model.fields),

@@ -54,6 +54,14 @@ impl Workspace {
         );
     }
 
+    /// Has a member built in a way of its own.
+    pub fn profile(&self, member: &str, settings: &str) {
+        let before = self.read("Cargo.toml");
+        let section = "[profile.dev.package]\n";
+        let (head, tail) = before.split_once(section).unwrap();
+        self.write("Cargo.toml", &format!("{head}{section}{member} = {{ {settings} }}\n{tail}"));
+    }
+
     /// Runs the service by cargo.
     pub fn run(&self, cargo: &mut Command) -> Done {
         self.here(cargo);

@@ -12,11 +12,6 @@ use sea_orm::{
 };
 use wharf::Pg;
 
-#[tokio::main]
-async fn main() {
-    check_all().await;
-}
-
 struct Schema {
     name: &'static str,
     pg: Pg,
