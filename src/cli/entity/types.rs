@@ -96,7 +96,8 @@ fn builtin(kind: &Type) -> Option<Mapped> {
         "numeric" => needs("with-rust_decimal", decimal(kind.modifier)?),
         "bool" => plain("bool"),
         "text" => typed("String", "Text"),
-        "varchar" | "bpchar" => plain("String"),
+        "varchar" => plain("String"),
+        "bpchar" => padded(kind.modifier),
         "bytea" => typed("Vec<u8>", "VarBinary(StringLen::None)"),
         "date" => needs("with-chrono", plain("Date")),
         "time" => needs("with-chrono", plain("Time")),
@@ -109,6 +110,18 @@ fn builtin(kind: &Type) -> Option<Mapped> {
         "cidr" => needs("with-ipnetwork", typed("IpNetwork", "Cidr")),
         _ => return None,
     })
+}
+
+/// A text that PostgreSQL fills up with blanks. Bound as text, it would be compared with a column without its blanks, and be no
+/// row's.
+fn padded(modifier: i32) -> Mapped {
+    // The modifier counts the 4 bytes of the length, too.
+    let mut mapped = match modifier {
+        5.. => typed("String", &format!("Char(Some({}))", modifier - 4)),
+        _ => plain("String"),
+    };
+    mapped.attributes.push("save_as = \"bpchar\"".to_owned());
+    mapped
 }
 
 /// The modifier of a numeric has its precision in the upper 16 bits, and its scale, which may be negative, in the lower 11.

@@ -27,3 +27,8 @@ INSERT INTO keyless VALUES (1); INSERT INTO to_keyless VALUES (1, 1); INSERT INT
 INSERT INTO by_bytes VALUES ('\x00'); INSERT INTO by_json VALUES ('{"a": 1}'); INSERT INTO by_date VALUES ('2026-01-01'); INSERT INTO by_time VALUES ('2026-01-01 00:00+00');
 INSERT INTO by_number VALUES (1.5); INSERT INTO by_address VALUES ('10.0.0.1'); INSERT INTO by_interval VALUES ('1 day'); INSERT INTO by_array VALUES ('{1,2}');
 INSERT INTO by_enum VALUES ('red'); INSERT INTO enum_ref VALUES (1, 'red', '10.0.0.1'), (2, NULL, NULL);
+-- A key that is filled up with blanks.
+CREATE TABLE warehouse (code char(4) PRIMARY KEY, backup char(4) REFERENCES warehouse);
+CREATE TABLE shelf (warehouse char(4) NOT NULL REFERENCES warehouse, row char(1) NOT NULL, PRIMARY KEY (warehouse, row));
+INSERT INTO warehouse VALUES ('A', NULL), ('BCDE', 'A');
+INSERT INTO shelf VALUES ('A', 'x'), ('A', 'y'), ('BCDE', 'x');

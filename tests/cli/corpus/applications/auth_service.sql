@@ -1,4 +1,6 @@
 -- An authentication service: users, identities by provider, sessions, refresh tokens that refer to a UNIQUE text column, MFA factors and challenges, single sign-on.
+-- NOTE table identities, column email: left out, because the server computes it (GENERATED ALWAYS AS)
+-- NOTE table users, column confirmed_at: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE TYPE factor_type AS ENUM ('totp', 'webauthn', 'phone');
 CREATE TYPE factor_status AS ENUM ('unverified', 'verified');
 CREATE TYPE aal_level AS ENUM ('aal1', 'aal2', 'aal3');

@@ -1,4 +1,5 @@
 -- A catalogue by ltree and hstore: category tree both by self reference and by path, a closure table, attribute sets, stock movements.
+-- NOTE table categories, column depth: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE EXTENSION IF NOT EXISTS ltree;
 CREATE EXTENSION IF NOT EXISTS hstore;
 CREATE TYPE move_kind AS ENUM ('receipt', 'issue', 'transfer', 'count');

@@ -1,4 +1,5 @@
 -- Chess: players, tournaments with pairings (white and black), games with moves keyed by game and ply, openings by text key, ratings through time.
+-- NOTE table moves, column side: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE TYPE colour AS ENUM ('white', 'black');
 CREATE TYPE result AS ENUM ('1-0', '0-1', '1/2-1/2', '*');
 CREATE TYPE title AS ENUM ('GM', 'IM', 'FM', 'CM', 'WGM');

@@ -1,4 +1,5 @@
 -- Versioned documents: a document and its current version refer to one another, versions form a tree by self references, locks and signatures hang on composite keys.
+-- NOTE table versions, column size: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE TYPE doc_state AS ENUM ('draft', 'in_review', 'approved', 'superseded');
 CREATE DOMAIN version_no AS integer CHECK (VALUE > 0);
 CREATE TABLE authors (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, initials char(3), deputy_id uuid REFERENCES authors);

@@ -1,4 +1,5 @@
 -- A blog as Prisma makes it: quoted CamelCase tables and columns, text cuid keys, enums in capitals, implicit many-to-many tables with columns A and B.
+-- NOTE table _UserFollows gets no entity, because it has no primary key, which SeaORM needs
 CREATE TYPE "Role" AS ENUM ('USER', 'ADMIN', 'SuperAdmin');
 CREATE TYPE "PostStatus" AS ENUM ('DRAFT', 'IN_REVIEW', 'PUBLISHED');
 CREATE TABLE "User" ("id" TEXT NOT NULL, "email" TEXT NOT NULL, "name" TEXT, "role" "Role" NOT NULL DEFAULT 'USER', "emailVerified" TIMESTAMP(3), "createdAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP, "updatedAt" TIMESTAMP(3) NOT NULL, "invitedById" TEXT, CONSTRAINT "User_pkey" PRIMARY KEY ("id"));

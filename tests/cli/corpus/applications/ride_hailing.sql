@@ -1,4 +1,5 @@
 -- Ride hailing: riders and drivers who share a users table, vehicles with history, trips with two foreign keys to places, surge zones, ratings.
+-- NOTE table receipts, column total: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE TYPE trip_status AS ENUM ('requested', 'matched', 'started', 'completed', 'cancelled_by_rider', 'cancelled_by_driver');
 CREATE TYPE pay_kind AS ENUM ('cash', 'card', 'wallet');
 CREATE DOMAIN latitude AS double precision CHECK (VALUE BETWEEN -90 AND 90);

@@ -1,4 +1,5 @@
 -- Tenants kept apart by row-level security: uuid keys, policies that read a setting, forced security, security-barrier view, roles left out.
+-- NOTE table documents, column word_count: left out, because the server computes it (GENERATED ALWAYS AS)
 CREATE FUNCTION current_tenant() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT nullif(current_setting('app.tenant', true), '')::uuid $$;
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.updated_at := now(); RETURN NEW; END';
 CREATE TABLE tenants (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, subdomain text NOT NULL, region text NOT NULL DEFAULT 'eu' CHECK (region IN ('eu', 'us', 'ap')), updated_at timestamptz NOT NULL DEFAULT now());
