@@ -86,11 +86,11 @@ fn is_alone(links: &[Link<'_>], link: &Link<'_>) -> bool {
 /// Tables whose primary key is made of two foreign keys, to two tables that nothing else joins: the junction, one of the
 /// two, and the other, in both directions.
 fn many_to_many(
-    entities: &Entities<'_>,
+    entities: &mut Entities<'_>,
     links: &[Link<'_>],
     alone: &[Link<'_>],
 ) -> Vec<(usize, usize, usize)> {
-    let mut found = Vec::new();
+    let (mut found, mut notes) = (Vec::new(), Vec::new());
     for (junction, entity) in entities.all.iter().enumerate() {
         let primary = &entity.table.primary;
         let is_part = |it: &&Link<'_>| {
@@ -102,10 +102,27 @@ fn many_to_many(
             .iter()
             .all(|column| one.key.columns.contains(column) || other.key.columns.contains(column));
         if is_whole && !links.iter().any(|it| it.joins(one.parent, other.parent)) {
+            // SeaORM reads the keys of a junction as they stand, without the cast of an entity's own columns.
+            let needs_cast =
+                |field: &&Field<'_>| field.mapped.is_text() || field.column.kind.class == "e";
+            let mut keys = primary.iter().filter_map(|column| entity.field(*column));
+            if let Some(field) = keys.find(needs_cast) {
+                notes.push(format!(
+                    "table {}: joins {} and {} by no relation, because SeaORM cannot read column {}, of type {}, of a \
+                     junction",
+                    entity.table.name,
+                    entities.all[one.parent].table.name,
+                    entities.all[other.parent].table.name,
+                    field.column.name,
+                    field.column.kind.declared
+                ));
+                continue;
+            }
             found.push((junction, one.parent, other.parent));
             found.push((junction, other.parent, one.parent));
         }
     }
+    entities.notes.extend(notes);
     // Two junctions between the same tables would need two relations of one name.
     let pairs: Vec<(usize, usize)> = found.iter().map(|it| (it.1, it.2)).collect();
     found.retain(|it| pairs.iter().filter(|pair| **pair == (it.1, it.2)).count() == 1);

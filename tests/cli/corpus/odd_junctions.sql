@@ -1,6 +1,7 @@
 -- Junction tables: alone, with a third foreign key, of a table with itself, two between the same tables, and foreign keys
 -- beside one.
 -- A person's keys to buildings are named like a table that is joined to persons by a junction.
+-- NOTE table rank_duty: joins duty and rank by no relation, because SeaORM cannot read column grade, of type grade, of a junction
 CREATE TABLE building (id int PRIMARY KEY);
 CREATE TABLE person (id int PRIMARY KEY, name text NOT NULL, club_id int REFERENCES building, home_id int REFERENCES building);
 CREATE TABLE club (id int PRIMARY KEY, note text);
@@ -30,3 +31,11 @@ INSERT INTO likes VALUES (1, 1), (2, 1);
 INSERT INTO hides VALUES (1, 2);
 INSERT INTO type VALUES (1);
 INSERT INTO type_topic VALUES (1, 1), (1, 2);
+-- A junction whose key is an enum.
+CREATE TYPE grade AS ENUM ('low', 'high');
+CREATE TABLE rank (grade grade PRIMARY KEY, pay int NOT NULL);
+CREATE TABLE duty (id int PRIMARY KEY);
+CREATE TABLE rank_duty (grade grade NOT NULL REFERENCES rank, duty_id int NOT NULL REFERENCES duty, PRIMARY KEY (grade, duty_id));
+INSERT INTO rank VALUES ('low', 1), ('high', 2);
+INSERT INTO duty VALUES (1);
+INSERT INTO rank_duty VALUES ('low', 1), ('high', 1);

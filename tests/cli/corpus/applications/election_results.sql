@@ -1,4 +1,6 @@
 -- Elections: districts in a hierarchy, parties and alliances, candidates on lists by rank, ballots counted per polling station, seats won.
+-- NOTE table candidates: joins district_seats and people by no relation, because SeaORM cannot read column office, of type office, of a junction
+-- NOTE table district_seats: joins districts and elections by no relation, because SeaORM cannot read column office, of type office, of a junction
 CREATE TYPE office AS ENUM ('parliament', 'council', 'mayor');
 CREATE TYPE vote_kind AS ENUM ('early', 'postal', 'election_day');
 CREATE DOMAIN votes AS integer CHECK (VALUE >= 0);
