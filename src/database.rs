@@ -176,12 +176,26 @@ impl Database {
         if let Some(host) = place.get() {
             return Ok(Arc::clone(host));
         }
-        let to = self.connect_to(false).await?;
+        let to = self.located(false).await?;
         Ok(Arc::clone(place.get_or_init(|| Arc::new(Host::new(to)))))
     }
 
-    /// Where a connection that no pool has is opened now.
+    /// Where a connection that no pool has is opened now. Of several hosts, the primary is asked for.
     pub(crate) async fn connect_to(&self, read_only: bool) -> Result<ConnectTo, Error> {
+        self.located(read_only).await?.on_primary().await.map_err(Error::Connect)
+    }
+
+    /// Where its pools connect to now, of several hosts the primary that they found last. Asks no server.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn current(&self) -> Result<ConnectTo, Error> {
+        match self.shared.host.get() {
+            Some(host) => Ok((*host.current()).clone()),
+            None => self.located(false).await,
+        }
+    }
+
+    /// Where it is as the file and the file's server say. Of several hosts that is the first, because none is asked.
+    pub(crate) async fn located(&self, read_only: bool) -> Result<ConnectTo, Error> {
         let Shared { name, locate, monitor, .. } = &*self.shared;
         ConnectTo::located(Arc::clone(name), locate, read_only, Arc::clone(monitor)).await
     }

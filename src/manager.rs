@@ -291,7 +291,7 @@ impl Pg {
 
 /// Where a database is now, and the login to it.
 async fn found(pg: &Pg) -> Result<(ConnectTo, Role), Error> {
-    let to = pg.database().connect_to(pg.is_read_only()).await?;
+    let to = pg.database().located(pg.is_read_only()).await?;
     let login = login_of(&to).await?;
     Ok((to, login))
 }
@@ -325,7 +325,7 @@ fn locate(name: String, entry: DatabaseConfig, server: Option<Server>) -> Arc<Lo
     Arc::new(move || {
         let (name, entry, server) = (name.clone(), entry.clone(), server.clone());
         Box::pin(async move {
-            if let Address::Host { .. } = entry.address {
+            if let Address::Host { .. } | Address::Hosts(_) = entry.address {
                 return Ok(entry);
             }
             match server {
@@ -466,7 +466,7 @@ fn is_on(entry: &DatabaseConfig, server: &crate::config::PgServerConfig) -> bool
     match &entry.address {
         Address::PgServer => true,
         // What is made on the primary comes to its standby by itself.
-        Address::PgServerReplica => false,
+        Address::PgServerReplica | Address::Hosts(_) => false,
         Address::Host { host, port } => {
             Some(*port) == server.port && is_same_host(host, &server.host)
         }

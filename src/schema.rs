@@ -95,7 +95,7 @@ impl Pg {
         let locate = move || -> BoxFuture<'static, _> {
             let (whole, scope) = (whole.clone(), scope.clone());
             async move {
-                let mut config = (*whole.database().connect_to(false).await?.config).clone();
+                let mut config = (*whole.database().located(false).await?.config).clone();
                 config.schema = Some(scope.path(config.schema.as_deref()));
                 Ok(config)
             }

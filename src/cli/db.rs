@@ -113,7 +113,7 @@ async fn list(manager: &Manager, name: Option<String>, json: bool) -> Result<(),
     let mut servers = Vec::new();
     for name in names {
         let pg = elsewhere(manager, &name, MAINTENANCE).await?;
-        let to = pg.database().connect_to(false).await?;
+        let to = pg.database().located(false).await?;
         // Several entries are often on one server.
         let server = format!("{}:{}", to.host, to.port);
         if !servers.contains(&server) {

@@ -277,7 +277,7 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
     };
     let said = format!("PostgreSQL {}, answered in {:.0?}", facts.version, begun.elapsed());
     findings.add(name, Verdict::Well, said);
-    let host = match pg.database().connect_to(entry.readonly).await {
+    let host = match pg.database().current().await {
         Ok(to) => to.host,
         Err(_) => String::new(),
     };

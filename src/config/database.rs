@@ -26,11 +26,68 @@ pub enum Address {
         /// As libpq's `port`.
         port: u16,
     },
+    /// Several hosts of one cluster, at least one. Connections go to the one that is the primary at the time.
+    Hosts(Vec<HostPort>),
     /// The server of the file's own `pgserver:` section, wherever that listens
     /// (`pgserver: true` in the entry).
     PgServer,
     /// Its standby (`pgserver: replica`), for entries that are `readonly: true`.
     PgServerReplica,
+}
+
+/// One of several hosts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// As libpq's `host`: a name, an IP address, or the folder of a Unix socket.
+    pub host: String,
+    /// As libpq's `port`.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// From `name`, `name:port`, `[::1]:port` or `/folder`. The port is 5432 where none is given.
+    pub(super) fn parse(text: &str) -> Result<HostPort, String> {
+        const DEFAULT: u16 = 5432;
+        let (host, port) = match text.strip_prefix('[') {
+            Some(inner) => match inner.split_once(']') {
+                Some((host, "")) => (host, None),
+                Some((host, port)) if port.starts_with(':') => (host, Some(&port[1..])),
+                _ => return Err("must have `]`, and nothing but `:port` behind it".to_owned()),
+            },
+            None => match text.split_once(':') {
+                Some((_, rest)) if rest.contains(':') => {
+                    return Err(
+                        "has several colons; write an IPv6 address in brackets, as [::1]:5432"
+                            .to_owned(),
+                    );
+                }
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        if host.is_empty() {
+            return Err("names no host".to_owned());
+        }
+        let port = match port {
+            None => DEFAULT,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()))
+                .ok_or("has a port that is not a number from 1 to 65535")?,
+        };
+        Ok(HostPort { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostPort { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 /// A login: of its own for read-only sessions, or the one to connect with.

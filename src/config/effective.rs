@@ -132,7 +132,18 @@ impl Rows<'_> {
             ("pgserver", Address::PgServerReplica) => "replica".to_owned(),
             ("host", Address::Host { host, .. }) => host.clone(),
             ("port", Address::Host { port, .. }) => port.to_string(),
-            ("url" | "pgserver" | "host" | "port", _) => return,
+            ("url", Address::Hosts(hosts)) if self.given(&path).is_some() => {
+                let mask = if database.password.is_some() { ":***" } else { "" };
+                let hosts = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+                format!("postgresql://{}{mask}@{hosts}/{}", database.user, database.database)
+            }
+            ("hosts", Address::Hosts(hosts)) => {
+                format!(
+                    "[{}]",
+                    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                )
+            }
+            ("url" | "pgserver" | "host" | "port" | "hosts", _) => return,
             ("database", _) => database.database.clone(),
             ("user", _) => database.user.clone(),
             ("password", _) => secret(database.password.as_ref()),

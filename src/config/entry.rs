@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Address, ConfigError, DatabaseConfig, MonitorConfig, Origin, PgServerConfig, Role, fields,
-    form, monitor,
+    Address, ConfigError, DatabaseConfig, HostPort, MonitorConfig, Origin, PgServerConfig, Role,
+    fields, form, monitor,
     read::{
         self, Count, FileName, Flag, Millis, Own, Port, Seconds, Secret, Settings, Span, Ssl, Text,
         Type,
@@ -51,6 +51,7 @@ struct Entry {
     pgserver: Option<Own>,
     host: Option<Text>,
     port: Option<Port>,
+    hosts: Option<Vec<Text>>,
     database: Option<Text>,
     user: Option<Text>,
     password: Option<Secret>,
@@ -177,6 +178,8 @@ impl Checked<'_> {
         });
         let address = if let Some(own) = own {
             own
+        } else if let Some(hosts) = entry.hosts {
+            Address::Hosts(self.hosts(hosts)?)
         } else {
             let port = entry.port.map_or(5432, |port| port.0);
             if port == 0 {
@@ -409,6 +412,24 @@ impl Checked<'_> {
             }
             None => Err(self.invalid("read_role", "has no `user`; add one")),
         }
+    }
+
+    fn hosts(&self, given: Vec<Text>) -> Result<Vec<HostPort>, ConfigError> {
+        let mut hosts = Vec::new();
+        for (index, text) in given.into_iter().enumerate() {
+            let invalid = |reason| self.invalid(&format!("hosts.{index}"), reason);
+            let host = HostPort::parse(&text.0).map_err(&invalid)?;
+            if hosts.contains(&host) {
+                return Err(invalid(format!("is {host} once more; name each host once")));
+            }
+            hosts.push(host);
+        }
+        if hosts.is_empty() {
+            return Err(
+                self.invalid("hosts", "is empty; name the hosts of the cluster, or use `host`")
+            );
+        }
+        Ok(hosts)
     }
 
     fn names(&self, names: Vec<Text>) -> Result<Vec<String>, ConfigError> {

@@ -28,6 +28,7 @@ pub(super) enum Shape {
     Own,
     NPlusOne,
     Names,
+    Hosts,
     Section(&'static [Field]),
     /// Any key with one value or a list of them.
     Settings,
@@ -52,6 +53,7 @@ pub(super) const DATABASE: &[Field] = &[
     field("pgserver", Shape::Own),
     field("host", Shape::Text),
     field("port", Shape::Port),
+    field("hosts", Shape::Hosts),
     field("database", Shape::Text),
     field("user", Shape::Text),
     field("password", Shape::Secret),
@@ -207,6 +209,7 @@ impl Shape {
             Self::Own => "true, false or replica",
             Self::Runtime => "one of auto, docker, native, embedded",
             Self::Names => "a list of names, such as [vector, pg_trgm]",
+            Self::Hosts => "a list of hosts, such as [pg1:5432, pg2]",
             Self::Section(_) => "a map",
             Self::Settings => "a map of settings, each with one value or a list of them",
             Self::NoEffect => "anything",

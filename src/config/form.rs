@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What a url says, by parts.
-const PARTS: [&str; 5] = ["host", "port", "database", "user", "password"];
+const PARTS: [&str; 6] = ["host", "port", "hosts", "database", "user", "password"];
 
 /// Whether an environment variable says it, which replaces what the file says in another form.
 fn is_override(value: &Value) -> bool {
@@ -61,9 +61,12 @@ pub(super) fn one(tree: &Value, path: &[String]) -> Result<(), ConfigError> {
         None => false,
     };
     let clashes: &[&str] = match given(tree, path, "url") {
-        Some(_) if server => &["url", "pgserver", "host", "port", "database", "user", "password"],
-        Some(_) => &["url", "host", "port", "database", "user", "password"],
-        None if server => &["pgserver", "host", "port"],
+        Some(_) if server => {
+            &["url", "pgserver", "host", "port", "hosts", "database", "user", "password"]
+        }
+        Some(_) => &["url", "host", "port", "hosts", "database", "user", "password"],
+        None if server => &["pgserver", "host", "port", "hosts"],
+        None if given(tree, path, "hosts").is_some() => &["hosts", "host", "port"],
         None => &[],
     };
     let keys: Vec<String> = clashes
@@ -121,7 +124,14 @@ pub(super) fn expand_url(tree: &mut Value, path: &[String]) -> Result<(), Config
     }
     if let Some(entry) = entry(tree, path) {
         for (key, text) in parts {
-            entry.insert(key.to_owned(), tree::value(&at, text));
+            let value = match key {
+                "hosts" => {
+                    let hosts = text.split(',').map(|host| tree::value(&at, host));
+                    tree::value(&at, hosts.collect::<Vec<_>>())
+                }
+                _ => tree::value(&at, text),
+            };
+            entry.insert(key.to_owned(), value);
         }
     }
     Ok(())

@@ -107,7 +107,7 @@ use std::{
 
 use ::config::Source as _;
 
-pub use database::{Address, DatabaseConfig, LoginSource, Role, Settings, SslMode};
+pub use database::{Address, DatabaseConfig, HostPort, LoginSource, Role, Settings, SslMode};
 pub use effective::{Effective, Setting};
 pub(crate) use entry::pool_limits;
 pub use error::ConfigError;

@@ -135,11 +135,13 @@ fn search(
 fn read(tree: &Value, variable: &str, text: &str, path: &[String]) -> Result<Value, ConfigError> {
     let present = path.iter().try_fold(tree, |value, key| tree::child(value, key));
     let is_list = match fields::shape_at(path) {
-        Some(shape) => matches!(shape, Shape::Names),
+        Some(shape) => matches!(shape, Shape::Names | Shape::Hosts),
         None => present.is_some_and(|value| matches!(value.kind, ValueKind::Array(_))),
     };
     let structured = match fields::shape_at(path) {
-        Some(shape) => matches!(shape, Shape::Names | Shape::Section(_) | Shape::Settings),
+        Some(shape) => {
+            matches!(shape, Shape::Names | Shape::Hosts | Shape::Section(_) | Shape::Settings)
+        }
         None => present
             .is_some_and(|value| matches!(value.kind, ValueKind::Table(_) | ValueKind::Array(_))),
     };

@@ -5,7 +5,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::tree;
+use super::{HostPort, tree};
 
 /// All but what never needs encoding anywhere in a url.
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -73,18 +73,36 @@ pub(super) fn parse(url: &str) -> Result<Parts, String> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) =
             pair.split_once('=').ok_or("a parameter after `?` has no value; write `name=value`")?;
+        if name == "target_session_attrs" {
+            match &*decode(value)? {
+                // What several hosts are for here.
+                "primary" | "read-write" => continue,
+                _ => return Err("its target_session_attrs is neither `primary` nor `read-write`, the only ones so far".to_owned()),
+            }
+        }
         let Some((_, key)) = PARAMETERS.iter().find(|(known, _)| *known == name) else {
             return Err(unknown_parameter(name));
         };
         if parts.iter().any(|(taken, _)| taken == key) {
             return Err(format!("it gives the {key} twice; keep one"));
         }
-        parts.push((key, decode(value)?));
+        let value = decode(value)?;
+        if *key == "host" && value.contains(',') {
+            return Err("its parameter `host` names several hosts; write them before the database, as `a:5432,b/shop`".to_owned());
+        }
+        parts.push((key, value));
     }
     Ok(parts)
 }
 
 fn read_host(parts: &mut Parts, host: &str) -> Result<(), String> {
+    if host.contains(',') {
+        for host in host.split(',') {
+            // A reason that quotes nothing, for it may be a piece of a password.
+            HostPort::parse(host).map_err(|reason| format!("one of its hosts {reason}"))?;
+        }
+        return add(parts, "hosts", host);
+    }
     let (name, port) = match host.strip_prefix('[') {
         Some(inner) => {
             let (name, after) = inner.split_once(']').ok_or("its `[` has no `]`")?;
@@ -98,9 +116,6 @@ fn read_host(parts: &mut Parts, host: &str) -> Result<(), String> {
         }
         None => host.split_once(':').unwrap_or((host, "")),
     };
-    if host.contains(',') {
-        return Err("it names several hosts, which is not supported so far; name one".to_owned());
-    }
     add(parts, "host", name)?;
     if !port.is_empty() {
         if !port.parse::<u16>().is_ok_and(|port| port > 0) {

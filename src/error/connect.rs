@@ -25,6 +25,13 @@ pub enum ConnectErrorKind {
     /// The login could not be had: `password_file` was not to be read, or
     /// [`set_login_source`](crate::config::DatabaseConfig::set_login_source) gave an error.
     Credentials,
+    /// No host of the entry is the primary. `source` tells what each of them said.
+    NoPrimary,
+    /// Several hosts say that they are the primary of the same timeline: writing to one may lose what was written to the
+    /// other.
+    SplitBrain,
+    /// The hosts of the entry belong to different clusters.
+    OtherCluster,
     /// The connection opened without settings of the entry: a pooler dropped them. `source` names them.
     SettingsIgnored,
     /// The server refused for another reason, which `source` names.
@@ -45,6 +52,7 @@ impl ConnectErrorKind {
             sqlx::Error::Configuration(error) if error.is::<IgnoredSettings>() => {
                 Kind::SettingsIgnored
             }
+            sqlx::Error::Configuration(error) if error.is::<NotPrimary>() => Kind::NoPrimary,
             sqlx::Error::Database(error) => match error.code().as_deref() {
                 Some("28000" | "28P01") => Kind::Authentication,
                 Some("3D000") => Kind::NoSuchDatabase,
@@ -58,7 +66,8 @@ impl ConnectErrorKind {
 
     /// Whether the server may be at another address.
     pub(crate) fn is_unreached(self) -> bool {
-        matches!(self, ConnectErrorKind::Unreachable | ConnectErrorKind::Timeout)
+        use ConnectErrorKind::{NoPrimary, Timeout, Unreachable};
+        matches!(self, Unreachable | Timeout | NoPrimary)
     }
 
     /// As metrics are labelled.
@@ -72,6 +81,9 @@ impl ConnectErrorKind {
             ConnectErrorKind::NotReady => "not_ready",
             ConnectErrorKind::Tls => "tls",
             ConnectErrorKind::Credentials => "credentials",
+            ConnectErrorKind::NoPrimary => "no_primary",
+            ConnectErrorKind::SplitBrain => "split_brain",
+            ConnectErrorKind::OtherCluster => "other_cluster",
             ConnectErrorKind::SettingsIgnored => "settings_ignored",
             ConnectErrorKind::Refused => "refused",
         }
@@ -79,16 +91,14 @@ impl ConnectErrorKind {
 }
 
 /// The settings of an entry that its server does not have, in words.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct IgnoredSettings(pub(crate) String);
 
-impl fmt::Display for IgnoredSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for IgnoredSettings {}
+/// Why a server or none of the hosts is the primary, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPrimary(pub(crate) String);
 
 /// A connection that could not be opened.
 #[derive(Clone, Debug)]
@@ -139,6 +149,17 @@ impl fmt::Display for ConnectError {
             Kind::Credentials => (
                 "was not contacted: no credentials available",
                 "check password_file, or the function given to set_login_source",
+            ),
+            Kind::NoPrimary => {
+                ("has no primary", "wait for the cluster to promote one, or name all of its hosts")
+            }
+            Kind::SplitBrain => (
+                "has several primaries",
+                "stop the wrong one; nothing is written until one is left",
+            ),
+            Kind::OtherCluster => (
+                "has hosts of different clusters",
+                "name only hosts that replicate from each other",
             ),
             Kind::SettingsIgnored => (
                 "ignored settings of the entry",

@@ -17,8 +17,8 @@ use std::{panic::Location, sync::Arc, time::Duration};
 
 use sea_orm::{DbErr, RuntimeErr};
 
-pub(crate) use connect::IgnoredSettings;
 pub use connect::{ConnectError, ConnectErrorKind};
+pub(crate) use connect::{IgnoredSettings, NotPrimary};
 #[cfg(feature = "copy")]
 pub use copy::{CopyError, CopyFault};
 #[cfg(feature = "postgis")]

@@ -360,7 +360,7 @@ impl<M: MigratorTrait + 'static> IntoFuture for Migrate<M> {
 
 /// Returns the status, and whether the database exists.
 async fn look<M: MigratorTrait>(pg: &Pg) -> Result<(Vec<Migration>, bool), Error> {
-    let to = pg.database().connect_to(false).await?;
+    let to = pg.database().located(false).await?;
     let schema = run::named_schema(pg.scope(), to.config.schema.as_deref());
     match status::of::<M>(pg, pg.name(), schema.as_deref()).await {
         Err(Error::Connect(error))

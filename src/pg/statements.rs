@@ -44,9 +44,29 @@ impl Pg {
     pub(crate) async fn ask<F: Fetch>(&self, author: Author<'_>) -> Result<F::Answer, DbErr> {
         let request = Request::new(author);
         match self.way(request.text(), author.writer(), Purpose::Statement).await? {
-            Way::Direct(mut lent) => lent.ask::<F>(request).await,
+            Way::Direct(mut lent) => match lent.ask::<F>(request).await {
+                Err(error) if lent.was_refused_write() => {
+                    Box::pin(self.ask_elsewhere::<F>(lent, author, error)).await
+                }
+                answer => answer,
+            },
             Way::Alone(session) => Box::pin(self.ask_alone::<F>(session, request)).await,
         }
+    }
+
+    /// A built statement that a standby has refused did nothing, so it is sent to the server that is the primary now.
+    async fn ask_elsewhere<F: Fetch>(
+        &self,
+        mut lent: Lent,
+        author: Author<'_>,
+        error: DbErr,
+    ) -> Result<F::Answer, DbErr> {
+        if author.writer() == Writer::Caller || !lent.is_demoted().await {
+            return Err(error);
+        }
+        drop(lent);
+        let mut lent = self.database.lend(self.is_read_only(), Purpose::Statement).await?;
+        lent.ask::<F>(Request::new(author)).await
     }
 
     /// One statement in a transaction of its own. Where its plan was stale, nothing of it was kept, so the
@@ -60,6 +80,15 @@ impl Pg {
         let mut result = session.send::<F>(request).await;
         if result.is_err() && session.is_stale().await {
             session.roll_back_quietly().await;
+            session = self.alone(Purpose::Statement).await?;
+            result = session.ask::<F>(author).await;
+        } else if result.is_err()
+            && author.writer() != Writer::Caller
+            && session.was_refused_write().await
+        {
+            if !session.ends_on_standby().await {
+                return result;
+            }
             session = self.alone(Purpose::Statement).await?;
             result = session.ask::<F>(author).await;
         }

@@ -2,7 +2,10 @@
 
 use std::{
     panic::Location,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -57,6 +60,8 @@ pub(super) struct Memory {
     pub(super) ledger: Ledger,
     pub(super) texts: Texts,
     shrunk_at: Instant,
+    /// Whether its server was not seen to be a standby since.
+    holds: Arc<AtomicBool>,
 }
 
 impl Connector {
@@ -76,8 +81,13 @@ impl Connector {
     }
 
     pub(super) async fn open(&self) -> Result<Open, ConnectError> {
+        if self.host.seeks_primary() {
+            self.find_primary().await?;
+        }
+        // Before it is opened: a server that is found to be a standby meanwhile is none to keep.
+        let holds = self.host.holds();
         let opened = self.within_limit(async |to, login| self.connect(to, login).await).await;
-        opened.map(|(driver, _)| self.opened(driver))
+        opened.map(|(driver, _)| self.opened(driver, holds))
     }
 
     /// What `connect` makes with the login of now, if it does within `connect_timeout`.
@@ -116,7 +126,7 @@ impl Connector {
 
     /// With the other of TLS and no TLS, where the mode allows both and the first cannot be had: the driver does
     /// not do that by itself.
-    async fn connect_as_libpq(
+    pub(super) async fn connect_as_libpq(
         &self,
         to: &ConnectTo,
         login: &Role,
@@ -167,7 +177,7 @@ impl Connector {
         options.connect().await.map(|driver| (driver, options))
     }
 
-    fn opened(&self, driver: PgConnection) -> Open {
+    fn opened(&self, driver: PgConnection, holds: Arc<AtomicBool>) -> Open {
         let now = Instant::now();
         // Up to a tenth earlier than `pool_recycle`, so that connections opened together are not
         // closed together.
@@ -185,6 +195,7 @@ impl Connector {
                 ledger: Ledger::default(),
                 texts: Texts::default(),
                 shrunk_at: now,
+                holds,
             }),
             prepares_since: now,
             // `never` is a time beyond what the clock can hold.
@@ -194,9 +205,9 @@ impl Connector {
 }
 
 impl Open {
-    /// Whether it has lived as long as it may.
+    /// Whether it has lived as long as it may, or its server is no primary any more.
     pub(super) fn is_past(&self, now: Instant) -> bool {
-        self.close_at.is_some_and(|at| now >= at)
+        self.close_at.is_some_and(|at| now >= at) || !self.memory.holds.load(Ordering::Relaxed)
     }
 
     /// Lets go of the memory that a large answer took, once a second at most. The driver frees it with one of the next

@@ -14,6 +14,7 @@ mod listening;
 mod opener;
 mod options;
 mod outcome;
+mod primary;
 mod queue;
 #[cfg(unix)]
 mod relay;

@@ -109,10 +109,12 @@ impl Pool {
 /// been reached before is an outage; where it never was, it is likelier to be a mistake in the file,
 /// which is told at once.
 fn may_pass(kind: ConnectErrorKind, reached: bool) -> bool {
-    use ConnectErrorKind::{NotReady, Timeout, TooManyConnections, Unreachable};
+    use ConnectErrorKind::{
+        NoPrimary, NotReady, SplitBrain, Timeout, TooManyConnections, Unreachable,
+    };
     match kind {
         NotReady | TooManyConnections => true,
-        Unreachable | Timeout => reached,
+        Unreachable | Timeout | NoPrimary | SplitBrain => reached,
         _ => false,
     }
 }

@@ -3,14 +3,16 @@
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use sea_orm::DbErr;
 use secrecy::ExposeSecret;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row,
     postgres::{PgConnectOptions, PgSslMode},
 };
 
+use super::runtime;
 use crate::{
-    config::{Address, DatabaseConfig, Role, SslMode},
+    config::{Address, DatabaseConfig, HostPort, Role, SslMode},
     error::{Error, IgnoredSettings},
     monitor::Monitor,
     sql::quote_literal,
@@ -46,6 +48,9 @@ pub(crate) struct ConnectTo {
     pub(crate) config: Arc<DatabaseConfig>,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// All hosts of the entry, where it has several and `host` is the one that was the primary when it was last asked. Else
+    /// empty.
+    pub(crate) hosts: Arc<[HostPort]>,
     pub(crate) read_only: bool,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) locate: Option<Arc<Locate>>,
@@ -63,17 +68,32 @@ impl ConnectTo {
         read_only: bool,
         monitor: Arc<Monitor>,
     ) -> Result<ConnectTo, Error> {
-        match &config.address {
-            Address::Host { host, port } => {
-                let (host, port) = (host.clone(), *port);
-                monitor.connects_to(&config, &host, port);
-                Ok(ConnectTo { name, config, host, port, read_only, monitor, locate: None })
-            }
+        let (host, port, hosts): (_, _, Arc<[HostPort]>) = match &config.address {
+            Address::Host { host, port } => (host.clone(), *port, [].into()),
+            Address::Hosts(hosts) => match hosts.first() {
+                Some(first) => (first.host.clone(), first.port, hosts.as_slice().into()),
+                None => {
+                    let source = sqlx::Error::Configuration("the entry names no host".into());
+                    return Err(Error::Db(DbErr::Conn(runtime(source))));
+                }
+            },
             Address::PgServer | Address::PgServerReplica => Err(Error::Internal {
                 database: name.to_string(),
                 reason: "the server's address was not resolved".to_owned(),
-            }),
-        }
+            })?,
+        };
+        monitor.connects_to(&config, &host, port);
+        Ok(ConnectTo { name, config, host, port, hosts, read_only, monitor, locate: None })
+    }
+
+    /// The same database on one of its hosts.
+    pub(super) fn on(&self, at: &HostPort) -> ConnectTo {
+        ConnectTo { host: at.host.clone(), port: at.port, ..self.clone() }
+    }
+
+    /// Whether the primary is one of several hosts, so that each connection has to show that its server is that.
+    pub(super) fn has_hosts(&self) -> bool {
+        !self.hosts.is_empty()
     }
 
     /// Where `locate` says that the database is now.
@@ -89,7 +109,10 @@ impl ConnectTo {
 
     /// The same database, wherever it is now; none where its address is fixed.
     pub(super) async fn locate_again(&self) -> Result<Option<ConnectTo>, Error> {
-        let Some(locate) = &self.locate else { return Ok(None) };
+        // Which of several hosts it is, they are asked.
+        let Some(locate) = self.locate.as_ref().filter(|_| !self.has_hosts()) else {
+            return Ok(None);
+        };
         let monitor = Arc::clone(&self.monitor);
         let name = Arc::clone(&self.name);
         ConnectTo::located(name, locate, self.read_only, monitor).await.map(Some)
@@ -208,6 +231,11 @@ impl ConnectTo {
     /// dropped them in silence. Nothing where none were sent; else one round trip, two where PostgreSQL writes a
     /// value otherwise than the file (`64MB` and `65536kB`).
     pub(super) async fn settle(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
+        self.check_settings(driver).await?;
+        self.check_role(driver).await
+    }
+
+    async fn check_settings(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
         let sent = self.settings();
         let set = self.time_zone();
         if sent.is_empty() {
@@ -253,10 +281,19 @@ impl ConnectTo {
 
     /// Where this goes, for people: never with a password.
     pub(crate) fn target(&self, user: Option<&str>) -> String {
-        let Self { host, port, .. } = self;
-        let server = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let at = HostPort { host: self.host.clone(), port: self.port };
+        self.target_at(user, &at.to_string())
+    }
+
+    /// The same for all hosts of the entry.
+    pub(super) fn target_of_all(&self, user: Option<&str>) -> String {
+        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        self.target_at(user, &hosts.join(","))
+    }
+
+    fn target_at(&self, user: Option<&str>, servers: &str) -> String {
         let user = user.map_or_else(|| self.configured().user, str::to_owned);
-        format!("{user}@{server}:{port}/{}", self.config.database)
+        format!("{user}@{servers}/{}", self.config.database)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Relays the connections of SeaORM's own pool to the server, so that `socket_timeout` applies to them.
+//! Relays the connections of SeaORM's own pool to the server, so that `socket_timeout` applies to them, and of several hosts
+//! to the one that is the primary when a connection is opened.
 //!
 //! sqlx waits for an answer as long as the network keeps the connection, gives nobody access to its sockets, and closes
 //! a pool only after every connection has come back. But it accepts the folder of a Unix socket in addition to the host
@@ -39,6 +40,9 @@ const READY: [u8; 5] = [b'Z', 0, 0, 0, 5];
 /// The pause before a refused connection is retried, as the driver does.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// The pause before all hosts are asked again which of them is the primary.
+const ASK_PAUSE: Duration = Duration::from_millis(250);
+
 /// The operating system counts in whole seconds.
 const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
 
@@ -55,7 +59,8 @@ pub(super) struct Relay {
 impl Relay {
     /// # Errors
     /// The folder for temporary files is not writable, its path is too long for a socket, or no thread can be started.
-    pub(super) fn start(to: &ConnectTo, limit: Duration) -> io::Result<Relay> {
+    pub(super) fn start(to: &ConnectTo, limit: Option<Duration>) -> io::Result<Relay> {
+        let limit = limit.unwrap_or(Duration::MAX);
         let (alive, ended) = oneshot::channel();
         let relay = Relay { folder: private_folder()?, _alive: alive };
         let socket = relay.folder.join(format!(".s.PGSQL.{}", to.port));
@@ -150,7 +155,15 @@ impl Route {
 
     async fn connect(&self) -> io::Result<TcpStream> {
         let server = loop {
-            match TcpStream::connect((&*self.to.host, self.to.port)).await {
+            let to = match self.to.clone().on_primary().await {
+                Ok(to) => to,
+                Err(error) if error.kind.is_unreached() => {
+                    sleep(ASK_PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            match TcpStream::connect((&*to.host, to.port)).await {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     sleep(RETRY_PAUSE).await
                 }
@@ -158,6 +171,9 @@ impl Route {
             }
         };
         server.set_nodelay(true)?;
+        if self.limit == Duration::MAX {
+            return Ok(server);
+        }
         // For what `forward` cannot see: an encrypted answer that stops half-way because the network is gone.
         let pause = self.limit.max(SHORTEST_KEEPALIVE);
         let keepalive = TcpKeepalive::new().with_time(pause).with_interval(pause);

@@ -160,7 +160,7 @@ impl Lent {
         let is_open = work == Work::Idle && transaction == Transaction::Open && !dropped;
         let only = failures == Failures::None && leaves == Leaves::Nothing && !plans.are_stale();
         // The embedded engine's goes to another pool, which closes it.
-        is_open && only && self.claim.is_none()
+        is_open && only && self.claim.is_none() && !self.was_refused_write()
     }
 
     /// Ends the transaction without waiting for the answer. Whether that could be sent.
@@ -233,6 +233,10 @@ impl Lent {
             self.clean_up("DEALLOCATE ALL", "").await?;
         } else if before.plans.are_stale() || self.state.plans.are_stale() {
             self.forget_statements().await?;
+        }
+        self.state = State { failures: before.failures, ..State::default() };
+        if self.is_demoted().await {
+            return Err(sqlx::Error::PoolClosed);
         }
         self.state = State::default();
         Ok(())
@@ -329,7 +333,8 @@ impl Drop for Lent {
             && transaction == Transaction::None
             && leaves == Leaves::Nothing
             && !plans.are_stale()
-            && !dropped;
+            && !dropped
+            && !self.was_refused_write();
         if is_clean {
             // A single statement's has nothing else to do after it.
             let heard = open.lent_at.is_some_and(|lent_at| open.heard_at >= lent_at);

@@ -102,11 +102,14 @@ impl SeaOrm {
     }
 }
 
-/// Starts what applies `socket_timeout` to the pool's connections, if the entry has one. Migrations may take any time, so
-/// theirs have none.
+/// Starts what applies `socket_timeout` to the pool's connections and finds the primary of several hosts, if the entry has
+/// either. Migrations may take any time, so theirs have no limit, and are made with the primary's address.
 #[cfg(unix)]
 fn start_relay(to: &ConnectTo) -> Option<Relay> {
-    let limit = to.config.socket_timeout?;
+    let limit = to.config.socket_timeout;
+    if limit.is_none() && !to.has_hosts() {
+        return None;
+    }
     if to.host.starts_with('/') || slot::of(&to.host, to.port).is_some() {
         // There is no network on the way.
         return None;
@@ -115,8 +118,8 @@ fn start_relay(to: &ConnectTo) -> Option<Relay> {
         .inspect_err(|error| {
             tracing::warn!(
                 database = %to.name, %error,
-                "socket_timeout does not apply to SeaORM's own connection, because the folder for temporary files cannot \
-                 hold a socket"
+                "socket_timeout does not apply to SeaORM's own connection, nor does it follow the primary of several hosts, \
+                 because the folder for temporary files cannot hold a socket"
             );
         })
         .ok()

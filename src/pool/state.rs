@@ -61,6 +61,8 @@ pub(super) enum Failures {
     #[default]
     None,
     Some,
+    /// One because it writes, where that is not possible (25006): a standby says so.
+    RefusedWrite,
     /// One because of what others did at the same time (40001, 40P01, a stale plan): another attempt may get
     /// past it.
     ByChance,
@@ -91,7 +93,11 @@ impl State {
         let stale = is_stale(error);
         let code = error.as_database_error().and_then(|error| error.code());
         let by_chance = stale || matches!(code.as_deref(), Some("40001" | "40P01"));
-        let failure = if by_chance { Failures::ByChance } else { Failures::Some };
+        let failure = match code.as_deref() {
+            _ if by_chance => Failures::ByChance,
+            Some("25006") => Failures::RefusedWrite,
+            _ => Failures::Some,
+        };
         self.failures = self.failures.max(failure);
         // A transaction is open and has failed, whoever left it: the repair rolls it back.
         if code.as_deref() == Some("25P02") && self.transaction == Transaction::None {

@@ -308,6 +308,22 @@ impl Session {
         place.as_ref().is_some_and(|lent| lent.failed_by_chance() || lent.is_broken())
     }
 
+    /// Whether the server refused a write of it, which is not read-only.
+    pub(crate) async fn was_refused_write(&self) -> bool {
+        self.shared.lent.lock().await.as_ref().is_some_and(Lent::was_refused_write)
+    }
+
+    /// Rolls back after a refused write; whether the server has become a standby, so that another attempt goes elsewhere.
+    pub(crate) async fn ends_on_standby(self) -> bool {
+        match self.into_lent().await {
+            Ok(mut lent) if !lent.is_in_flight() => {
+                lent.end("ROLLBACK").await.is_ok() && lent.is_demoted().await
+            }
+            // It is rolled back off the caller's path.
+            Ok(_) | Err(_) => false,
+        }
+    }
+
     /// Rolls back for a caller who has an error to tell already.
     pub(crate) async fn roll_back_quietly(self) {
         if let Err(rollback) = self.rollback().await {

@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::{POOL, admin::Admin, file, leftovers};
 use crate::{
-    config::{Address, ConfigError, DatabaseConfig, PgServerConfig, Runtime},
+    config::{Address, ConfigError, DatabaseConfig, HostPort, PgServerConfig, Runtime},
     error::Error,
     pg::Pg,
     pgserver::{self, Endpoint, PgServer, PgServerError},
@@ -139,8 +139,15 @@ async fn find() -> Result<Arc<Server>, Error> {
 }
 
 fn tell(what: &str, entry: &DatabaseConfig) {
-    if let Address::Host { host, port } = &entry.address {
-        leftovers::tell(&format!("tests run on {what}, at {host}:{port}"));
+    match &entry.address {
+        Address::Host { host, port } => {
+            leftovers::tell(&format!("tests run on {what}, at {host}:{port}"));
+        }
+        Address::Hosts(hosts) => {
+            let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+            leftovers::tell(&format!("tests run on {what}, at {}", hosts.join(",")));
+        }
+        Address::PgServer | Address::PgServerReplica => {}
     }
 }
 
@@ -238,15 +245,20 @@ impl Server {
 
     pub(super) fn url(&self, database: &str) -> String {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let Address::Host { host, port } = &self.entry.address else {
-            return String::new();
+        let hosts = match &self.entry.address {
+            Address::Host { host, port } => {
+                HostPort { host: host.clone(), port: *port }.to_string()
+            }
+            Address::Hosts(hosts) => {
+                hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+            }
+            Address::PgServer | Address::PgServerReplica => return String::new(),
         };
         let password = self.entry.password.as_ref();
         let password =
             password.map_or_else(String::new, |it| format!(":{}", encoded(it.expose_secret())));
         let user = encoded(&self.entry.user);
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        format!("postgres://{user}{password}@{host}:{port}/{database}")
+        format!("postgres://{user}{password}@{hosts}/{database}")
     }
 
     pub(super) fn has_template(&self, name: &str) -> bool {

@@ -53,6 +53,62 @@ fn an_entry_is_given_by_url() {
     assert_eq!((main.ssl_mode, main.pool_size), (SslMode::Require, 2));
 }
 
+fn hosts(database: &DatabaseConfig) -> Vec<String> {
+    match &database.address {
+        Address::Hosts(hosts) => hosts.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_cluster_is_given_by_its_hosts_or_by_a_url_that_names_them() {
+    let all = ["pg1:6432", "pg2:5432", "[::1]:5433"];
+    let config = load(
+        "databases: {main: {hosts: ['pg1:6432', pg2, '[::1]:5433'], database: shop, user: app}}",
+    );
+    assert_eq!(hosts(main_of(&config)), all);
+    let url = "postgres://app:s%2Ccret@pg1:6432,pg2,[::1]:5433/shop";
+    for end in ["", "?target_session_attrs=primary", "?target_session_attrs=read-write"] {
+        let database = of_url(&format!("{url}{end}"));
+        assert_eq!(hosts(&database), all);
+        assert_eq!(database.password.as_ref().unwrap().expose_secret(), "s,cret");
+    }
+    // One is a cluster that may grow.
+    let config = load("databases: {main: {hosts: [pg1], database: shop, user: app}}");
+    assert_eq!(hosts(main_of(&config)), ["pg1:5432"]);
+}
+
+#[test]
+fn what_names_no_hosts_is_refused() {
+    for (given, said) in [
+        ("hosts: []", "is empty; name the hosts"),
+        ("hosts: ['']", "names no host"),
+        ("hosts: ['pg1:']", "a port that is not a number from 1 to 65535"),
+        ("hosts: ['pg1:0']", "a port that is not a number"),
+        ("hosts: ['pg1:+5432']", "a port that is not a number"),
+        ("hosts: ['::1']", "write an IPv6 address in brackets"),
+        ("hosts: ['[::1']", "must have `]`"),
+        ("hosts: [pg1, 'pg1:5432']", "is pg1:5432 once more"),
+        ("hosts: pg1", "a list of hosts, such as [pg1:5432, pg2]"),
+        ("hosts: [pg1], host: pg2", "`hosts`"),
+        ("hosts: [pg1], port: 5433", "`port`"),
+        ("hosts: [pg1], url: 'postgres://a@b/c'", "`url`"),
+    ] {
+        let rest = if given.contains("url") { "" } else { ", database: shop, user: app" };
+        let refused = refusal(&format!("databases: {{main: {{{given}{rest}}}}}"));
+        assert!(refused.contains(said), "{given}: {refused}");
+    }
+    for (url, said) in [
+        ("postgres://a@pg1,/c", "one of its hosts names no host"),
+        ("postgres://a@pg1:x,pg2/c", "one of its hosts has a port"),
+        ("postgres://a@pg1,pg2/c?target_session_attrs=any", "neither `primary` nor `read-write`"),
+        ("postgres://a@/c?host=pg1,pg2", "write them before the database"),
+    ] {
+        let refused = url_refusal(url);
+        assert!(refused.contains(said), "{url}: {refused}");
+    }
+}
+
 #[test]
 fn dbs_is_the_same_as_databases() {
     assert_eq!(load("dbs: {main: {database: shop, user: app}}").databases.len(), 1);
@@ -221,7 +277,7 @@ fn urls_that_name_no_place_are_refused() {
         "",
         "shop",
         "postgres:/a@b/c",
-        "postgres://a@b,c/d",
+        "postgres://a@b,/d",
         "postgres://a@[::1/c",
         "postgres://a@b:99999/c",
         "postgres://a@b:0/c",

@@ -113,7 +113,7 @@ fn in_a_broken_url() {
         "postgres://u:S@h/d?x=S",
         "postgres://u:S@h/d?sslmode=S",
         "postgres://u:S@h/d?connect_timeout=S",
-        "postgres://u:S@h,i/d",
+        "postgres://u:S@h,/d",
         "postgres://u:S@[h/d",
         "postgres://u:S@h/d/e",
         "postgres://u:S@h/d?password=S",

@@ -5,6 +5,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cluster;
 mod proxy;
 mod seen;
 mod support;
@@ -17,6 +18,7 @@ mod embedded;
 mod ensure;
 mod failures;
 mod give_back;
+mod hosts;
 mod listen;
 mod logins;
 mod manager;

@@ -116,7 +116,7 @@ struct Server {
 async fn servers(databases: Vec<Pg>) -> Vec<Server> {
     let mut servers: Vec<(Option<SocketAddr>, Server)> = Vec::new();
     for pg in databases {
-        let to = pg.database().connect_to(false).await.ok();
+        let to = pg.database().located(false).await.ok();
         // `localhost` and 127.0.0.1 are one server.
         let at = match &to {
             Some(to) => tokio::net::lookup_host((to.host.as_str(), to.port)).await.ok(),
@@ -216,8 +216,8 @@ async fn watch(
 
 async fn look(pg: &Pg, limit: Duration, own_commits: i64, with_baseline: bool) -> Look {
     let taking = async {
-        let target = pg.database().connect_to(false).await.ok().map(|to| to.target(None));
-        (target, Sample::take(pg, own_commits, with_baseline).await)
+        let taken = Sample::take(pg, own_commits, with_baseline).await;
+        (pg.database().current().await.ok().map(|to| to.target(None)), taken)
     };
     match tokio::time::timeout(limit, taking).await {
         Ok((target, taken)) => {

@@ -1,0 +1,325 @@
+//! Which of an entry's hosts is the primary.
+//!
+//! All are asked at the same time, on connections of their own, because what one says of another may be out of date, and a
+//! host that swallows everything must not take the time of the others. An answer holds for the connection that it came on:
+//! each connection that is opened afterwards is asked for its role once more.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+
+use super::{
+    ConnectTo, Host, Lent,
+    connector::Connector,
+    state::{Failures, Transaction, Work},
+};
+use crate::{
+    config::{HostPort, Role as Login},
+    error::{ConnectError, ConnectErrorKind, NotPrimary, server_error},
+};
+
+/// How long the other hosts may take once one has said that it is the primary: there may be a newer one.
+const OTHERS_MAY_TAKE: Duration = Duration::from_millis(250);
+
+/// The role, the cluster's identity, and of a primary its timeline. An error, as in the middle of a promotion, means that
+/// the role is not known.
+const QUESTION: &str = "SELECT r, (SELECT system_identifier FROM pg_catalog.pg_control_system()), CASE WHEN NOT r \
+     THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END \
+     FROM pg_catalog.pg_is_in_recovery() AS r";
+
+/// Where the login may not ask for the identity.
+const SHORT_QUESTION: &str = "SELECT r, NULL::int8, CASE WHEN NOT r \
+     THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END \
+     FROM pg_catalog.pg_is_in_recovery() AS r";
+
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Primary {
+        /// It grows with each promotion.
+        timeline: i64,
+    },
+    Standby,
+}
+
+/// The answer of a host.
+#[derive(Debug)]
+struct Answer {
+    at: HostPort,
+    said: Result<Said, ConnectError>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    role: Role,
+    /// The same on all servers of a cluster. None where it could not be asked.
+    cluster: Option<i64>,
+}
+
+impl Said {
+    async fn ask(driver: &mut PgConnection) -> Result<Said, sqlx::Error> {
+        let row = match driver.fetch_one(sqlx::raw_sql(QUESTION)).await {
+            Err(error) if server_error(&error).is_some_and(|error| error.code() == "42501") => {
+                driver.fetch_one(sqlx::raw_sql(SHORT_QUESTION)).await?
+            }
+            answered => answered?,
+        };
+        // The simple protocol answers in text.
+        let number = |at: usize| -> Result<Option<i64>, sqlx::Error> {
+            let text: Option<String> = row.try_get_unchecked(at)?;
+            text.map(|text| text.parse()).transpose().map_err(|_| unclear())
+        };
+        let role = match row.try_get_unchecked::<Option<String>, _>(0)?.as_deref() {
+            Some("t") => Role::Standby,
+            Some("f") => Role::Primary { timeline: number(2)?.ok_or_else(unclear)? },
+            _ => return Err(unclear()),
+        };
+        Ok(Said { role, cluster: number(1)? })
+    }
+}
+
+/// An answer that says nothing is not taken for a yes.
+fn unclear() -> sqlx::Error {
+    sqlx::Error::Protocol("the server's answer does not say whether it is the primary".to_owned())
+}
+
+/// Whether the server has become a standby, or was one.
+pub(super) async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let row = driver.fetch_one(sqlx::raw_sql("SELECT pg_catalog.pg_is_in_recovery()")).await?;
+    Ok(row.try_get_unchecked::<Option<String>, _>(0)?.as_deref() == Some("t"))
+}
+
+impl Connector {
+    /// Asks where the primary is, if that is not known. Whoever comes meanwhile waits for the same answer.
+    pub(super) async fn find_primary(&self) -> Result<(), ConnectError> {
+        let _turn = self.host.seeking.lock().await;
+        if !self.host.seeks_primary() {
+            return Ok(());
+        }
+        let (to, started) = (self.current(), Instant::now());
+        let limit = to.config.connect_timeout;
+        let looked_up = tokio::time::timeout(limit, to.login()).await;
+        let login = looked_up.map_err(|_| to.timed_out(started.elapsed()))?;
+        let login = login.map_err(|error| to.no_login(started.elapsed(), error))?;
+        let answers = self.ask_all(&to, &login).await;
+        let found = settle(&to, &login, answers, self.host.cluster(), started.elapsed());
+        match found {
+            Ok((at, timeline, cluster)) => {
+                self.host.primary_is(&at, timeline, cluster);
+                Ok(())
+            }
+            Err(error) => {
+                self.meter.not_connected(error.kind.name());
+                Err(error)
+            }
+        }
+    }
+
+    async fn ask_all(&self, to: &ConnectTo, login: &Login) -> Vec<Answer> {
+        let mut asked: FuturesUnordered<_> =
+            to.hosts.iter().map(|at| self.ask(to.on(at), at, login)).collect();
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut until = None;
+        loop {
+            let next = match until {
+                None => asked.next().await,
+                Some(at) => match tokio::time::timeout_at(at, asked.next()).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+            };
+            let Some(answer) = next else { break };
+            let is_primary = |said: &Said| matches!(said.role, Role::Primary { .. });
+            if until.is_none() && answer.said.as_ref().is_ok_and(is_primary) {
+                until = Some(tokio::time::Instant::now() + OTHERS_MAY_TAKE);
+            }
+            answers.push(answer);
+        }
+        answers
+    }
+
+    async fn ask(&self, to: ConnectTo, at: &HostPort, login: &Login) -> Answer {
+        let started = Instant::now();
+        let asked = tokio::time::timeout(to.config.connect_timeout, async {
+            let (mut driver, _) = self.connect_as_libpq(&to, login).await?;
+            let said = Said::ask(&mut driver).await;
+            // It has served its purpose.
+            let _ = driver.close().now_or_never();
+            said
+        });
+        let said = match asked.await {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => Err(to.failed(&login.user, started.elapsed(), error)),
+            Err(_) => Err(to.timed_out(started.elapsed())),
+        };
+        Answer { at: at.clone(), said }
+    }
+}
+
+impl ConnectTo {
+    /// The primary of now, if the entry has several hosts. Costs a connection to each of them.
+    pub(crate) async fn on_primary(self) -> Result<ConnectTo, ConnectError> {
+        if !self.has_hosts() {
+            return Ok(self);
+        }
+        let read_only = self.read_only;
+        let connector = Connector::new(Arc::new(Host::new(self)), read_only);
+        connector.find_primary().await?;
+        Ok(connector.current())
+    }
+
+    /// Refuses a connection to a server that is not the primary of an entry with several hosts.
+    pub(super) async fn check_role(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.has_hosts() && is_standby(driver).await? {
+            let at = HostPort { host: self.host.clone(), port: self.port };
+            return Err(sqlx::Error::Configuration(Box::new(NotPrimary(format!(
+                "{at} is a standby"
+            )))));
+        }
+        Ok(())
+    }
+}
+
+impl Lent {
+    /// Whether it writes, and the server refused that.
+    pub(crate) fn was_refused_write(&self) -> bool {
+        self.state.failures == Failures::RefusedWrite && !self.pool.connector.to.read_only
+    }
+
+    /// Whether the server that refused a write is a standby: what was the primary when this connection was opened, or what a
+    /// proxy took for it. This connection and those that idle are not used again then. Where an administrator has made the
+    /// primary read-only, all stays as it is. One round trip after such a refusal, outside of a transaction; else none.
+    pub(crate) async fn is_demoted(&mut self) -> bool {
+        if !self.was_refused_write() || self.state.transaction != Transaction::None {
+            return false;
+        }
+        let Ok(flight) = self.in_flight() else { return false };
+        let (landed, is_standby) = match flight.wait.until(is_standby(flight.driver)).await {
+            Ok(is_standby) => (Ok(()), is_standby),
+            Err(error) => (Err(error), false),
+        };
+        let landed = flight.land(landed);
+        self.state.failures = Failures::Some;
+        if landed.is_ok() && is_standby {
+            self.state.work = Work::Broken;
+            self.pool.connector.host.is_demoted();
+        }
+        landed.is_ok() && is_standby
+    }
+}
+
+/// The primary with its timeline and cluster.
+type Found = (HostPort, i64, Option<i64>);
+
+/// What the answers come to. Of several primaries the one with the highest timeline is taken: the others are left from
+/// before a promotion.
+fn settle(
+    to: &ConnectTo,
+    login: &Login,
+    mut answers: Vec<Answer>,
+    known: Option<i64>,
+    elapsed: Duration,
+) -> Result<Found, ConnectError> {
+    answers.sort_by(|a, b| a.at.cmp(&b.at));
+    let failed = |kind, text: String| ConnectError {
+        database: to.name.to_string(),
+        target: to.target_of_all(Some(&login.user)),
+        kind,
+        elapsed,
+        source: Some(Arc::new(sqlx::Error::Configuration(Box::new(NotPrimary(text))))),
+        root_cert: None,
+    };
+    let clusters: Vec<(&HostPort, i64)> = answers
+        .iter()
+        .filter_map(|answer| Some((&answer.at, answer.said.as_ref().ok()?.cluster?)))
+        .collect();
+    let expected = known.or(clusters.first().map(|(_, cluster)| *cluster));
+    if clusters.iter().any(|(_, cluster)| Some(*cluster) != expected) {
+        let each: Vec<String> = clusters
+            .iter()
+            .map(|(at, cluster)| format!("{at} has system identifier {cluster}"))
+            .collect();
+        let known =
+            known.map(|known| format!("; connections so far went to {known}")).unwrap_or_default();
+        return Err(failed(ConnectErrorKind::OtherCluster, each.join(", ") + &known));
+    }
+    let mut primaries: Vec<(i64, &HostPort)> = answers
+        .iter()
+        .filter_map(|answer| match answer.said.as_ref().ok()?.role {
+            Role::Primary { timeline } => Some((timeline, &answer.at)),
+            Role::Standby => None,
+        })
+        .collect();
+    primaries.sort_by_key(|(timeline, _)| std::cmp::Reverse(*timeline));
+    let shown = |primaries: &[(i64, &HostPort)]| {
+        let each = primaries.iter().map(|(timeline, at)| format!("{at} (timeline {timeline})"));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    match primaries.as_slice() {
+        [(timeline, _), (other, _), ..] if timeline == other => {
+            let text = format!("these say that they are the primary: {}", shown(&primaries));
+            tracing::error!(database = %to.name, "split brain: {text}");
+            Err(failed(ConnectErrorKind::SplitBrain, text))
+        }
+        [(timeline, at), others @ ..] => {
+            if !others.is_empty() {
+                tracing::warn!(
+                    database = %to.name, primary = %at, timeline, old = shown(others),
+                    "several hosts say that they are the primary; the one with the highest timeline is used"
+                );
+            }
+            Ok(((*at).clone(), *timeline, expected))
+        }
+        [] => {
+            let kind = kind_of(&answers);
+            let mut each: Vec<String> = answers.iter().map(ToString::to_string).collect();
+            each.extend(
+                to.hosts
+                    .iter()
+                    .filter(|at| !answers.iter().any(|it| it.at == **at))
+                    .map(|at| format!("{at}: no answer")),
+            );
+            Err(failed(kind, each.join("; ")))
+        }
+    }
+}
+
+/// Why there is none: what the hosts have in common, or a login that one of them refuses.
+fn kind_of(answers: &[Answer]) -> ConnectErrorKind {
+    use ConnectErrorKind::{Authentication, Credentials, NoPrimary, NoSuchDatabase, Tls};
+    let kinds: Vec<Option<ConnectErrorKind>> =
+        answers.iter().map(|answer| answer.said.as_ref().err().map(|error| error.kind)).collect();
+    let of_login = kinds
+        .iter()
+        .flatten()
+        .find(|kind| matches!(kind, Authentication | Credentials | NoSuchDatabase | Tls));
+    match (of_login, kinds.first()) {
+        (Some(kind), _) => *kind,
+        (None, Some(Some(first))) if kinds.iter().all(|kind| *kind == Some(*first)) => *first,
+        _ => NoPrimary,
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.at)?;
+        match &self.said {
+            Ok(Said { role: Role::Standby, .. }) => f.write_str(" is a standby"),
+            Ok(Said { role: Role::Primary { timeline }, .. }) => {
+                write!(f, " is a primary (timeline {timeline})")
+            }
+            Err(error) => match &error.source {
+                Some(source) => match server_error(source) {
+                    Some(server) => write!(f, ": {}", server.message()),
+                    None => write!(f, ": {source}"),
+                },
+                None => f.write_str(": no answer"),
+            },
+        }
+    }
+}

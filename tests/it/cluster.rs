@@ -1,0 +1,185 @@
+//! A primary with standbys, from this machine's PostgreSQL, each in a folder of its own.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use tokio::{io::copy_bidirectional, net::TcpListener, task::JoinHandle};
+use wharf::{
+    Pg,
+    config::{Config, DatabaseConfig},
+};
+
+use crate::support::{config, major};
+
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    /// The first one begins as the primary.
+    pub ports: Vec<u16>,
+}
+
+impl Cluster {
+    pub fn start(standbys: usize) -> Cluster {
+        let folder = tempfile::Builder::new().prefix("wharf-cluster-").tempdir().unwrap();
+        let ports = (0..=standbys).map(|_| free_port()).collect();
+        let cluster = Cluster { folder, ports };
+        well(Command::new("chmod").arg("777").arg(cluster.folder.path()));
+        let data = cluster.data(0);
+        let mut initdb = program("initdb");
+        initdb.args([
+            "--no-sync",
+            "--auth=trust",
+            "--username=it",
+            "--encoding=UTF8",
+            "--locale=C",
+            "-D",
+        ]);
+        well(initdb.arg(&data));
+        let conf = "fsync = off\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n\
+                    shared_buffers = 16MB\nmax_connections = 60\nwal_level = replica\n";
+        cluster.write("postgresql.auto.conf", conf);
+        cluster.up(0);
+        for standby in 1..=standbys {
+            let mut backup = program("pg_basebackup");
+            backup.args(["-h", "127.0.0.1", "-U", "it", "--no-sync", "-c", "fast", "-R", "-p"]);
+            backup.arg(cluster.ports[0].to_string()).arg("-D").arg(cluster.data(standby));
+            well(backup.args(["-C", "-S", &format!("standby_{standby}")]));
+            cluster.up(standby);
+        }
+        cluster
+    }
+
+    fn data(&self, node: usize) -> PathBuf {
+        self.folder.path().join(node.to_string())
+    }
+
+    /// Into the first one's folder, as its owner.
+    fn write(&self, file: &str, text: &str) {
+        let mut tee = as_owner("sh");
+        tee.args(["-c", "printf %s \"$1\" > \"$2\"", "sh", text]);
+        well(tee.arg(self.data(0).join(file)));
+    }
+
+    fn control(&self, node: usize, args: &[&str]) -> Output {
+        let mut control = program("pg_ctl");
+        control.arg("-w").arg("-D").arg(self.data(node)).args(args);
+        control.output().unwrap()
+    }
+
+    pub fn up(&self, node: usize) {
+        let log = self.data(node).join("log");
+        let port = format!("-p {}", self.ports[node]);
+        let started = self.control(node, &["start", "-l", log.to_str().unwrap(), "-o", &port]);
+        assert!(started.status.success(), "{started:?}: {:?}", std::fs::read_to_string(&log));
+    }
+
+    /// As a crash does.
+    pub fn kill(&self, node: usize) {
+        assert!(self.control(node, &["stop", "-m", "immediate"]).status.success());
+    }
+
+    pub fn promote(&self, node: usize) {
+        let promoted = self.control(node, &["promote"]);
+        assert!(promoted.status.success(), "{promoted:?}");
+    }
+
+    /// An entry for a node alone.
+    pub fn node(&self, node: usize) -> Pg {
+        let url = format!("postgres://it@127.0.0.1:{}/postgres", self.ports[node]);
+        Pg::from_config(&format!("node_{node}"), DatabaseConfig::from_url(&url).unwrap())
+    }
+
+    /// The file of an entry `cluster` that names these nodes in this order.
+    pub fn file(&self, nodes: &[usize], lines: &[&str]) -> Config {
+        let hosts = nodes.iter().map(|node| format!("127.0.0.1:{}", self.ports[*node]));
+        let hosts = hosts.collect::<Vec<_>>().join(", ");
+        let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+        config(&format!(
+            "databases:\n  cluster:\n    hosts: [{hosts}]\n    database: postgres\n    user: it\n{lines}"
+        ))
+    }
+
+    pub fn pg(&self, nodes: &[usize], lines: &[&str]) -> Pg {
+        wharf::Manager::from_config(self.file(nodes, lines)).db("cluster").unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in 0..self.ports.len() {
+            let _ = self.control(node, &["stop", "-m", "immediate"]);
+        }
+        // Its files are another user's.
+        let _ =
+            as_owner("rm").arg("-rf").args((0..self.ports.len()).map(|it| self.data(it))).output();
+    }
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The server refuses to run as root.
+fn as_owner(program: &str) -> Command {
+    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if !is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", program]);
+    command
+}
+
+fn program(name: &str) -> Command {
+    let mut command = as_owner(&format!("/usr/lib/postgresql/{}/bin/{name}", major()));
+    command.current_dir("/");
+    command
+}
+
+fn well(command: &mut Command) {
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{command:?}: {ran:?}");
+}
+
+/// An address that is handed from server to server, as a virtual IP or a proxy has it.
+pub struct Vip {
+    pub port: u16,
+    to: Arc<AtomicU16>,
+    task: JoinHandle<()>,
+}
+
+impl Vip {
+    pub async fn start(to: u16) -> Vip {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, to) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU16::new(to)));
+        let now = Arc::clone(&to);
+        let task = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let to = now.load(Ordering::SeqCst);
+                tokio::spawn(async move {
+                    if let Ok(mut server) = tokio::net::TcpStream::connect(("127.0.0.1", to)).await
+                    {
+                        let _ = copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+            }
+        });
+        Vip { port, to, task }
+    }
+
+    /// Connections from now on go there; those that are open stay.
+    pub fn move_to(&self, port: u16) {
+        self.to.store(port, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Vip {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,251 @@
+//! An entry with several hosts, and an address behind which the server changes: what is written goes to the primary.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement, sea_query::Query};
+use wharf::{ConnectErrorKind, Error, Pg, config::DatabaseConfig, listen::Event};
+
+use crate::{
+    cluster::{Cluster, Vip, free_port},
+    support::{number, until},
+};
+
+const TABLE: &str = "CREATE TABLE entry (id int8 PRIMARY KEY)";
+
+/// A built statement, as SeaORM makes it.
+async fn insert(on: &impl ConnectionTrait, id: i64) -> Result<(), Error> {
+    let mut insert = Query::insert();
+    insert.into_table("entry").columns(["id"]).values_panic([id.into()]);
+    on.execute(&insert).await.map(drop).map_err(Error::from)
+}
+
+fn connect_error(error: Error) -> wharf::ConnectError {
+    match error {
+        Error::Connect(error) => error,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn connections_go_to_the_primary_wherever_it_stands_in_the_list() {
+    let cluster = Cluster::start(1);
+    let primary = cluster.ports[0];
+    let port = "SELECT inet_server_port()::int8";
+    for nodes in [[1, 0], [0, 1]] {
+        let manager = wharf::Manager::from_config(cluster.file(&nodes, &[]));
+        let pg = manager.db("cluster").unwrap();
+        assert_eq!(number(&pg, port).await, i64::from(primary));
+        assert_eq!(number(&pg.read_only(), port).await, i64::from(primary));
+        let own = manager.connection("cluster").unwrap();
+        let row = own.query_one_raw(Statement::from_string(DbBackend::Postgres, port)).await;
+        let found: i64 = row.unwrap().unwrap().try_get_by_index(0).unwrap();
+        assert_eq!(found, i64::from(primary));
+    }
+    let url = format!(
+        "postgres://it@127.0.0.1:{},127.0.0.1:{primary}/postgres?target_session_attrs=primary",
+        cluster.ports[1]
+    );
+    let pg = Pg::from_url(&url).await.unwrap();
+    assert_eq!(number(&pg, port).await, i64::from(primary));
+}
+
+/// A host that swallows everything and one that is not there cost no more than the wait for a newer primary.
+#[tokio::test]
+async fn hosts_that_do_not_answer_do_not_take_the_time_of_the_others() {
+    let cluster = Cluster::start(0);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = silent.local_addr().unwrap().port();
+    let url = format!(
+        "postgres://it@127.0.0.1:{silent},127.0.0.1:{},127.0.0.1:{}/postgres?connect_timeout=60",
+        free_port(),
+        cluster.ports[0]
+    );
+    let limit = Duration::from_secs(30);
+    let pg = tokio::time::timeout(limit, Pg::from_url(&url)).await.unwrap().unwrap();
+    assert_eq!(number(&pg, "SELECT 1::int8").await, 1);
+}
+
+#[tokio::test]
+async fn what_is_no_cluster_with_one_primary_is_refused_with_what_each_host_said() {
+    let cluster = Cluster::start(2);
+    let refused = async |pg: &Pg| {
+        let error = connect_error(pg.ping().await.map_err(Error::from).unwrap_err());
+        (error.kind, error.to_string())
+    };
+    let at = |node: usize| format!("127.0.0.1:{}", cluster.ports[node]);
+
+    let (kind, said) = refused(&cluster.pg(&[1, 2], &[])).await;
+    assert_eq!(kind, ConnectErrorKind::NoPrimary, "{said}");
+    for node in [1, 2] {
+        assert!(said.contains(&format!("{} is a standby", at(node))), "{said}");
+    }
+
+    let other = Cluster::start(0);
+    let url = format!("postgres://it@{},127.0.0.1:{}/postgres", at(1), other.ports[0]);
+    let mixed = Pg::from_config("mixed", DatabaseConfig::from_url(&url).unwrap());
+    let (kind, said) = refused(&mixed).await;
+    assert_eq!(kind, ConnectErrorKind::OtherCluster, "{said}");
+    assert!(said.contains(&at(1)) && said.contains("has system identifier"), "{said}");
+
+    // The old one goes on, and has the lower timeline.
+    cluster.promote(1);
+    let pg = cluster.pg(&[0, 1], &[]);
+    let port = number(&pg, "SELECT inet_server_port()::int8").await;
+    assert_eq!(port, i64::from(cluster.ports[1]));
+
+    // Two of the same timeline.
+    cluster.promote(2);
+    let (kind, said) = refused(&cluster.pg(&[0, 1, 2], &[])).await;
+    assert_eq!(kind, ConnectErrorKind::SplitBrain, "{said}");
+    assert!(said.contains(&format!("{} (timeline 2)", at(1))) && said.contains(&at(2)), "{said}");
+
+    let gone =
+        format!("postgres://it@127.0.0.1:{},127.0.0.1:{}/postgres", free_port(), free_port());
+    let gone = Pg::from_config("gone", DatabaseConfig::from_url(&gone).unwrap());
+    let (kind, said) = refused(&gone).await;
+    assert_eq!(kind, ConnectErrorKind::Unreachable, "{said}");
+    assert_eq!(said.matches("refused").count(), 2, "{said}");
+}
+
+/// With a synchronous standby, what was acknowledged is there; each connection fails once at most, and no writer has to be
+/// told where the primary is.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_of_the_primary_writes_go_on_at_the_promoted_one() {
+    const WRITERS: u32 = 8;
+    let cluster = Cluster::start(1);
+    let pg = cluster.pg(&[0, 1], &["pool_size: 8", "max_overflow: 0", "pool_timeout: 60"]);
+    pg.execute_unprepared(TABLE).await.unwrap();
+    pg.execute_unprepared("ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
+    pg.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
+    let mut listener = pg.listen(["told"]).await.unwrap();
+
+    let (stop, errors) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (pg, stop, errors, kept) = (pg.clone(), stop.clone(), errors.clone(), kept.clone());
+            tokio::spawn(async move {
+                for round in 0.. {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let id = i64::from(round * WRITERS + writer);
+                    match insert(&pg, id).await {
+                        Ok(()) => kept.lock().unwrap().push(id),
+                        Err(_) => {
+                            errors.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    let written = || kept.lock().unwrap().len();
+    until("they write", async || written() > 100).await;
+    cluster.kill(0);
+    let before = written();
+    let began = std::time::Instant::now();
+    cluster.promote(1);
+    let promoted = began.elapsed();
+    // Nobody stands by the new primary yet.
+    let new = cluster.node(1);
+    new.execute_unprepared("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    new.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
+    until("they write to the new one", async || written() > before + 100).await;
+    println_(&format!("promoted after {promoted:?}, 100 writes after {:?}", began.elapsed()));
+    stop.store(true, Ordering::SeqCst);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(errors.load(Ordering::SeqCst) <= WRITERS, "{errors:?} errors");
+    let kept = format!("{:?}", kept.lock().unwrap()).replace('[', "{").replace(']', "}");
+    let lost = format!(
+        "SELECT count(*) FROM unnest('{kept}'::int8[]) AS kept WHERE kept NOT IN (SELECT id FROM entry)"
+    );
+    assert_eq!(number(&new, &lost).await, 0, "what was acknowledged is lost");
+
+    // The listener follows, and says what it may have missed.
+    assert!(matches!(listener.recv().await.unwrap(), Event::Lost { .. }));
+    new.execute_unprepared("NOTIFY told, 'here'").await.unwrap();
+    loop {
+        if let Event::Notification(told) = listener.recv().await.unwrap() {
+            assert_eq!(told.payload, "here");
+            break;
+        }
+    }
+}
+
+/// An address that was handed on while connections to a standby stayed open: a ping passes there, and writes failed until
+/// the connections were old.
+#[tokio::test]
+async fn a_server_that_has_become_a_standby_is_left_at_the_first_write_that_it_refuses() {
+    let cluster = Cluster::start(1);
+    cluster.node(0).execute_unprepared(TABLE).await.unwrap();
+    let vip = Vip::start(cluster.ports[1]).await;
+    let url = format!("postgres://it@127.0.0.1:{}/postgres", vip.port);
+    let pg = || {
+        let mut config = DatabaseConfig::from_url(&url).unwrap();
+        (config.pool_size, config.min_connections) = (3, 3);
+        Pg::from_config("vip", config)
+    };
+    let is_on_primary = async |pg: &Pg| {
+        number(pg, "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE 1 END::int8").await == 1
+    };
+
+    // A single statement that was built has done nothing, and is sent again.
+    let single = pg();
+    let nested = pg();
+    let alone = pg();
+    for pg in [&single, &nested, &alone] {
+        pg.warm_up().await.unwrap();
+    }
+    let refused = insert(&single, 1).await.unwrap_err();
+    assert_eq!(refused.sqlstate().as_deref(), Some("25006"), "{refused}");
+    single.warm_up().await.unwrap();
+    vip.move_to(cluster.ports[0]);
+    insert(&single, 1).await.unwrap();
+    assert!(is_on_primary(&single).await);
+
+    // A session fails once, and its retry goes elsewhere.
+    nested.session().retry(1).run(async |s| insert(s, 2).await).await.unwrap();
+
+    // Without one, the next begins elsewhere.
+    let session = alone.session().await.unwrap();
+    assert_eq!(insert(&session, 3).await.unwrap_err().sqlstate().as_deref(), Some("25006"));
+    drop(session);
+    until("the next is elsewhere", async || is_on_primary(&alone).await).await;
+    insert(&alone, 3).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_primary_that_an_administrator_made_read_only_is_kept() {
+    let cluster = Cluster::start(0);
+    let pg = cluster.pg(&[0], &["pool_size: 1", "max_overflow: 0"]);
+    pg.execute_unprepared(TABLE).await.unwrap();
+    cluster
+        .node(0)
+        .execute_unprepared("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        .await
+        .unwrap();
+    let pg = cluster.pg(&[0], &["pool_size: 1", "max_overflow: 0"]);
+    let backend = "SELECT pg_backend_pid()::int8";
+    let before = number(&pg, backend).await;
+    for id in 0..2 {
+        let refused = insert(&pg, id).await.unwrap_err();
+        assert_eq!(refused.sqlstate().as_deref(), Some("25006"), "{refused}");
+        let session = pg.session().retry(1).run(async |s| insert(s, id).await).await;
+        assert_eq!(session.unwrap_err().sqlstate().as_deref(), Some("25006"));
+    }
+    assert_eq!(number(&pg, backend).await, before);
+}
+
+fn println_(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
