@@ -61,7 +61,7 @@ impl Pg {
         author: Author<'_>,
         error: DbErr,
     ) -> Result<F::Answer, DbErr> {
-        if author.writer() == Writer::Caller || !lent.is_demoted().await {
+        if author.writer() == Writer::Caller || !lent.leaves_standby().await {
             return Err(error);
         }
         drop(lent);

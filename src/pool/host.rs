@@ -93,7 +93,7 @@ impl Host {
     }
 
     /// The server was seen to be a standby: the connections to it are closed before their next use.
-    pub(super) fn is_demoted(&self) {
+    pub(super) fn note_demotion(&self) {
         let mut place = self.place();
         place.renew();
         let at = HostPort { host: place.to.host.clone(), port: place.to.port };

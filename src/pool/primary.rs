@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use super::{
     ConnectTo, Host, Lent,
@@ -26,16 +26,20 @@ use crate::{
 /// How long the other hosts may take once one has said that it is the primary: there may be a newer one.
 const OTHERS_MAY_TAKE: Duration = Duration::from_millis(250);
 
-/// The role, the cluster's identity, and of a primary its timeline. An error, as in the middle of a promotion, means that
-/// the role is not known.
-const QUESTION: &str = "SELECT r, (SELECT system_identifier FROM pg_catalog.pg_control_system()), CASE WHEN NOT r \
-     THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END \
-     FROM pg_catalog.pg_is_in_recovery() AS r";
+/// The pause before a host that is no primary is asked again, while another one has not answered yet.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Where the login may not ask for the identity.
-const SHORT_QUESTION: &str = "SELECT r, NULL::int8, CASE WHEN NOT r \
-     THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END \
-     FROM pg_catalog.pg_is_in_recovery() AS r";
+const IDENTITY: &str = "(SELECT system_identifier FROM pg_catalog.pg_control_system())";
+
+/// Asks for the role, the identity of the cluster, and of a primary its timeline. An error, as in the middle of a promotion,
+/// means that the role is not known.
+fn question(identity: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "SELECT r, {identity}, CASE WHEN NOT r
+                THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END
+           FROM pg_catalog.pg_is_in_recovery() AS r"
+    ))
+}
 
 /// What a server says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +67,10 @@ struct Said {
 
 impl Said {
     async fn ask(driver: &mut PgConnection) -> Result<Said, sqlx::Error> {
-        let row = match driver.fetch_one(sqlx::raw_sql(QUESTION)).await {
+        let row = match driver.fetch_one(sqlx::raw_sql(question(IDENTITY))).await {
+            // The login may not ask for the identity.
             Err(error) if server_error(&error).is_some_and(|error| error.code() == "42501") => {
-                driver.fetch_one(sqlx::raw_sql(SHORT_QUESTION)).await?
+                driver.fetch_one(sqlx::raw_sql(question("NULL"))).await?
             }
             answered => answered?,
         };
@@ -88,10 +93,14 @@ fn unclear() -> sqlx::Error {
     sqlx::Error::Protocol("the server's answer does not say whether it is the primary".to_owned())
 }
 
-/// Whether the server has become a standby, or was one.
-pub(super) async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
+/// Whether the server is a standby now.
+async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let row = driver.fetch_one(sqlx::raw_sql("SELECT pg_catalog.pg_is_in_recovery()")).await?;
-    Ok(row.try_get_unchecked::<Option<String>, _>(0)?.as_deref() == Some("t"))
+    match row.try_get_unchecked::<Option<String>, _>(0)?.as_deref() {
+        Some("t") => Ok(true),
+        Some("f") => Ok(false),
+        _ => Err(unclear()),
+    }
 }
 
 impl Connector {
@@ -120,9 +129,16 @@ impl Connector {
         }
     }
 
+    /// The last answer of each host: until one is the primary and the others had time to say so, too; or until all have
+    /// answered. One that is silent has as long as a connection may take, and the others are asked again meanwhile, because
+    /// it may be the old primary.
     async fn ask_all(&self, to: &ConnectTo, login: &Login) -> Vec<Answer> {
+        let ask = async |at: &HostPort, pause: Duration| {
+            tokio::time::sleep(pause).await;
+            self.ask(to.on(at), at, login).await
+        };
         let mut asked: FuturesUnordered<_> =
-            to.hosts.iter().map(|at| self.ask(to.on(at), at, login)).collect();
+            to.hosts.iter().map(|at| ask(at, Duration::ZERO)).collect();
         let mut answers: Vec<Answer> = Vec::new();
         let mut until = None;
         loop {
@@ -134,11 +150,17 @@ impl Connector {
                 },
             };
             let Some(answer) = next else { break };
-            let is_primary = |said: &Said| matches!(said.role, Role::Primary { .. });
-            if until.is_none() && answer.said.as_ref().is_ok_and(is_primary) {
+            if until.is_none() && answer.is_primary() {
                 until = Some(tokio::time::Instant::now() + OTHERS_MAY_TAKE);
             }
+            let host = to.hosts.iter().find(|host| **host == answer.at);
+            answers.retain(|before| before.at != answer.at);
             answers.push(answer);
+            match (until, host) {
+                (None, _) if answers.len() == to.hosts.len() => break,
+                (None, Some(host)) => asked.push(ask(host, ASK_AGAIN)),
+                _ => {}
+            }
         }
         answers
     }
@@ -191,10 +213,10 @@ impl Lent {
         self.state.failures == Failures::RefusedWrite && !self.pool.connector.to.read_only
     }
 
-    /// Whether the server that refused a write is a standby: what was the primary when this connection was opened, or what a
-    /// proxy took for it. This connection and those that idle are not used again then. Where an administrator has made the
+    /// Leaves the server that refused a write if that is a standby: what was the primary when this connection was opened, or
+    /// what a proxy took for it. This connection and those that idle are not used again then. Where an administrator has made the
     /// primary read-only, all stays as it is. One round trip after such a refusal, outside of a transaction; else none.
-    pub(crate) async fn is_demoted(&mut self) -> bool {
+    pub(crate) async fn leaves_standby(&mut self) -> bool {
         if !self.was_refused_write() || self.state.transaction != Transaction::None {
             return false;
         }
@@ -207,7 +229,7 @@ impl Lent {
         self.state.failures = Failures::Some;
         if landed.is_ok() && is_standby {
             self.state.work = Work::Broken;
-            self.pool.connector.host.is_demoted();
+            self.pool.connector.host.note_demotion();
         }
         landed.is_ok() && is_standby
     }
@@ -302,6 +324,12 @@ fn kind_of(answers: &[Answer]) -> ConnectErrorKind {
         (Some(kind), _) => *kind,
         (None, Some(Some(first))) if kinds.iter().all(|kind| *kind == Some(*first)) => *first,
         _ => NoPrimary,
+    }
+}
+
+impl Answer {
+    fn is_primary(&self) -> bool {
+        matches!(self.said, Ok(Said { role: Role::Primary { .. }, .. }))
     }
 }
 

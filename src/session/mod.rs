@@ -317,7 +317,7 @@ impl Session {
     pub(crate) async fn ends_on_standby(self) -> bool {
         match self.into_lent().await {
             Ok(mut lent) if !lent.is_in_flight() => {
-                lent.end("ROLLBACK").await.is_ok() && lent.is_demoted().await
+                lent.end("ROLLBACK").await.is_ok() && lent.leaves_standby().await
             }
             // It is rolled back off the caller's path.
             Ok(_) | Err(_) => false,

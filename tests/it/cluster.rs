@@ -83,6 +83,13 @@ impl Cluster {
         assert!(self.control(node, &["stop", "-m", "immediate"]).status.success());
     }
 
+    /// Has its server say nothing from now on, as a machine without power does, or go on.
+    pub fn freeze(&self, node: usize, signal: &str) {
+        let mut kill = as_owner("sh");
+        kill.args(["-c", "kill -\"$1\" \"$(head -n 1 \"$2\")\"", "sh", signal]);
+        let _ = kill.arg(self.data(node).join("postmaster.pid")).output();
+    }
+
     pub fn promote(&self, node: usize) {
         let promoted = self.control(node, &["promote"]);
         assert!(promoted.status.success(), "{promoted:?}");
@@ -112,6 +119,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for node in 0..self.ports.len() {
+            self.freeze(node, "CONT");
             let _ = self.control(node, &["stop", "-m", "immediate"]);
         }
         // Its files are another user's.

@@ -71,6 +71,21 @@ async fn hosts_that_do_not_answer_do_not_take_the_time_of_the_others() {
     assert_eq!(number(&pg, "SELECT 1::int8").await, 1);
 }
 
+/// The old primary says nothing, so all that was heard is that the other one is a standby. It is asked again meanwhile.
+#[tokio::test]
+async fn a_promotion_is_noticed_while_the_old_primary_is_silent() {
+    let cluster = Cluster::start(1);
+    cluster.freeze(0, "STOP");
+    let pg = cluster.pg(&[0, 1], &["connect_timeout: 120", "pool_timeout: 240"]);
+    let asking = tokio::spawn(async move { number(&pg, "SELECT inet_server_port()::int8").await });
+    let standby = cluster.node(1);
+    let asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_control_system%' AND pid <> pg_backend_pid()";
+    until("the standby is asked", async || number(&standby, asked).await > 0).await;
+    cluster.promote(1);
+    let found = tokio::time::timeout(Duration::from_secs(60), asking).await;
+    assert_eq!(found.unwrap().unwrap(), i64::from(cluster.ports[1]));
+}
+
 #[tokio::test]
 async fn what_is_no_cluster_with_one_primary_is_refused_with_what_each_host_said() {
     let cluster = Cluster::start(2);
