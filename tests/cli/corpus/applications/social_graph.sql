@@ -1,4 +1,5 @@
 -- A social network: friendships ordered by a check, follows, blocks, reactions with three foreign keys, groups, notifications with several nullable ones.
+-- NOTE table group_members, foreign key group_members_group_slug_fkey: gets no relation, because SeaORM compares keys in Rust, and different texts of citext are equal
 CREATE EXTENSION IF NOT EXISTS citext;
 CREATE TYPE reaction_kind AS ENUM ('like', 'love', 'haha', 'angry');
 CREATE TYPE privacy AS ENUM ('public', 'friends', 'only_me');
