@@ -3,7 +3,7 @@
 //!
 //! A line `-- NOTE …` of a file is what the generator says of it. It says nothing else.
 //!
-//! `CORPUS_APPLICATIONS=1` adds the schemas of applications, which take the compiler a quarter of an hour (`.ci/nightly`).
+//! `CORPUS_APPLICATIONS=1` adds the schemas of applications, which take the compiler almost half an hour (`.ci/nightly`).
 //! `CORPUS_ONLY=NAME` takes those whose names have this in them.
 
 use std::collections::BTreeMap;
