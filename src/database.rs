@@ -180,12 +180,12 @@ impl Database {
         Ok(Arc::clone(place.get_or_init(|| Arc::new(Host::new(to)))))
     }
 
-    /// Where a connection that no pool has is opened now. Of several hosts, the primary is asked for.
+    /// Returns where to open a connection outside of the pools. Of several hosts, it finds the primary.
     pub(crate) async fn connect_to(&self, read_only: bool) -> Result<ConnectTo, Error> {
         self.located(read_only).await?.on_primary().await.map_err(Error::Connect)
     }
 
-    /// Where its pools connect to now, of several hosts the primary that they found last. Asks no server.
+    /// Returns where its pools connect to: of several hosts, the primary that they found last. Asks no server.
     #[cfg(feature = "cli")]
     pub(crate) async fn current(&self) -> Result<ConnectTo, Error> {
         match self.shared.host.get() {
@@ -194,7 +194,7 @@ impl Database {
         }
     }
 
-    /// Where it is as the file and the file's server say. Of several hosts that is the first, because none is asked.
+    /// Returns the address from the file, or of the file's server. Of several hosts, it is the first. Asks no host.
     pub(crate) async fn located(&self, read_only: bool) -> Result<ConnectTo, Error> {
         let Shared { name, locate, monitor, .. } = &*self.shared;
         ConnectTo::located(Arc::clone(name), locate, read_only, Arc::clone(monitor)).await

@@ -45,38 +45,60 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// From `name`, `name:port`, `[::1]:port` or `/folder`. The port is 5432 where none is given.
-    pub(super) fn parse(text: &str) -> Result<HostPort, String> {
-        const DEFAULT: u16 = 5432;
-        let (host, port) = match text.strip_prefix('[') {
-            Some(inner) => match inner.split_once(']') {
-                Some((host, "")) => (host, None),
-                Some((host, port)) if port.starts_with(':') => (host, Some(&port[1..])),
-                _ => return Err("must have `]`, and nothing but `:port` behind it".to_owned()),
-            },
-            None => match text.split_once(':') {
-                Some((_, rest)) if rest.contains(':') => {
-                    return Err(
-                        "has several colons; write an IPv6 address in brackets, as [::1]:5432"
-                            .to_owned(),
-                    );
-                }
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
-            },
+    /// Reads `name`, `name:port`, `[::1]:port` or `/folder`. The default port is 5432.
+    pub(super) fn parse(text: &str) -> Result<HostPort, &'static str> {
+        let (host, port) = split_port(text)?;
+        let port = match port {
+            "" if !text.ends_with(':') => DEFAULT_PORT,
+            port => parse_port(port)?,
         };
         if host.is_empty() {
-            return Err("names no host".to_owned());
+            return Err("is empty");
         }
-        let port = match port {
-            None => DEFAULT,
-            Some(port) => port
-                .parse()
-                .ok()
-                .filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()))
-                .ok_or("has a port that is not a number from 1 to 65535")?,
-        };
         Ok(HostPort { host: host.to_owned(), port })
+    }
+}
+
+/// PostgreSQL's.
+pub(super) const DEFAULT_PORT: u16 = 5432;
+
+/// Splits `host:port` or `[host]:port`. A port that is not given is empty. No reason quotes the text, because it may hold a
+/// password that was cut in two.
+pub(super) fn split_port(text: &str) -> Result<(&str, &str), &'static str> {
+    match text.strip_prefix('[') {
+        Some(inner) => {
+            let (host, after) = inner.split_once(']').ok_or("has a `[` without a `]`")?;
+            match (after, after.strip_prefix(':')) {
+                ("", _) => Ok((host, "")),
+                (_, Some(port)) => Ok((host, port)),
+                (_, None) => Err("has something other than `:port` after its `]`"),
+            }
+        }
+        None => Ok(text.split_once(':').unwrap_or((text, ""))),
+    }
+}
+
+/// Digits only, because `parse` alone would take `+5432`, too.
+pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
+    let port = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    port.filter(|port| *port > 0).ok_or(
+        "has a port that is not a number from 1 to 65535; write an IPv6 address in brackets, as [::1]:5432",
+    )
+}
+
+impl Address {
+    /// Returns the hosts as a URL names them, `a:5432,b:5432`. None for the file's own server, whose address is not in the
+    /// file.
+    pub(crate) fn servers(&self) -> Option<String> {
+        match self {
+            Address::Host { host, port } => {
+                Some(HostPort { host: host.clone(), port: *port }.to_string())
+            }
+            Address::Hosts(hosts) => {
+                Some(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+            }
+            Address::PgServer | Address::PgServerReplica => None,
+        }
     }
 }
 

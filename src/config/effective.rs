@@ -123,25 +123,19 @@ impl Rows<'_> {
         }
         let value = match (field.name, &database.address) {
             ("type", _) => "postgresql".to_owned(),
-            ("url", Address::Host { host, port }) if self.given(&path).is_some() => {
+            ("url", address @ (Address::Host { .. } | Address::Hosts(_)))
+                if self.given(&path).is_some() =>
+            {
                 let mask = if database.password.is_some() { ":***" } else { "" };
-                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                format!("postgresql://{}{mask}@{host}:{port}/{}", database.user, database.database)
+                let servers = address.servers().unwrap_or_default();
+                format!("postgresql://{}{mask}@{servers}/{}", database.user, database.database)
             }
             ("pgserver", Address::PgServer) => "true".to_owned(),
             ("pgserver", Address::PgServerReplica) => "replica".to_owned(),
             ("host", Address::Host { host, .. }) => host.clone(),
             ("port", Address::Host { port, .. }) => port.to_string(),
-            ("url", Address::Hosts(hosts)) if self.given(&path).is_some() => {
-                let mask = if database.password.is_some() { ":***" } else { "" };
-                let hosts = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-                format!("postgresql://{}{mask}@{hosts}/{}", database.user, database.database)
-            }
-            ("hosts", Address::Hosts(hosts)) => {
-                format!(
-                    "[{}]",
-                    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                )
+            ("hosts", Address::Hosts(_)) => {
+                format!("[{}]", database.address.servers().unwrap_or_default().replace(',', ", "))
             }
             ("url" | "pgserver" | "host" | "port" | "hosts", _) => return,
             ("database", _) => database.database.clone(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Address, ConfigError, DatabaseConfig, HostPort, MonitorConfig, Origin, PgServerConfig, Role,
+    database::DEFAULT_PORT,
     fields, form, monitor,
     read::{
         self, Count, FileName, Flag, Millis, Own, Port, Seconds, Secret, Settings, Span, Ssl, Text,
@@ -181,7 +182,7 @@ impl Checked<'_> {
         } else if let Some(hosts) = entry.hosts {
             Address::Hosts(self.hosts(hosts)?)
         } else {
-            let port = entry.port.map_or(5432, |port| port.0);
+            let port = entry.port.map_or(DEFAULT_PORT, |port| port.0);
             if port == 0 {
                 return Err(self.invalid("port", "must not be 0; PostgreSQL's default is 5432"));
             }
@@ -417,10 +418,10 @@ impl Checked<'_> {
     fn hosts(&self, given: Vec<Text>) -> Result<Vec<HostPort>, ConfigError> {
         let mut hosts = Vec::new();
         for (index, text) in given.into_iter().enumerate() {
-            let invalid = |reason| self.invalid(&format!("hosts.{index}"), reason);
-            let host = HostPort::parse(&text.0).map_err(&invalid)?;
+            let invalid = |reason: String| self.invalid(&format!("hosts.{index}"), reason);
+            let host = HostPort::parse(&text.0).map_err(|reason| invalid(reason.to_owned()))?;
             if hosts.contains(&host) {
-                return Err(invalid(format!("is {host} once more; name each host once")));
+                return Err(invalid(format!("names {host} again; name each host once")));
             }
             hosts.push(host);
         }

@@ -5,7 +5,11 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{HostPort, tree};
+use super::{
+    HostPort,
+    database::{parse_port, split_port},
+    tree,
+};
 
 /// All but what never needs encoding anywhere in a url.
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -75,7 +79,7 @@ pub(super) fn parse(url: &str) -> Result<Parts, String> {
             pair.split_once('=').ok_or("a parameter after `?` has no value; write `name=value`")?;
         if name == "target_session_attrs" {
             match &*decode(value)? {
-                // What several hosts are for here.
+                // Connections go to the primary anyway.
                 "primary" | "read-write" => continue,
                 _ => return Err("its target_session_attrs is neither `primary` nor `read-write`, the only ones so far".to_owned()),
             }
@@ -96,33 +100,18 @@ pub(super) fn parse(url: &str) -> Result<Parts, String> {
 }
 
 fn read_host(parts: &mut Parts, host: &str) -> Result<(), String> {
+    let refused =
+        |reason| format!("its host {reason}; if a part of it belongs to a password, {ENCODE_IT}");
     if host.contains(',') {
-        for host in host.split(',') {
-            // A reason that quotes nothing, for it may be a piece of a password.
-            HostPort::parse(host).map_err(|reason| format!("one of its hosts {reason}"))?;
+        for one in host.split(',') {
+            HostPort::parse(one).map_err(refused)?;
         }
         return add(parts, "hosts", host);
     }
-    let (name, port) = match host.strip_prefix('[') {
-        Some(inner) => {
-            let (name, after) = inner.split_once(']').ok_or("its `[` has no `]`")?;
-            match (after.is_empty(), after.strip_prefix(':')) {
-                (true, _) => (name, ""),
-                (false, Some(port)) => (name, port),
-                (false, None) => {
-                    return Err("something other than `:port` follows its `]`".to_owned());
-                }
-            }
-        }
-        None => host.split_once(':').unwrap_or((host, "")),
-    };
+    let (name, port) = split_port(host).map_err(refused)?;
     add(parts, "host", name)?;
     if !port.is_empty() {
-        if !port.parse::<u16>().is_ok_and(|port| port > 0) {
-            return Err(format!(
-                "its port is not a number from 1 to 65535; if what follows that `:` belongs to a password, {ENCODE_IT}"
-            ));
-        }
+        parse_port(port).map_err(refused)?;
         parts.push(("port", port.to_owned()));
     }
     Ok(())

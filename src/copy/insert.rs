@@ -142,39 +142,43 @@ impl Insert<'_> {
         }
     }
 
-    /// The server's error; one about a row names it, where it can be found.
+    /// Returns the server's error, with the row that caused it if that can be found.
     async fn explained(&self, error: DbErr) -> Error {
+        if !is_of_row(&error) {
+            return error.into();
+        }
         const WHAT: &str = "finding the row that cannot be inserted";
         let session = match &self.into.on {
-            _ if !is_of_row(&error) => return error.into(),
             On::Pg(pg) => pg.session_for(WHAT).await.ok(),
-            // What another one finds holds here, too, if it is a matter of the row alone.
+            // Another session does not see what this one has written, so only errors of the row alone compare.
             On::Session(session) if is_of_row_alone(&error) => session.beside(WHAT).await,
             On::Session(_) => None,
         };
         let found = match session {
-            // An error of the search is not the one to tell.
+            // An error of the search is less important than the original one.
             Some(session) => self.first_wrong(&session).await.unwrap_or(None),
             None => None,
         };
-        match found {
-            Some(wrong) if matches!(self.into.on, On::Pg(_)) || are_alike(&wrong.error, &error) => {
-                let mut copy = self.into.error(CopyFault::Server(wrong.error));
-                (copy.row, copy.column) = (Some(wrong.row as u64), wrong.column);
-                copy.into()
-            }
-            _ => {
+        let is_same =
+            |wrong: &Wrong| matches!(self.into.on, On::Pg(_)) || are_alike(&wrong.error, &error);
+        let wrong = found.filter(is_same);
+        let row = wrong.as_ref().map(|wrong| wrong.row as u64);
+        let (error, column) = match wrong {
+            Some(wrong) => (wrong.error, wrong.column),
+            None => {
                 let column = column_of(&error);
-                let mut copy = self.into.error(CopyFault::Server(error));
-                copy.column = column;
-                copy.into()
+                (error, column)
             }
-        }
+        };
+        let mut copy = self.into.error(CopyFault::Server(error));
+        (copy.row, copy.column) = (row, column);
+        copy.into()
     }
 
-    /// The row without which those before it can be inserted. None if all can be, by now. `session` is left to be rolled
-    /// back.
+    /// Finds the first row that cannot be inserted after those before it. Returns None if all can be by now. The caller rolls
+    /// `session` back.
     async fn first_wrong(&self, session: &Session) -> Result<Option<Wrong>, Error> {
+        // A lock of somebody else must not hold up an error that is known.
         session.own("SET LOCAL lock_timeout = '1s'").await?;
         let (mut fit, mut fail, mut error) = (0, self.rows, None);
         while fail - fit > 1 {
@@ -186,27 +190,37 @@ impl Insert<'_> {
         }
         let error = match error {
             Some(error) => error,
+            // Only shorter parts were tried so far.
             None => match tried(session, &self.sql, &self.lists).await? {
                 Some(refusal) => refusal,
                 None => return Ok(None),
             },
         };
-        let mut column = column_of(&error);
-        let row = self.lists.part(fit, fail)?.0;
-        if column.is_none() && is_of_value(&error) {
-            // Values are made their columns' before anything else is looked at.
-            for list in row {
-                let select: SelectStatement = Query::select().expr(Expr::cust(list.sql(1))).take();
-                let name = list.column.name.clone();
-                let sql = self.into.insert([name.clone()].into_iter(), select, None)?;
-                let refusal = tried(session, &sql, &Lists(vec![list])).await?;
-                if refusal.is_some_and(|refusal| are_alike(&refusal, &error)) {
-                    column = Some(name);
-                    break;
-                }
+        let column = match column_of(&error) {
+            None if is_of_value(&error) => self.wrong_column(session, fit, &error).await?,
+            column => column,
+        };
+        Ok(Some(Wrong { row: fail, column, error }))
+    }
+
+    /// Finds the column that causes `error` in a row, which is counted from 0. The server converts values to their columns'
+    /// types before it checks anything else, so inserting a column alone gives the same error.
+    async fn wrong_column(
+        &self,
+        session: &Session,
+        row: usize,
+        error: &DbErr,
+    ) -> Result<Option<String>, Error> {
+        for list in self.lists.part(row, row + 1)?.0 {
+            let select: SelectStatement = Query::select().expr(Expr::cust(list.sql(1))).take();
+            let name = list.column.name.clone();
+            let sql = self.into.insert(std::iter::once(name.clone()), select, None)?;
+            let refusal = tried(session, &sql, &Lists(vec![list])).await?;
+            if refusal.is_some_and(|refusal| are_alike(&refusal, error)) {
+                return Ok(Some(name));
             }
         }
-        Ok(Some(Wrong { row: fail, column, error }))
+        Ok(None)
     }
 }
 
@@ -218,7 +232,7 @@ struct Wrong {
     error: DbErr,
 }
 
-/// What the server says against the rows of a statement, which is undone.
+/// Runs a statement with these rows and rolls it back. Returns the error if the server refuses a row.
 async fn tried(session: &Session, sql: &str, binds: &Lists) -> Result<Option<DbErr>, Error> {
     let nested = session.begin().await?;
     let done = nested.ask::<Effect>(Author::Bound { sql, binds }).await;
@@ -234,19 +248,18 @@ fn said(error: &DbErr) -> Option<&PgDatabaseError> {
     driver_error(error).and_then(server_error)
 }
 
-/// Whether it is about the values of a row: they are not of the column's type, break a constraint, or the same row is
-/// updated twice.
+/// Whether a row causes the error: a value does not fit its column, a constraint is violated, or a row is updated twice.
 fn is_of_row(error: &DbErr) -> bool {
     said(error).is_some_and(|error| matches!(error.code().get(..2), Some("21" | "22" | "23")))
 }
 
-/// Whether no other row has to do with it: a value, NOT NULL, a check.
+/// Whether a row causes the error regardless of other rows: a value, NOT NULL, a check.
 fn is_of_row_alone(error: &DbErr) -> bool {
     let is_own = |code: &str| code.starts_with("22") || matches!(code, "23502" | "23514");
     said(error).is_some_and(|error| is_own(error.code()))
 }
 
-/// Whether it is about one value: too long, too large, of another type, or against its domain.
+/// Whether one value causes the error: it is too long, too large, of another type, or violates its domain.
 fn is_of_value(error: &DbErr) -> bool {
     said(error).is_some_and(|error| error.code().starts_with("22") || error.data_type().is_some())
 }

@@ -25,10 +25,10 @@ pub enum ConnectErrorKind {
     /// The login could not be had: `password_file` was not to be read, or
     /// [`set_login_source`](crate::config::DatabaseConfig::set_login_source) gave an error.
     Credentials,
-    /// No host of the entry is the primary. `source` tells what each of them said.
+    /// No host of the entry is the primary. `source` has the answer of each host.
     NoPrimary,
-    /// Several hosts say that they are the primary of the same timeline: writing to one may lose what was written to the
-    /// other.
+    /// Several hosts claim to be the primary, with the same timeline. Writing to one of them may lose what was written to
+    /// another.
     SplitBrain,
     /// The hosts of the entry belong to different clusters.
     OtherCluster,
@@ -95,7 +95,7 @@ impl ConnectErrorKind {
 #[error("{0}")]
 pub(crate) struct IgnoredSettings(pub(crate) String);
 
-/// Why a server or none of the hosts is the primary, in words.
+/// Why a host, or none of the hosts, is the primary.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NotPrimary(pub(crate) String);
@@ -155,7 +155,7 @@ impl fmt::Display for ConnectError {
             }
             Kind::SplitBrain => (
                 "has several primaries",
-                "stop the wrong one; nothing is written until one is left",
+                "stop all but the right one; no connection is opened before that",
             ),
             Kind::OtherCluster => (
                 "has hosts of different clusters",

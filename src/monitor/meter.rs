@@ -11,7 +11,7 @@ use std::{
 use metrics::{Histogram, Key, KeyName, Label, Level, Metadata, SharedString, Unit, with_recorder};
 
 use super::{Digest, Outcome, StatementEvent, ledger::Recordings, subject::OTHER};
-use crate::config::DatabaseConfig;
+use crate::config::{Address, DatabaseConfig};
 
 /// Bounds, in seconds, for every histogram of wharf's that is a time: OpenTelemetry's.
 pub const DURATION_BUCKETS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -50,7 +50,7 @@ pub(super) const CONNECT_ERRORS: &str = "wharf.connect_errors";
 ///
 /// | metric | kind, unit | labels besides `db.system.name` |
 /// |---|---|---|
-/// | `db.client.operation.duration` | histogram, s | `db.namespace`, `db.operation.name`, `db.collection.name`, `server.address`, `server.port`; of failures `error.type` (of dropped futures `dropped`) and `db.response.status_code` |
+/// | `db.client.operation.duration` | histogram, s | `db.namespace`, `db.operation.name`, `db.collection.name`, `server.address`, `server.port` (an entry with several hosts has all of them in `server.address` and no port); of failures `error.type` (of dropped futures `dropped`) and `db.response.status_code` |
 /// | `db.client.response.returned_rows` | histogram, {row} | the same, without those of failures |
 /// | `wharf.slow_statements` | counter, {statement} | the same |
 /// | `wharf.n_plus_one` | counter, {statement} | the same |
@@ -180,25 +180,31 @@ pub(super) fn set(key: &Key, value: usize) {
 pub(super) struct Target {
     pub(super) namespace: SharedString,
     pub(super) address: SharedString,
-    pub(super) port: u16,
+    /// None for several hosts, of which `address` has all, with their ports.
+    pub(super) port: Option<u16>,
 }
 
 impl Target {
-    pub(super) fn new(config: &DatabaseConfig, host: &str, port: u16) -> Target {
+    pub(super) fn new(config: &DatabaseConfig) -> Target {
         let namespace = match &config.schema {
             Some(schema) => format!("{}|{schema}", config.database),
             None => config.database.clone(),
         };
-        Target { namespace: namespace.into(), address: host.to_owned().into(), port }
+        let (address, port) = match &config.address {
+            Address::Host { host, port } => (host.clone(), Some(*port)),
+            address => (address.servers().unwrap_or_default(), None),
+        };
+        Target { namespace: namespace.into(), address: address.into(), port }
     }
 
     fn labels(&self) -> Vec<Label> {
-        vec![
+        let mut labels = vec![
             Label::from_static_parts("db.system.name", "postgresql"),
             Label::new("db.namespace", self.namespace.clone()),
             Label::new("server.address", self.address.clone()),
-            Label::new("server.port", self.port.to_string()),
-        ]
+        ];
+        labels.extend(self.port.map(|port| Label::new("server.port", port.to_string())));
+        labels
     }
 }
 
@@ -302,5 +308,21 @@ impl Meter {
 
     pub(super) fn n_plus_one(&self) {
         count(&self.n_plus_one);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_hosts_are_one_address() {
+        let labels = |url| {
+            let labels = Target::new(&DatabaseConfig::from_url(url).unwrap()).labels();
+            let of_server = labels.iter().filter(|label| label.key().starts_with("server."));
+            of_server.map(|label| label.value().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(labels("postgres://a@pg1:6000/b"), ["pg1", "6000"]);
+        assert_eq!(labels("postgres://a@pg1,pg2:6000/b"), ["pg1:5432,pg2:6000"]);
     }
 }

@@ -156,10 +156,10 @@ impl Monitor {
     }
 
     /// Where the statements go is known from here on.
-    pub(crate) fn connects_to(&self, config: &DatabaseConfig, host: &str, port: u16) {
+    pub(crate) fn connects_to(&self, config: &DatabaseConfig) {
         if self.config.enabled {
             describe_metrics();
-            self.target.get_or_init(|| Target::new(config, host, port));
+            self.target.get_or_init(|| Target::new(config));
         }
     }
 

@@ -24,7 +24,7 @@ impl Span {
             db.response.returned_rows = Empty,
             error.type = Empty,
             server.address = target.map(|target| &*target.address),
-            server.port = target.map(|target| target.port),
+            server.port = target.and_then(|target| target.port),
         );
         if !span.is_disabled() {
             let summary = digest.summary();

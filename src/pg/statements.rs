@@ -54,14 +54,14 @@ impl Pg {
         }
     }
 
-    /// A built statement that a standby has refused did nothing, so it is sent to the server that is the primary now.
+    /// Sends a built statement to the primary if a standby refused it. It had no effect there.
     async fn ask_elsewhere<F: Fetch>(
         &self,
         mut lent: Lent,
         author: Author<'_>,
         error: DbErr,
     ) -> Result<F::Answer, DbErr> {
-        if author.writer() == Writer::Caller || !lent.leaves_standby().await {
+        if author.writer() == Writer::Caller || !lent.leave_standby().await {
             return Err(error);
         }
         drop(lent);

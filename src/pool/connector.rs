@@ -60,8 +60,8 @@ pub(super) struct Memory {
     pub(super) ledger: Ledger,
     pub(super) texts: Texts,
     shrunk_at: Instant,
-    /// Whether its server was not seen to be a standby since.
-    holds: Arc<AtomicBool>,
+    /// Turns false when its server is found to be no primary.
+    is_valid: Arc<AtomicBool>,
 }
 
 impl Connector {
@@ -84,10 +84,10 @@ impl Connector {
         if self.host.seeks_primary() {
             self.find_primary().await?;
         }
-        // Before it is opened: a server that is found to be a standby meanwhile is none to keep.
-        let holds = self.host.holds();
+        // Before connecting, so that a demotion in the meantime invalidates this connection, too.
+        let is_valid = self.host.validity();
         let opened = self.within_limit(async |to, login| self.connect(to, login).await).await;
-        opened.map(|(driver, _)| self.opened(driver, holds))
+        opened.map(|(driver, _)| self.opened(driver, is_valid))
     }
 
     /// What `connect` makes with the login of now, if it does within `connect_timeout`.
@@ -177,7 +177,7 @@ impl Connector {
         options.connect().await.map(|driver| (driver, options))
     }
 
-    fn opened(&self, driver: PgConnection, holds: Arc<AtomicBool>) -> Open {
+    fn opened(&self, driver: PgConnection, is_valid: Arc<AtomicBool>) -> Open {
         let now = Instant::now();
         // Up to a tenth earlier than `pool_recycle`, so that connections opened together are not
         // closed together.
@@ -195,7 +195,7 @@ impl Connector {
                 ledger: Ledger::default(),
                 texts: Texts::default(),
                 shrunk_at: now,
-                holds,
+                is_valid,
             }),
             prepares_since: now,
             // `never` is a time beyond what the clock can hold.
@@ -205,9 +205,9 @@ impl Connector {
 }
 
 impl Open {
-    /// Whether it has lived as long as it may, or its server is no primary any more.
+    /// Whether it has lived as long as it may, or must not be used because its server is no primary any more.
     pub(super) fn is_past(&self, now: Instant) -> bool {
-        self.close_at.is_some_and(|at| now >= at) || !self.memory.holds.load(Ordering::Relaxed)
+        self.close_at.is_some_and(|at| now >= at) || !self.memory.is_valid.load(Ordering::Relaxed)
     }
 
     /// Lets go of the memory that a large answer took, once a second at most. The driver frees it with one of the next

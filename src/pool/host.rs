@@ -15,11 +15,11 @@ use crate::{config::HostPort, statement::AsIs};
 /// The address of a host, and what its pools have learned about it.
 pub(crate) struct Host {
     place: Mutex<Place>,
-    /// Of several hosts, the primary is to be found before the next connection is opened.
+    /// The primary has to be found among several hosts before the next connection is opened.
     seeks_primary: AtomicBool,
-    /// Taken by who looks for it.
+    /// Locked during the search for the primary.
     pub(super) seeking: tokio::sync::Mutex<()>,
-    /// The system identifier that the servers of the cluster have.
+    /// The system identifier of the cluster.
     cluster: OnceLock<i64>,
     /// A connection was opened before, so the address is valid and a later failure is an outage.
     reached: AtomicBool,
@@ -31,8 +31,8 @@ pub(crate) struct Host {
 
 struct Place {
     to: Arc<ConnectTo>,
-    /// Whether connections that were opened to it are still good: the server was not seen to be a standby since.
-    holds: Arc<AtomicBool>,
+    /// Shared with the connections to `to`. It turns false when they must not be used any more.
+    is_valid: Arc<AtomicBool>,
 }
 
 /// The most texts that are remembered. Beyond that, all are forgotten, and each costs one error again.
@@ -46,7 +46,10 @@ impl Host {
             seeks_primary: AtomicBool::new(to.has_hosts()),
             seeking: tokio::sync::Mutex::default(),
             cluster: OnceLock::new(),
-            place: Mutex::new(Place { to: Arc::new(to), holds: Arc::new(AtomicBool::new(true)) }),
+            place: Mutex::new(Place {
+                to: Arc::new(to),
+                is_valid: Arc::new(AtomicBool::new(true)),
+            }),
             reached: AtomicBool::new(false),
             rejects_liveness: AtomicBool::new(rejects_liveness),
             by_schema: Mutex::default(),
@@ -62,9 +65,9 @@ impl Host {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What tells a connection that is opened now when its server is no primary any more.
-    pub(super) fn holds(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.place().holds)
+    /// Returns the flag for a connection that is opened now. It turns false when the server is found to be no primary.
+    pub(super) fn validity(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.place().is_valid)
     }
 
     pub(super) fn seeks_primary(&self) -> bool {
@@ -75,29 +78,28 @@ impl Host {
         self.cluster.get().copied()
     }
 
-    /// The primary was found there.
-    pub(super) fn primary_is(&self, at: &HostPort, timeline: i64, cluster: Option<i64>) {
+    /// Notes where the primary was found. If it was elsewhere before, the connections to there are invalid.
+    pub(super) fn note_primary(&self, at: &HostPort, timeline: i64, cluster: Option<i64>) {
         if let Some(cluster) = cluster {
             let _ = self.cluster.set(cluster);
         }
         let mut place = self.place();
-        let before = HostPort { host: place.to.host.clone(), port: place.to.port };
+        let before = place.to.at();
         if before != *at {
             if self.was_reached() {
                 tracing::info!(database = %place.to.name, primary = %at, timeline, %before, "another host is the primary now");
             }
-            place.renew();
+            place.invalidate_connections();
             place.to = Arc::new(place.to.on(at));
         }
         self.seeks_primary.store(false, Ordering::Relaxed);
     }
 
-    /// The server was seen to be a standby: the connections to it are closed before their next use.
+    /// Notes that the server is a standby. The connections to it are closed before their next use.
     pub(super) fn note_demotion(&self) {
         let mut place = self.place();
-        place.renew();
-        let at = HostPort { host: place.to.host.clone(), port: place.to.port };
-        tracing::warn!(database = %place.to.name, server = %at, "the server is a standby now; its connections are closed");
+        place.invalidate_connections();
+        tracing::warn!(database = %place.to.name, server = %place.to.at(), "the server is a standby now; its connections are closed");
         self.seeks_primary.store(place.to.has_hosts(), Ordering::Relaxed);
     }
 
@@ -105,7 +107,6 @@ impl Host {
     pub(super) async fn locate_again(&self) {
         let now = self.current();
         if now.has_hosts() {
-            // Before the next attempt, all are asked.
             self.seeks_primary.store(true, Ordering::Relaxed);
         }
         match now.locate_again().await {
@@ -158,9 +159,8 @@ impl Host {
 }
 
 impl Place {
-    /// Connections that are open are not used any more.
-    fn renew(&mut self) {
-        let before = std::mem::replace(&mut self.holds, Arc::new(AtomicBool::new(true)));
+    fn invalidate_connections(&mut self) {
+        let before = std::mem::replace(&mut self.is_valid, Arc::new(AtomicBool::new(true)));
         before.store(false, Ordering::Relaxed);
     }
 }

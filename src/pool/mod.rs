@@ -61,6 +61,9 @@ use crate::{
     stats::PoolStats,
 };
 
+/// Longest wait for a second connection that only makes an error clearer.
+pub(crate) const SPARE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long what was cut off at the end of a drain may take to come back.
 const CUT_MAY_TAKE: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,6 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::runtime;
 use crate::{
     config::{Address, DatabaseConfig, HostPort, Role, SslMode},
     error::{Error, IgnoredSettings},
@@ -48,8 +47,7 @@ pub(crate) struct ConnectTo {
     pub(crate) config: Arc<DatabaseConfig>,
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// All hosts of the entry, where it has several and `host` is the one that was the primary when it was last asked. Else
-    /// empty.
+    /// The hosts of an entry with `hosts`; `host` is the one that was found to be the primary, or the first. Else empty.
     pub(crate) hosts: Arc<[HostPort]>,
     pub(crate) read_only: bool,
     pub(crate) monitor: Arc<Monitor>,
@@ -68,22 +66,30 @@ impl ConnectTo {
         read_only: bool,
         monitor: Arc<Monitor>,
     ) -> Result<ConnectTo, Error> {
-        let (host, port, hosts): (_, _, Arc<[HostPort]>) = match &config.address {
-            Address::Host { host, port } => (host.clone(), *port, [].into()),
+        let (host, port, hosts): (_, _, &[HostPort]) = match &config.address {
+            Address::Host { host, port } => (host.clone(), *port, &[]),
             Address::Hosts(hosts) => match hosts.first() {
-                Some(first) => (first.host.clone(), first.port, hosts.as_slice().into()),
+                Some(first) => (first.host.clone(), first.port, hosts),
                 None => {
-                    let source = sqlx::Error::Configuration("the entry names no host".into());
-                    return Err(Error::Db(DbErr::Conn(runtime(source))));
+                    return Err(Error::Db(DbErr::Custom(format!(
+                        "database `{name}`: its list of hosts is empty; name the hosts of the cluster"
+                    ))));
                 }
             },
-            Address::PgServer | Address::PgServerReplica => Err(Error::Internal {
-                database: name.to_string(),
-                reason: "the server's address was not resolved".to_owned(),
-            })?,
+            Address::PgServer | Address::PgServerReplica => {
+                return Err(Error::Internal {
+                    database: name.to_string(),
+                    reason: "the server's address was not resolved".to_owned(),
+                });
+            }
         };
-        monitor.connects_to(&config, &host, port);
+        let hosts = hosts.into();
+        monitor.connects_to(&config);
         Ok(ConnectTo { name, config, host, port, hosts, read_only, monitor, locate: None })
+    }
+
+    pub(super) fn at(&self) -> HostPort {
+        HostPort { host: self.host.clone(), port: self.port }
     }
 
     /// The same database on one of its hosts.
@@ -91,7 +97,7 @@ impl ConnectTo {
         ConnectTo { host: at.host.clone(), port: at.port, ..self.clone() }
     }
 
-    /// Whether the primary is one of several hosts, so that each connection has to show that its server is that.
+    /// Whether the primary is to be found among several hosts.
     pub(super) fn has_hosts(&self) -> bool {
         !self.hosts.is_empty()
     }
@@ -109,7 +115,7 @@ impl ConnectTo {
 
     /// The same database, wherever it is now; none where its address is fixed.
     pub(super) async fn locate_again(&self) -> Result<Option<ConnectTo>, Error> {
-        // Which of several hosts it is, they are asked.
+        // Of several hosts, the servers know which is the primary, not the file.
         let Some(locate) = self.locate.as_ref().filter(|_| !self.has_hosts()) else {
             return Ok(None);
         };
@@ -281,14 +287,12 @@ impl ConnectTo {
 
     /// Where this goes, for people: never with a password.
     pub(crate) fn target(&self, user: Option<&str>) -> String {
-        let at = HostPort { host: self.host.clone(), port: self.port };
-        self.target_at(user, &at.to_string())
+        self.target_at(user, &self.at().to_string())
     }
 
-    /// The same for all hosts of the entry.
+    /// The same, with all hosts of the entry.
     pub(super) fn target_of_all(&self, user: Option<&str>) -> String {
-        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
-        self.target_at(user, &hosts.join(","))
+        self.target_at(user, &self.config.address.servers().unwrap_or_default())
     }
 
     fn target_at(&self, user: Option<&str>, servers: &str) -> String {

@@ -1,8 +1,7 @@
 //! Which of an entry's hosts is the primary.
 //!
-//! All are asked at the same time, on connections of their own, because what one says of another may be out of date, and a
-//! host that swallows everything must not take the time of the others. An answer holds for the connection that it came on:
-//! each connection that is opened afterwards is asked for its role once more.
+//! All hosts are asked at the same time, on connections of their own, so that a host that does not answer delays no other. An
+//! answer is evidence for its own connection only, so each connection that is opened afterwards is asked again.
 
 use std::{
     fmt,
@@ -11,7 +10,9 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, postgres::PgRow,
+};
 
 use super::{
     ConnectTo, Host, Lent,
@@ -19,11 +20,11 @@ use super::{
     state::{Failures, Transaction, Work},
 };
 use crate::{
-    config::{HostPort, Role as Login},
+    config::{HostPort, Role},
     error::{ConnectError, ConnectErrorKind, NotPrimary, server_error},
 };
 
-/// How long the other hosts may take once one has said that it is the primary: there may be a newer one.
+/// How long the other hosts may take after one is the primary, because one of them may be newer.
 const OTHERS_MAY_TAKE: Duration = Duration::from_millis(250);
 
 /// The pause before a host that is no primary is asked again, while another one has not answered yet.
@@ -41,27 +42,19 @@ fn question(identity: &str) -> AssertSqlSafe<String> {
     ))
 }
 
-/// What a server says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Primary {
-        /// It grows with each promotion.
-        timeline: i64,
-    },
-    Standby,
-}
-
-/// The answer of a host.
+/// The last answer of a host.
 #[derive(Debug)]
 struct Answer {
     at: HostPort,
     said: Result<Said, ConnectError>,
 }
 
+/// The answer to [`question`].
 #[derive(Clone, Copy, Debug)]
 struct Said {
-    role: Role,
-    /// The same on all servers of a cluster. None where it could not be asked.
+    /// The timeline of a primary, which each promotion raises. None for a standby.
+    timeline: Option<i64>,
+    /// The system identifier, which all servers of a cluster have in common. None if the login may not read it.
     cluster: Option<i64>,
 }
 
@@ -79,23 +72,17 @@ impl Said {
             let text: Option<String> = row.try_get_unchecked(at)?;
             text.map(|text| text.parse()).transpose().map_err(|_| unclear())
         };
-        let role = match row.try_get_unchecked::<Option<String>, _>(0)?.as_deref() {
-            Some("t") => Role::Standby,
-            Some("f") => Role::Primary { timeline: number(2)?.ok_or_else(unclear)? },
-            _ => return Err(unclear()),
+        let timeline = match in_recovery(&row)? {
+            true => None,
+            false => Some(number(2)?.ok_or_else(unclear)?),
         };
-        Ok(Said { role, cluster: number(1)? })
+        Ok(Said { timeline, cluster: number(1)? })
     }
 }
 
-/// An answer that says nothing is not taken for a yes.
-fn unclear() -> sqlx::Error {
-    sqlx::Error::Protocol("the server's answer does not say whether it is the primary".to_owned())
-}
-
-/// Whether the server is a standby now.
-async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let row = driver.fetch_one(sqlx::raw_sql("SELECT pg_catalog.pg_is_in_recovery()")).await?;
+/// Reads `pg_is_in_recovery()` from the first column. NULL is an error, because a server whose role is not known must not be
+/// taken for the primary.
+fn in_recovery(row: &PgRow) -> Result<bool, sqlx::Error> {
     match row.try_get_unchecked::<Option<String>, _>(0)?.as_deref() {
         Some("t") => Ok(true),
         Some("f") => Ok(false),
@@ -103,8 +90,18 @@ async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
     }
 }
 
+fn unclear() -> sqlx::Error {
+    sqlx::Error::Protocol("the server's answer does not say whether it is the primary".to_owned())
+}
+
+/// Asks whether the server is a standby. One round trip.
+async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let row = driver.fetch_one(sqlx::raw_sql("SELECT pg_catalog.pg_is_in_recovery()")).await?;
+    in_recovery(&row)
+}
+
 impl Connector {
-    /// Asks where the primary is, if that is not known. Whoever comes meanwhile waits for the same answer.
+    /// Finds the primary if it is not known. Callers at the same time share one search.
     pub(super) async fn find_primary(&self) -> Result<(), ConnectError> {
         let _turn = self.host.seeking.lock().await;
         if !self.host.seeks_primary() {
@@ -116,10 +113,10 @@ impl Connector {
         let login = looked_up.map_err(|_| to.timed_out(started.elapsed()))?;
         let login = login.map_err(|error| to.no_login(started.elapsed(), error))?;
         let answers = self.ask_all(&to, &login).await;
-        let found = settle(&to, &login, answers, self.host.cluster(), started.elapsed());
+        let found = primary_of(&to, &login, answers, self.host.cluster(), started.elapsed());
         match found {
             Ok((at, timeline, cluster)) => {
-                self.host.primary_is(&at, timeline, cluster);
+                self.host.note_primary(&at, timeline, cluster);
                 Ok(())
             }
             Err(error) => {
@@ -129,10 +126,10 @@ impl Connector {
         }
     }
 
-    /// The last answer of each host: until one is the primary and the others had time to say so, too; or until all have
-    /// answered. One that is silent has as long as a connection may take, and the others are asked again meanwhile, because
-    /// it may be the old primary.
-    async fn ask_all(&self, to: &ConnectTo, login: &Login) -> Vec<Answer> {
+    /// Asks all hosts and returns the last answer of each. Ends [`OTHERS_MAY_TAKE`] after one is the primary, or when all have
+    /// answered. While a host is silent, for up to `connect_timeout`, the others are asked again: the silent one may be the
+    /// old primary, and another be promoted meanwhile.
+    async fn ask_all(&self, to: &ConnectTo, login: &Role) -> Vec<Answer> {
         let ask = async |at: &HostPort, pause: Duration| {
             tokio::time::sleep(pause).await;
             self.ask(to.on(at), at, login).await
@@ -165,12 +162,11 @@ impl Connector {
         answers
     }
 
-    async fn ask(&self, to: ConnectTo, at: &HostPort, login: &Login) -> Answer {
+    async fn ask(&self, to: ConnectTo, at: &HostPort, login: &Role) -> Answer {
         let started = Instant::now();
         let asked = tokio::time::timeout(to.config.connect_timeout, async {
             let (mut driver, _) = self.connect_as_libpq(&to, login).await?;
             let said = Said::ask(&mut driver).await;
-            // It has served its purpose.
             let _ = driver.close().now_or_never();
             said
         });
@@ -184,7 +180,7 @@ impl Connector {
 }
 
 impl ConnectTo {
-    /// The primary of now, if the entry has several hosts. Costs a connection to each of them.
+    /// Finds the primary if the entry has several hosts. Opens a connection to each of them.
     pub(crate) async fn on_primary(self) -> Result<ConnectTo, ConnectError> {
         if !self.has_hosts() {
             return Ok(self);
@@ -198,25 +194,23 @@ impl ConnectTo {
     /// Refuses a connection to a server that is not the primary of an entry with several hosts.
     pub(super) async fn check_role(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
         if self.has_hosts() && is_standby(driver).await? {
-            let at = HostPort { host: self.host.clone(), port: self.port };
-            return Err(sqlx::Error::Configuration(Box::new(NotPrimary(format!(
-                "{at} is a standby"
-            )))));
+            let said = format!("{} is a standby", self.at());
+            return Err(sqlx::Error::Configuration(Box::new(NotPrimary(said))));
         }
         Ok(())
     }
 }
 
 impl Lent {
-    /// Whether it writes, and the server refused that.
+    /// Whether the server refused a write, on a connection of the pool that writes.
     pub(crate) fn was_refused_write(&self) -> bool {
         self.state.failures == Failures::RefusedWrite && !self.pool.connector.to.read_only
     }
 
-    /// Leaves the server that refused a write if that is a standby: what was the primary when this connection was opened, or
-    /// what a proxy took for it. This connection and those that idle are not used again then. Where an administrator has made the
-    /// primary read-only, all stays as it is. One round trip after such a refusal, outside of a transaction; else none.
-    pub(crate) async fn leaves_standby(&mut self) -> bool {
+    /// Asks a server that refused a write whether it is a standby, and if so, invalidates this connection and the idle ones:
+    /// the server was demoted, or a proxy led to it. A primary that an administrator has made read-only keeps its connections.
+    /// Costs one round trip after such a refusal outside of a transaction, else none.
+    pub(crate) async fn leave_standby(&mut self) -> bool {
         if !self.was_refused_write() || self.state.transaction != Transaction::None {
             return false;
         }
@@ -238,11 +232,11 @@ impl Lent {
 /// The primary with its timeline and cluster.
 type Found = (HostPort, i64, Option<i64>);
 
-/// What the answers come to. Of several primaries the one with the highest timeline is taken: the others are left from
-/// before a promotion.
-fn settle(
+/// Returns the primary, or why there is none. Of several, it is the one with the highest timeline, because the others are
+/// left from before a promotion.
+fn primary_of(
     to: &ConnectTo,
-    login: &Login,
+    login: &Role,
     mut answers: Vec<Answer>,
     known: Option<i64>,
     elapsed: Duration,
@@ -272,10 +266,7 @@ fn settle(
     }
     let mut primaries: Vec<(i64, &HostPort)> = answers
         .iter()
-        .filter_map(|answer| match answer.said.as_ref().ok()?.role {
-            Role::Primary { timeline } => Some((timeline, &answer.at)),
-            Role::Standby => None,
-        })
+        .filter_map(|answer| Some((answer.said.as_ref().ok()?.timeline?, &answer.at)))
         .collect();
     primaries.sort_by_key(|(timeline, _)| std::cmp::Reverse(*timeline));
     let shown = |primaries: &[(i64, &HostPort)]| {
@@ -284,15 +275,14 @@ fn settle(
     };
     match primaries.as_slice() {
         [(timeline, _), (other, _), ..] if timeline == other => {
-            let text = format!("these say that they are the primary: {}", shown(&primaries));
-            tracing::error!(database = %to.name, "split brain: {text}");
+            let text = format!("these claim to be the primary: {}", shown(&primaries));
             Err(failed(ConnectErrorKind::SplitBrain, text))
         }
         [(timeline, at), others @ ..] => {
             if !others.is_empty() {
                 tracing::warn!(
                     database = %to.name, primary = %at, timeline, old = shown(others),
-                    "several hosts say that they are the primary; the one with the highest timeline is used"
+                    "several hosts claim to be the primary; the one with the highest timeline is used"
                 );
             }
             Ok(((*at).clone(), *timeline, expected))
@@ -311,7 +301,7 @@ fn settle(
     }
 }
 
-/// Why there is none: what the hosts have in common, or a login that one of them refuses.
+/// Returns the kind of error if no host is the primary: that of all hosts if it is the same, or that of a refused login.
 fn kind_of(answers: &[Answer]) -> ConnectErrorKind {
     use ConnectErrorKind::{Authentication, Credentials, NoPrimary, NoSuchDatabase, Tls};
     let kinds: Vec<Option<ConnectErrorKind>> =
@@ -329,7 +319,7 @@ fn kind_of(answers: &[Answer]) -> ConnectErrorKind {
 
 impl Answer {
     fn is_primary(&self) -> bool {
-        matches!(self.said, Ok(Said { role: Role::Primary { .. }, .. }))
+        self.said.as_ref().is_ok_and(|said| said.timeline.is_some())
     }
 }
 
@@ -337,8 +327,8 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.at)?;
         match &self.said {
-            Ok(Said { role: Role::Standby, .. }) => f.write_str(" is a standby"),
-            Ok(Said { role: Role::Primary { timeline }, .. }) => {
+            Ok(Said { timeline: None, .. }) => f.write_str(" is a standby"),
+            Ok(Said { timeline: Some(timeline), .. }) => {
                 write!(f, " is a primary (timeline {timeline})")
             }
             Err(error) => match &error.source {

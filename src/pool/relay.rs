@@ -1,5 +1,5 @@
-//! Relays the connections of SeaORM's own pool to the server, so that `socket_timeout` applies to them, and of several hosts
-//! to the one that is the primary when a connection is opened.
+//! Relays the connections of SeaORM's own pool to the server. So `socket_timeout` applies to them, and each one goes to the host
+//! that is the primary when it is opened.
 //!
 //! sqlx waits for an answer as long as the network keeps the connection, gives nobody access to its sockets, and closes
 //! a pool only after every connection has come back. But it accepts the folder of a Unix socket in addition to the host
@@ -136,13 +136,13 @@ impl Route {
     /// Serves one connection until either side closes it or the server does not answer in time. The driver sees only
     /// that the socket was closed, so the reason is logged.
     async fn carry(&self, client: UnixStream) {
-        let ConnectTo { name: database, host, port, .. } = &self.to;
+        let (database, target) = (&self.to.name, || self.to.target_of_all(None));
         let opened = timeout(self.to.config.pool_timeout, self.connect()).await;
         let failed = match opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(server) => match self.forward(client, server).await {
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
                     let limit = self.limit;
-                    tracing::warn!(%database, %host, port, "the server did not answer within {limit:?}; closed SeaORM's connection");
+                    tracing::warn!(%database, target = target(), "the server did not answer within {limit:?}; closed SeaORM's connection");
                     return;
                 }
                 // The driver sees the end of either side.
@@ -150,7 +150,7 @@ impl Route {
             },
             Err(error) => error,
         };
-        tracing::warn!(%database, %host, port, error = %failed, "could not connect for SeaORM");
+        tracing::warn!(%database, target = target(), error = %failed, "could not connect for SeaORM");
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {

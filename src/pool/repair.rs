@@ -235,7 +235,7 @@ impl Lent {
             self.forget_statements().await?;
         }
         self.state = State { failures: before.failures, ..State::default() };
-        if self.leaves_standby().await {
+        if self.leave_standby().await {
             return Err(sqlx::Error::PoolClosed);
         }
         self.state = State::default();

@@ -102,8 +102,8 @@ impl SeaOrm {
     }
 }
 
-/// Starts what applies `socket_timeout` to the pool's connections and finds the primary of several hosts, if the entry has
-/// either. Migrations may take any time, so theirs have no limit, and are made with the primary's address.
+/// Starts the relay if the entry has a `socket_timeout` or several hosts. Migrations need none: they may take any time, and
+/// connect to the primary's address.
 #[cfg(unix)]
 fn start_relay(to: &ConnectTo) -> Option<Relay> {
     let limit = to.config.socket_timeout;

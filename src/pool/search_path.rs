@@ -1,12 +1,10 @@
 //! What an error means where an extension has a schema of its own, as on hosted servers, and the search path lacks that.
 
-use std::time::Duration;
-
 use sea_orm::{DbErr, RuntimeErr};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _, postgres::PgRow};
 
 use super::{
-    Purpose,
+    Purpose, SPARE_TIMEOUT,
     lent::{Lent, runtime},
     state::Transaction,
 };
@@ -14,9 +12,6 @@ use crate::{
     error::{Error, server_error},
     sql::quote_literal,
 };
-
-/// Longest wait for another connection. Where all are lent, the error is not worth more.
-const LEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Lent {
     /// A failure as SeaORM has it; or, where something of an extension was not found because the search path lacks its
@@ -46,31 +41,26 @@ impl Lent {
     /// The extensions that have what was not found, with their schemas; the schemas; and the search path, which lacks
     /// them.
     async fn lacks(&mut self, error: &sqlx::Error) -> Option<(String, String, String)> {
-        match error {
+        let (missing, can_ask) = match error {
             // The driver asks for a type's number before it sends the statement.
-            sqlx::Error::TypeNotFound { type_name } => {
-                let sql = lookup(&format!("\"{type_name}\""));
-                let found = self.look_up(&sql).await;
-                // The statement failed, whatever became of the question.
-                self.state.last_failed = true;
-                found
-            }
-            error => {
-                let sql = lookup(&not_found(error)?);
-                if self.state.transaction == Transaction::None {
-                    let found = self.look_up(&sql).await;
-                    self.state.last_failed = true;
-                    return found;
-                }
-                // The server takes nothing more in this transaction. The embedded engine has no other connection.
-                if self.pool.slot.is_some() {
-                    return None;
-                }
-                let other = self.pool.lend(Purpose::Statement);
-                let mut other = tokio::time::timeout(LEND_TIMEOUT, other).await.ok()?.ok()?;
-                other.look_up(&sql).await
-            }
+            sqlx::Error::TypeNotFound { type_name } => (format!("\"{type_name}\""), true),
+            // In a transaction, the server accepts nothing after its error.
+            error => (not_found(error)?, self.state.transaction == Transaction::None),
+        };
+        let sql = lookup(&missing);
+        if can_ask {
+            let found = self.look_up(&sql).await;
+            // The statement failed, whatever the look-up returned.
+            self.state.last_failed = true;
+            return found;
         }
+        // The embedded engine has no other connection.
+        if self.pool.slot.is_some() {
+            return None;
+        }
+        let other = self.pool.lend(Purpose::Statement);
+        let mut other = tokio::time::timeout(SPARE_TIMEOUT, other).await.ok()?.ok()?;
+        other.look_up(&sql).await
     }
 
     async fn look_up(&mut self, sql: &str) -> Option<(String, String, String)> {

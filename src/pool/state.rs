@@ -61,7 +61,7 @@ pub(super) enum Failures {
     #[default]
     None,
     Some,
-    /// One because it writes, where that is not possible (25006): a standby says so.
+    /// A write was refused (25006), as a standby does.
     RefusedWrite,
     /// One because of what others did at the same time (40001, 40P01, a stale plan): another attempt may get
     /// past it.

@@ -234,14 +234,12 @@ impl SessionBuilder {
 
 #[cfg(feature = "copy")]
 impl Session {
-    /// Another session, for what this one cannot be asked any more because a statement of it has failed. It does not see
-    /// what this one has done. None where no connection is free within a second.
-    #[cfg(feature = "copy")]
+    /// Begins another session, because the server accepts nothing in this one after an error. It does not see what this one has
+    /// changed. Returns None if no connection is free within [`pool::SPARE_TIMEOUT`].
     pub(crate) async fn beside(&self, what: &'static str) -> Option<Session> {
-        const LEND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
         let database = self.shared.database.clone();
         let session = SessionBuilder::new(database, Purpose::Hold(what, None));
-        tokio::time::timeout(LEND_TIMEOUT, session.into_future()).await.ok()?.ok()
+        tokio::time::timeout(pool::SPARE_TIMEOUT, session.into_future()).await.ok()?.ok()
     }
 }
 

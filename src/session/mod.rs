@@ -308,18 +308,18 @@ impl Session {
         place.as_ref().is_some_and(|lent| lent.failed_by_chance() || lent.is_broken())
     }
 
-    /// Whether the server refused a write of it, which is not read-only.
+    /// Whether the server refused a write of it, although it is not read-only.
     pub(crate) async fn was_refused_write(&self) -> bool {
         self.shared.lent.lock().await.as_ref().is_some_and(Lent::was_refused_write)
     }
 
-    /// Rolls back after a refused write; whether the server has become a standby, so that another attempt goes elsewhere.
+    /// Rolls back after a refused write. Returns whether the server is a standby, so that another attempt goes elsewhere.
     pub(crate) async fn ends_on_standby(self) -> bool {
         match self.into_lent().await {
             Ok(mut lent) if !lent.is_in_flight() => {
-                lent.end("ROLLBACK").await.is_ok() && lent.leaves_standby().await
+                lent.end("ROLLBACK").await.is_ok() && lent.leave_standby().await
             }
-            // It is rolled back off the caller's path.
+            // It is rolled back in the background.
             Ok(_) | Err(_) => false,
         }
     }

@@ -24,7 +24,7 @@ pub struct Retry {
 impl Retry {
     /// As [`SessionBuilder::run`]; and where the transaction failed by a serialization failure
     /// (40001), a deadlock (40P01), a prepared statement gone stale (0A000, 26000, XX000 of a type that was made
-    /// anew), a write that a server refused which is no primary any more (25006), or a connection lost before COMMIT was
+    /// anew), a write that a standby refused (25006), or a connection lost before COMMIT was
     /// sent, runs `work` from its beginning in a new session, after a
     /// pause of 5 to 10 ms that doubles each time up to 1 s. So `work` must have no effect but through its session, and may be called
     /// `retries` + 1 times.

@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::{POOL, admin::Admin, file, leftovers};
 use crate::{
-    config::{Address, ConfigError, DatabaseConfig, HostPort, PgServerConfig, Runtime},
+    config::{Address, ConfigError, DatabaseConfig, PgServerConfig, Runtime},
     error::Error,
     pg::Pg,
     pgserver::{self, Endpoint, PgServer, PgServerError},
@@ -139,15 +139,8 @@ async fn find() -> Result<Arc<Server>, Error> {
 }
 
 fn tell(what: &str, entry: &DatabaseConfig) {
-    match &entry.address {
-        Address::Host { host, port } => {
-            leftovers::tell(&format!("tests run on {what}, at {host}:{port}"));
-        }
-        Address::Hosts(hosts) => {
-            let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-            leftovers::tell(&format!("tests run on {what}, at {}", hosts.join(",")));
-        }
-        Address::PgServer | Address::PgServerReplica => {}
+    if let Some(servers) = entry.address.servers() {
+        leftovers::tell(&format!("tests run on {what}, at {servers}"));
     }
 }
 
@@ -245,20 +238,12 @@ impl Server {
 
     pub(super) fn url(&self, database: &str) -> String {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let hosts = match &self.entry.address {
-            Address::Host { host, port } => {
-                HostPort { host: host.clone(), port: *port }.to_string()
-            }
-            Address::Hosts(hosts) => {
-                hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-            }
-            Address::PgServer | Address::PgServerReplica => return String::new(),
-        };
+        let Some(servers) = self.entry.address.servers() else { return String::new() };
         let password = self.entry.password.as_ref();
         let password =
             password.map_or_else(String::new, |it| format!(":{}", encoded(it.expose_secret())));
         let user = encoded(&self.entry.user);
-        format!("postgres://{user}{password}@{hosts}/{database}")
+        format!("postgres://{user}{password}@{servers}/{database}")
     }
 
     pub(super) fn has_template(&self, name: &str) -> bool {

@@ -52,6 +52,17 @@ fn a_url_is_shown_masked_and_by_parts() {
 }
 
 #[test]
+fn several_hosts_are_shown_with_their_ports() {
+    let yaml = "databases:\n  main:\n    url: postgres://app:hunter2@pg1,[::1]:6000/shop\n";
+    let effective = try_load(yaml, &[]).unwrap().effective();
+    let value =
+        |path: &str| effective.get(&format!("databases.main.{path}")).map(|it| it.value.clone());
+    assert_eq!(value("url").unwrap(), "postgresql://app:***@pg1:5432,[::1]:6000/shop");
+    assert_eq!(value("hosts").unwrap(), "[pg1:5432, [::1]:6000]");
+    assert!(value("host").is_none() && value("port").is_none());
+}
+
+#[test]
 fn an_entry_on_the_files_server_has_its_login_from_there() {
     let yaml = "pgserver:\n  version: 17\n  user: boss\n  pass: x\ndatabases:\n  main: {pgserver: true, database: shop}\n";
     let effective = try_load(yaml, &[]).unwrap().effective();

@@ -73,6 +73,10 @@ fn a_cluster_is_given_by_its_hosts_or_by_a_url_that_names_them() {
         assert_eq!(hosts(&database), all);
         assert_eq!(database.password.as_ref().unwrap().expose_secret(), "s,cret");
     }
+    let variable = [("INFRA_DATABASES_MAIN_HOSTS", "pg3,pg4:6432")];
+    let file = "databases: {main: {hosts: [pg1], database: shop, user: app}}";
+    let config = try_load(file, &variable).unwrap();
+    assert_eq!(hosts(main_of(&config)), ["pg3:5432", "pg4:6432"]);
     // One is a cluster that may grow.
     let config = load("databases: {main: {hosts: [pg1], database: shop, user: app}}");
     assert_eq!(hosts(main_of(&config)), ["pg1:5432"]);
@@ -82,13 +86,14 @@ fn a_cluster_is_given_by_its_hosts_or_by_a_url_that_names_them() {
 fn what_names_no_hosts_is_refused() {
     for (given, said) in [
         ("hosts: []", "is empty; name the hosts"),
-        ("hosts: ['']", "names no host"),
+        ("hosts: ['']", "is empty"),
         ("hosts: ['pg1:']", "a port that is not a number from 1 to 65535"),
         ("hosts: ['pg1:0']", "a port that is not a number"),
         ("hosts: ['pg1:+5432']", "a port that is not a number"),
         ("hosts: ['::1']", "write an IPv6 address in brackets"),
-        ("hosts: ['[::1']", "must have `]`"),
-        ("hosts: [pg1, 'pg1:5432']", "is pg1:5432 once more"),
+        ("hosts: ['[::1']", "has a `[` without a `]`"),
+        ("hosts: ['[::1]x']", "has something other than `:port` after its `]`"),
+        ("hosts: [pg1, 'pg1:5432']", "names pg1:5432 again"),
         ("hosts: pg1", "a list of hosts, such as [pg1:5432, pg2]"),
         ("hosts: [pg1], host: pg2", "`hosts`"),
         ("hosts: [pg1], port: 5433", "`port`"),
@@ -99,8 +104,8 @@ fn what_names_no_hosts_is_refused() {
         assert!(refused.contains(said), "{given}: {refused}");
     }
     for (url, said) in [
-        ("postgres://a@pg1,/c", "one of its hosts names no host"),
-        ("postgres://a@pg1:x,pg2/c", "one of its hosts has a port"),
+        ("postgres://a@pg1,/c", "its host is empty"),
+        ("postgres://a@pg1:x,pg2/c", "its host has a port"),
         ("postgres://a@pg1,pg2/c?target_session_attrs=any", "neither `primary` nor `read-write`"),
         ("postgres://a@/c?host=pg1,pg2", "write them before the database"),
     ] {

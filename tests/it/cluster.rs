@@ -122,9 +122,6 @@ impl Drop for Cluster {
             self.freeze(node, "CONT");
             let _ = self.control(node, &["stop", "-m", "immediate"]);
         }
-        // Its files are another user's.
-        let _ =
-            as_owner("rm").arg("-rf").args((0..self.ports.len()).map(|it| self.data(it))).output();
     }
 }
 

@@ -13,7 +13,7 @@ use wharf::{ConnectErrorKind, Error, Pg, config::DatabaseConfig, listen::Event};
 
 use crate::{
     cluster::{Cluster, Vip, free_port},
-    support::{number, until},
+    support::{number, say, until},
 };
 
 const TABLE: &str = "CREATE TABLE entry (id int8 PRIMARY KEY)";
@@ -53,6 +53,21 @@ async fn connections_go_to_the_primary_wherever_it_stands_in_the_list() {
     );
     let pg = Pg::from_url(&url).await.unwrap();
     assert_eq!(number(&pg, port).await, i64::from(primary));
+
+    // A login that may not read the cluster's identity.
+    let restricted =
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC; CREATE ROLE app LOGIN";
+    pg.execute_unprepared(restricted).await.unwrap();
+    let pg = Pg::from_url(&url.replace("it@", "app@")).await.unwrap();
+    assert_eq!(number(&pg, port).await, i64::from(primary));
+}
+
+#[tokio::test]
+async fn a_list_of_hosts_that_code_left_empty_is_refused() {
+    let mut config = DatabaseConfig::from_url("postgres://it@pg1,pg2/postgres").unwrap();
+    config.address = wharf::config::Address::Hosts(Vec::new());
+    let error = Pg::from_config("none", config).ping().await.map_err(Error::from).unwrap_err();
+    assert!(error.to_string().contains("database `none`: its list of hosts is empty"), "{error}");
 }
 
 /// A host that swallows everything and one that is not there cost no more than the wait for a newer primary.
@@ -134,8 +149,11 @@ async fn what_is_no_cluster_with_one_primary_is_refused_with_what_each_host_said
 async fn after_a_crash_of_the_primary_writes_go_on_at_the_promoted_one() {
     const WRITERS: u32 = 8;
     let cluster = Cluster::start(1);
-    let pg = cluster.pg(&[0, 1], &["pool_size: 8", "max_overflow: 0", "pool_timeout: 60"]);
+    let file = cluster.file(&[0, 1], &["pool_size: 8", "max_overflow: 0", "pool_timeout: 60"]);
+    let manager = wharf::Manager::from_config(file);
+    let (pg, own) = (manager.db("cluster").unwrap(), manager.connection("cluster").unwrap());
     pg.execute_unprepared(TABLE).await.unwrap();
+    insert(&own, -1).await.unwrap();
     pg.execute_unprepared("ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
     pg.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
     let mut listener = pg.listen(["told"]).await.unwrap();
@@ -173,7 +191,7 @@ async fn after_a_crash_of_the_primary_writes_go_on_at_the_promoted_one() {
     new.execute_unprepared("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
     new.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
     until("they write to the new one", async || written() > before + 100).await;
-    println_(&format!("promoted after {promoted:?}, 100 writes after {:?}", began.elapsed()));
+    say(&format!("promoted after {promoted:?}, 100 writes after {:?}", began.elapsed()));
     stop.store(true, Ordering::SeqCst);
     for writer in writers {
         writer.await.unwrap();
@@ -184,6 +202,14 @@ async fn after_a_crash_of_the_primary_writes_go_on_at_the_promoted_one() {
         "SELECT count(*) FROM unnest('{kept}'::int8[]) AS kept WHERE kept NOT IN (SELECT id FROM entry)"
     );
     assert_eq!(number(&new, &lost).await, 0, "what was acknowledged is lost");
+
+    // SeaORM's own connection follows.
+    let mut tries = -2;
+    until("SeaORM's own connection writes", async || {
+        tries -= 1;
+        insert(&own, tries).await.is_ok()
+    })
+    .await;
 
     // The listener follows, and says what it may have missed.
     assert!(matches!(listener.recv().await.unwrap(), Event::Lost { .. }));
@@ -217,7 +243,8 @@ async fn a_server_that_has_become_a_standby_is_left_at_the_first_write_that_it_r
     let single = pg();
     let nested = pg();
     let alone = pg();
-    for pg in [&single, &nested, &alone] {
+    let viewed = pg();
+    for pg in [&single, &nested, &alone, &viewed] {
         pg.warm_up().await.unwrap();
     }
     let refused = insert(&single, 1).await.unwrap_err();
@@ -226,6 +253,9 @@ async fn a_server_that_has_become_a_standby_is_left_at_the_first_write_that_it_r
     vip.move_to(cluster.ports[0]);
     insert(&single, 1).await.unwrap();
     assert!(is_on_primary(&single).await);
+
+    // A view has a transaction around it.
+    insert(&viewed.with_local("app.tenant", "7"), 4).await.unwrap();
 
     // A session fails once, and its retry goes elsewhere.
     nested.session().retry(1).run(async |s| insert(s, 2).await).await.unwrap();
@@ -258,9 +288,4 @@ async fn a_primary_that_an_administrator_made_read_only_is_kept() {
         assert_eq!(session.unwrap_err().sqlstate().as_deref(), Some("25006"));
     }
     assert_eq!(number(&pg, backend).await, before);
-}
-
-fn println_(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

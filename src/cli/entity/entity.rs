@@ -16,7 +16,7 @@ pub(super) struct Entities<'a> {
     /// By module, in alphabetical order.
     pub(super) all: Vec<Entity<'a>>,
     pub(super) enums: Vec<Enum<'a>>,
-    /// What the entities lack, and why, in sentences for the user.
+    /// Sentences for the user: which parts of the schema the entities lack, and why.
     pub(super) notes: Vec<String>,
     /// The features of sea-orm that its types need.
     pub(super) features: BTreeSet<&'static str>,

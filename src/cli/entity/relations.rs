@@ -102,18 +102,18 @@ fn many_to_many(
             .iter()
             .all(|column| one.key.columns.contains(column) || other.key.columns.contains(column));
         if is_whole && !links.iter().any(|it| it.joins(one.parent, other.parent)) {
-            // SeaORM reads the keys of a junction as they stand, without the cast of an entity's own columns.
+            // SeaORM reads the key of a junction without the casts of its entity.
             let needs_cast =
                 |field: &&Field<'_>| field.mapped.is_text() || field.column.kind.class == "e";
             let mut keys = primary.iter().filter_map(|column| entity.field(*column));
             if let Some(field) = keys.find(needs_cast) {
                 notes.push(format!(
-                    "table {}: joins {} and {} by no relation, because SeaORM cannot read column {}, of type {}, of a \
-                     junction",
+                    "table {}, column {}: gives {} and {} no many-to-many relation, because SeaORM cannot read a key of \
+                     type {} in a junction table",
                     entity.table.name,
+                    field.column.name,
                     entities.all[one.parent].table.name,
                     entities.all[other.parent].table.name,
-                    field.column.name,
                     field.column.kind.declared
                 ));
                 continue;

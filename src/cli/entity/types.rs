@@ -112,8 +112,8 @@ fn builtin(kind: &Type) -> Option<Mapped> {
     })
 }
 
-/// A text that PostgreSQL fills up with blanks. Bound as text, it would be compared with a column without its blanks, and be no
-/// row's.
+/// Maps `char(n)`, which PostgreSQL pads with blanks. Compared with a bind of type `text`, the column loses its blanks and the
+/// bind keeps them, so a key would match no row. Hence the cast.
 fn padded(modifier: i32) -> Mapped {
     // The modifier counts the 4 bytes of the length, too.
     let mut mapped = match modifier {

@@ -1,7 +1,7 @@
 -- Junction tables: alone, with a third foreign key, of a table with itself, two between the same tables, and foreign keys
 -- beside one.
 -- A person's keys to buildings are named like a table that is joined to persons by a junction.
--- NOTE table rank_duty: joins duty and rank by no relation, because SeaORM cannot read column grade, of type grade, of a junction
+-- NOTE table rank_duty, column grade: gives duty and rank no many-to-many relation, because SeaORM cannot read a key of type grade in a junction table
 CREATE TABLE building (id int PRIMARY KEY);
 CREATE TABLE person (id int PRIMARY KEY, name text NOT NULL, club_id int REFERENCES building, home_id int REFERENCES building);
 CREATE TABLE club (id int PRIMARY KEY, note text);

@@ -100,7 +100,7 @@ async fn the_row_that_the_server_refuses_is_named() {
         let error = pg.insert_many::<Reading>(rows(|row| row.id = 1_001 - row.id)).exec().await;
         assert!(error.unwrap_err().is_unique_violation());
     }
-    // A session that has failed can be asked nothing: another one is, of what no other row has to do with.
+    // In a session that has failed, another one finds the row, if no other row matters.
     for (wrong, column) in [
         (reading::Model { value: Some(-1.0), ..row(7) }, ""),
         (reading::Model { sensor: "sad".into(), ..row(7) }, ", column `sensor`"),
@@ -111,7 +111,16 @@ async fn the_row_that_the_server_refuses_is_named() {
         assert!(error.contains(&format!("because of row 7{column}: ")), "{error}");
         assert!(session.commit().await.is_err());
     }
-    // What it has written itself, another does not see.
+    // Nor does the search wait for a lock of the session's own.
+    let session = pg.session().await.unwrap();
+    sea_orm::ConnectionTrait::execute_unprepared(&session, "LOCK TABLE reading").await.unwrap();
+    let nested = session.begin().await.unwrap();
+    let wrong = reading::Model { value: Some(-1.0), ..row(1) };
+    let error = nested.insert_many::<Reading>([row(2), wrong]).exec().await.unwrap_err();
+    assert!(error.is_check_violation() && !error.to_string().contains("because of"), "{error}");
+    drop((nested, session));
+
+    // Another session does not see what this one has written.
     let session = pg.session().await.unwrap();
     session.insert_many::<Reading>([row(3)]).exec().await.unwrap();
     let twice = session.insert_many::<Reading>((1..5).map(row)).exec().await.unwrap_err();

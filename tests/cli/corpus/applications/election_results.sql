@@ -1,6 +1,6 @@
 -- Elections: districts in a hierarchy, parties and alliances, candidates on lists by rank, ballots counted per polling station, seats won.
--- NOTE table candidates: joins district_seats and people by no relation, because SeaORM cannot read column office, of type office, of a junction
--- NOTE table district_seats: joins districts and elections by no relation, because SeaORM cannot read column office, of type office, of a junction
+-- NOTE table candidates, column office: gives district_seats and people no many-to-many relation, because SeaORM cannot read a key of type office in a junction table
+-- NOTE table district_seats, column office: gives districts and elections no many-to-many relation, because SeaORM cannot read a key of type office in a junction table
 CREATE TYPE office AS ENUM ('parliament', 'council', 'mayor');
 CREATE TYPE vote_kind AS ENUM ('early', 'postal', 'election_day');
 CREATE DOMAIN votes AS integer CHECK (VALUE >= 0);
