@@ -5,18 +5,20 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use sea_orm::AccessMode;
+use sea_orm::{AccessMode, DbErr};
 use tokio::sync::Notify;
 
 use crate::{
-    config::MonitorConfig,
+    causal::CausalToken,
+    config::{Fallback, MonitorConfig, Reads},
     error::Error,
     monitor::{Explainer, Monitor},
-    pool::{ConnectTo, Host, Lent, Locate, MetricCallback, Pool, Purpose},
+    pool::{self, ConnectTo, Host, Lent, Locate, MetricCallback, Pool, Purpose},
+    topology::{Check, Need, Reason, Topology},
     view::View,
 };
 
@@ -27,6 +29,18 @@ pub(crate) struct Database {
     pub(crate) read_only: bool,
     pub(crate) metric: Option<MetricCallback>,
     pub(crate) view: Arc<View>,
+    pub(crate) route: Route,
+}
+
+/// Where a view reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Route {
+    /// On a standby, if the entry says so.
+    pub(crate) on_standby: bool,
+    /// A standby has canceled it before.
+    pub(crate) was_canceled: bool,
+    /// What its reads have to see, and when that came.
+    pub(crate) at_least: Option<(CausalToken, Instant)>,
 }
 
 /// The part that all clones and views of one database share.
@@ -37,6 +51,8 @@ pub(crate) struct Shared {
     host: OnceLock<Arc<Host>>,
     writer: OnceLock<Arc<Pool>>,
     reader: OnceLock<Arc<Pool>>,
+    /// None for an entry that reads on its primary, or has no standbys.
+    topology: OnceLock<Option<Arc<Topology>>>,
     closed: AtomicBool,
     /// For those who have a connection of their own.
     closing: Notify,
@@ -62,17 +78,18 @@ impl Database {
                 host: OnceLock::new(),
                 writer: OnceLock::new(),
                 reader: OnceLock::new(),
+                topology: OnceLock::new(),
                 closed: AtomicBool::new(false),
                 closing: Notify::new(),
                 size: Mutex::default(),
             }
         });
-        Database { shared, read_only, metric: None, view: Arc::default() }
+        Database { shared, read_only, metric: None, view: Arc::default(), route: Route::default() }
     }
 
     /// Makes a view of a database from its shared part.
     pub(crate) fn from_shared(shared: Arc<Shared>, read_only: bool, view: Arc<View>) -> Database {
-        Database { shared, read_only, metric: None, view }
+        Database { shared, read_only, metric: None, view, route: Route::default() }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -93,7 +110,8 @@ impl Database {
 
     /// The pools that there are.
     fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.writer().into_iter().chain(self.reader())
+        let standbys = self.shared.topology.get().into_iter().flatten().flat_map(|it| it.pools());
+        self.writer().into_iter().chain(self.reader()).chain(standbys)
     }
 
     pub(crate) fn resize(&self, keep: usize, most: usize) {
@@ -115,6 +133,7 @@ impl Database {
     fn close_to_all(&self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.closing.notify_waiters();
+        self.shared.topology.get().into_iter().flatten().for_each(|topology| topology.close());
     }
 
     /// Waits until it is closed.
@@ -198,6 +217,106 @@ impl Database {
     pub(crate) async fn located(&self, read_only: bool) -> Result<ConnectTo, Error> {
         let Shared { name, locate, monitor, .. } = &*self.shared;
         ConnectTo::located(Arc::clone(name), locate, read_only, Arc::clone(monitor)).await
+    }
+
+    /// The servers of the entry, if it reads on standbys.
+    pub(crate) async fn topology(&self) -> Result<Option<&Arc<Topology>>, Error> {
+        if self.shared.topology.get().is_none() {
+            let host = self.host().await?;
+            let to = (*host.current()).clone();
+            let has_reads = to.config.reads != Reads::Primary;
+            let topology = has_reads.then(|| Topology::new(to, host)).flatten();
+            let topology = self.shared.topology.get_or_init(|| topology);
+            // A close that came in between did not see it.
+            if let (true, Some(topology)) = (self.shared.closed.load(Ordering::Acquire), topology) {
+                topology.close();
+            }
+        }
+        Ok(self.shared.topology.get().and_then(Option::as_ref))
+    }
+
+    /// A connection of a view that reads on standbys: to one that may serve it, else from the pool for reading. With what the standby
+    /// has to prove in the message that begins the transaction.
+    pub(crate) async fn lend_to_read(
+        &self,
+        purpose: Purpose,
+    ) -> Result<(Lent, Option<Check>), Error> {
+        if self.route.was_canceled {
+            return Ok((self.lend_after(Reason::Conflict, purpose).await?, None));
+        }
+        if let Some(topology) = self.topology().await? {
+            match topology.lend(&self.need(topology), purpose).await? {
+                Ok(reading) => {
+                    return Ok((reading.lent.observed_by(self.metric.clone()), reading.check));
+                }
+                Err(reason) => {
+                    return Ok((self.lend_instead(topology, reason, purpose).await?, None));
+                }
+            }
+        }
+        Ok((self.lend(true, purpose).await?, None))
+    }
+
+    /// What a read of this view has to see.
+    fn need(&self, topology: &Topology) -> Need {
+        let token = self.route.at_least;
+        let Some(written) = self.shared.host.get().and_then(|host| host.written()) else {
+            return Need { token, ..Need::default() };
+        };
+        let mut known = written.required();
+        if known.pending.is_some()
+            && let Some((sample, asked_at)) = topology.sample()
+        {
+            known = written.required_after(sample, asked_at);
+        }
+        Need { position: known.position, pending: known.pending, token }
+    }
+
+    /// What was written so far, if that is known or can be asked.
+    pub(crate) async fn causal_token(&self) -> Result<Option<CausalToken>, Error> {
+        let host = self.host().await?;
+        let token = self.route.at_least.map(|(token, _)| token);
+        let Some(written) = host.written() else { return Ok(token) };
+        let mut known = written.required();
+        let mut cluster = host.cluster();
+        let is_asked = known.pending.is_some() || (known.position.is_some() && cluster.is_none());
+        if is_asked {
+            let mut lent = self.lend(self.read_only, Purpose::Statement).await?;
+            let asked_at = Instant::now();
+            let asked = lent.position().await;
+            let asked = asked.map_err(|error| Error::Db(DbErr::Query(pool::runtime(error))))?;
+            known = written.required_after(asked.position, asked_at);
+            cluster = Some(asked.cluster);
+            host.note_cluster(asked.cluster);
+        }
+        let (Some(position), Some(cluster)) = (known.position, cluster) else { return Ok(token) };
+        let own = CausalToken { cluster, position };
+        Ok(Some(match token.filter(|token| token.cluster == cluster) {
+            Some(token) => CausalToken { position: position.merge(token.position), ..own },
+            None => own,
+        }))
+    }
+
+    /// A connection for a read that no standby may serve.
+    async fn lend_instead(
+        &self,
+        topology: &Topology,
+        reason: Reason,
+        purpose: Purpose,
+    ) -> Result<Lent, Error> {
+        topology.note_fallback(reason);
+        match topology.fallback() {
+            Fallback::Primary => self.lend(true, purpose).await,
+            Fallback::Error => Err(topology.refuse(reason)),
+        }
+    }
+
+    /// The same for one that a standby was chosen for and did not serve.
+    pub(crate) async fn lend_after(&self, reason: Reason, purpose: Purpose) -> Result<Lent, Error> {
+        match self.topology().await? {
+            Some(topology) => self.lend_instead(topology, reason, purpose).await,
+            None => self.lend(true, purpose).await,
+        }
     }
 
     /// A connection from the pool for reading, or from the one for writing.

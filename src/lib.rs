@@ -65,6 +65,7 @@
 //!
 //! Without `tls`, `ssl_mode: prefer` connects in the clear and `require` is refused.
 
+mod causal;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
@@ -97,14 +98,19 @@ mod statement;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod topology;
 mod view;
 
-pub use error::{ConnectError, ConnectErrorKind, CutOff, Error, PoolTimeout, SingleConnection};
+pub use causal::{CausalToken, InvalidToken, causal};
+pub use error::{
+    ConnectError, ConnectErrorKind, CutOff, Error, NoStandby, PoolTimeout, SingleConnection,
+};
 pub use manager::Manager;
 pub use monitor::{assert_queries, scope};
 pub use pg::{Healthy, Pg, PgStats};
 pub use session::{Cursor, Retry, Session, SessionBuilder};
 pub use stats::{Holder, PoolStats};
+pub use topology::{ServerRole, ServerStatus};
 /// A test with a database of its own.
 ///
 /// ```no_run

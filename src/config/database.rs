@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-use super::{MonitorConfig, pgserver::holds_secret};
+use super::{MonitorConfig, Reads, ReplicaLimits, TopologyConfig, pgserver::holds_secret};
 
 /// Where the server of a database listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,6 +277,15 @@ pub struct DatabaseConfig {
     pub readonly: bool,
     /// A login with SELECT only, used by read-only sessions.
     pub read_role: Option<Role>,
+    /// Standbys of an entry with `host`, whose primary that is. An entry with `hosts` has them among those, and one on the
+    /// file's own server has that server's. Default none.
+    pub replicas: Vec<HostPort>,
+    /// Where [`Pg::read`](crate::Pg::read) reads. Default: on the primary.
+    pub reads: Reads,
+    /// Which standbys may serve a read.
+    pub replica: ReplicaLimits,
+    /// How the servers are observed, if reads go to standbys.
+    pub topology: TopologyConfig,
     /// The database is made if it is not there. Default false; never with `readonly`.
     pub create_db: bool,
     /// Extensions that the database needs.

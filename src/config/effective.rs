@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     Address, Config, DatabaseConfig, MonitorConfig, NPlusOne, Origin, PgServerConfig,
+    ReplicaLimits, TopologyConfig,
     fields::{self, Field, Shape},
     tree::{self, Value},
 };
@@ -134,10 +135,12 @@ impl Rows<'_> {
             ("pgserver", Address::PgServerReplica) => "replica".to_owned(),
             ("host", Address::Host { host, .. }) => host.clone(),
             ("port", Address::Host { port, .. }) => port.to_string(),
-            ("hosts", Address::Hosts(_)) => {
-                format!("[{}]", database.address.servers().unwrap_or_default().replace(',', ", "))
-            }
+            ("hosts", Address::Hosts(hosts)) => list(hosts),
             ("url" | "pgserver" | "host" | "port" | "hosts", _) => return,
+            ("replicas", Address::Host { .. }) => list(&database.replicas),
+            ("reads", _) => database.reads.as_str().to_owned(),
+            ("replica", _) => return self.limits(&path, &database.replica),
+            ("topology", _) => return self.topology(&path, &database.topology),
             ("database", _) => database.database.clone(),
             ("user", _) => database.user.clone(),
             ("password", _) => secret(database.password.as_ref()),
@@ -156,7 +159,7 @@ impl Rows<'_> {
             ("readonly", _) => database.readonly.to_string(),
             ("read_role", _) => return self.role(&path, database),
             ("create_db", _) => database.create_db.to_string(),
-            ("extensions", _) => format!("[{}]", database.extensions.join(", ")),
+            ("extensions", _) => list(&database.extensions),
             ("schema", _) => text(database.schema.as_deref()),
             ("statement_timeout", _) => time(database.statement_timeout),
             ("lock_timeout", _) => time(database.lock_timeout),
@@ -204,6 +207,31 @@ impl Rows<'_> {
                     file(role.password_file.as_deref()),
                 );
             }
+        }
+    }
+
+    fn limits(&mut self, path: &[String], limits: &ReplicaLimits) {
+        let rows = [
+            ("max_lag", time(Some(limits.max_lag))),
+            ("max_lag_bytes", limits.max_lag_bytes.to_string()),
+            ("wait", time(Some(limits.wait))),
+            ("fallback", limits.fallback.as_str().to_owned()),
+        ];
+        self.below(path, rows);
+    }
+
+    fn topology(&mut self, path: &[String], topology: &TopologyConfig) {
+        let rows = [
+            ("interval", time(Some(topology.interval))),
+            ("probe_timeout", time(Some(topology.probe_timeout))),
+            ("lazy", topology.lazy.to_string()),
+        ];
+        self.below(path, rows);
+    }
+
+    fn below(&mut self, path: &[String], rows: impl IntoIterator<Item = (&'static str, String)>) {
+        for (key, value) in rows {
+            self.push(&[path, &[key.to_owned()]].concat(), value);
         }
     }
 
@@ -281,6 +309,10 @@ fn secret(secret: Option<&SecretString>) -> String {
         Some(secret) if secret.expose_secret().is_empty() => "(empty)".to_owned(),
         Some(_) => MASK.to_owned(),
     }
+}
+
+fn list(items: &[impl ToString]) -> String {
+    format!("[{}]", items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 fn text(text: Option<&str>) -> String {

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Address, ConfigError, DatabaseConfig, HostPort, MonitorConfig, Origin, PgServerConfig, Role,
+    Address, ConfigError, DatabaseConfig, HostPort, MonitorConfig, Origin, PgServerConfig, Reads,
+    ReplicaLimits, Role, TopologyConfig,
     database::DEFAULT_PORT,
     fields, form, monitor,
     read::{
-        self, Count, FileName, Flag, Millis, Own, Port, Seconds, Secret, Settings, Span, Ssl, Text,
-        Type,
+        self, Count, FallbackName, FileName, Flag, Millis, Own, Port, ReadsName, Seconds, Secret,
+        Settings, Size, Span, Ssl, Text, Type,
     },
     source,
     tree::{self, Value},
@@ -53,6 +54,7 @@ struct Entry {
     host: Option<Text>,
     port: Option<Port>,
     hosts: Option<Vec<Text>>,
+    replicas: Option<Vec<Text>>,
     database: Option<Text>,
     user: Option<Text>,
     password: Option<Secret>,
@@ -68,6 +70,9 @@ struct Entry {
     leak_detection_threshold: Option<Seconds>,
     readonly: Option<Flag>,
     read_role: Option<EntryRole>,
+    reads: Option<ReadsName>,
+    replica: Option<EntryReplica>,
+    topology: Option<EntryTopology>,
     create_db: Option<Flag>,
     extensions: Option<Vec<Text>>,
     schema: Option<Text>,
@@ -109,6 +114,23 @@ struct EntryRole {
     user: Option<Text>,
     password: Option<Secret>,
     password_file: Option<FileName>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryReplica {
+    max_lag: Option<Seconds>,
+    max_lag_bytes: Option<Size>,
+    wait: Option<Seconds>,
+    fallback: Option<FallbackName>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryTopology {
+    interval: Option<Seconds>,
+    probe_timeout: Option<Seconds>,
+    lazy: Option<Flag>,
 }
 
 /// Checks the entry at `path`. What its url says is written into the tree beside the url, so that each
@@ -180,7 +202,7 @@ impl Checked<'_> {
         let address = if let Some(own) = own {
             own
         } else if let Some(hosts) = entry.hosts {
-            Address::Hosts(self.hosts(hosts)?)
+            Address::Hosts(self.hosts("hosts", hosts)?)
         } else {
             let port = entry.port.map_or(DEFAULT_PORT, |port| port.0);
             if port == 0 {
@@ -191,6 +213,18 @@ impl Checked<'_> {
                 port,
             }
         };
+        let replicas = self.replicas(&address, entry.replicas)?;
+        let reads = entry.reads.map(|reads| reads.0).unwrap_or_default();
+        if reads != Reads::Primary
+            && replicas.is_empty()
+            && matches!(address, Address::Host { .. } | Address::PgServerReplica)
+        {
+            return Err(self.invalid(
+                "reads",
+                "needs standbys, and the entry names none; add `replicas`, list all servers in `hosts`, or write \
+                 `reads: primary`",
+            ));
+        }
         let readonly = entry.readonly.is_some_and(|flag| flag.0);
         let create_db = entry.create_db.is_some_and(|flag| flag.0);
         if readonly && create_db {
@@ -245,6 +279,10 @@ impl Checked<'_> {
             },
             readonly,
             read_role: self.role(entry.read_role)?,
+            replicas,
+            reads,
+            replica: self.limits(entry.replica)?,
+            topology: self.topology(entry.topology)?,
             create_db,
             extensions: self.names(entry.extensions.unwrap_or_default())?,
             schema: self.filled("schema", entry.schema)?,
@@ -415,10 +453,61 @@ impl Checked<'_> {
         }
     }
 
-    fn hosts(&self, given: Vec<Text>) -> Result<Vec<HostPort>, ConfigError> {
+    fn replicas(
+        &self,
+        address: &Address,
+        given: Option<Vec<Text>>,
+    ) -> Result<Vec<HostPort>, ConfigError> {
+        let Some(given) = given else { return Ok(Vec::new()) };
+        let Address::Host { host, port } = address else {
+            return Err(self.invalid(
+                "replicas",
+                "is only for an entry with `host`; `hosts` lists all servers, and the file's own server has its standbys \
+                 from `pgserver.replica`. Remove it",
+            ));
+        };
+        let replicas = self.hosts("replicas", given)?;
+        let primary = HostPort { host: host.clone(), port: *port };
+        if let Some(index) = replicas.iter().position(|replica| *replica == primary) {
+            let reason = format!("names {primary}, which is the entry's primary; remove it");
+            return Err(self.invalid(&format!("replicas.{index}"), reason));
+        }
+        Ok(replicas)
+    }
+
+    fn limits(&self, given: Option<EntryReplica>) -> Result<ReplicaLimits, ConfigError> {
+        let default = ReplicaLimits::default();
+        let Some(given) = given else { return Ok(default) };
+        Ok(ReplicaLimits {
+            max_lag: self.wait("replica.max_lag", given.max_lag, default.max_lag)?,
+            max_lag_bytes: given.max_lag_bytes.map_or(default.max_lag_bytes, |size| size.0),
+            wait: match &given.wait {
+                None => default.wait,
+                Some(_) => self.off_or("replica.wait", given.wait)?.unwrap_or_default(),
+            },
+            fallback: given.fallback.map(|fallback| fallback.0).unwrap_or_default(),
+        })
+    }
+
+    fn topology(&self, given: Option<EntryTopology>) -> Result<TopologyConfig, ConfigError> {
+        let default = TopologyConfig::default();
+        let Some(given) = given else { return Ok(default) };
+        Ok(TopologyConfig {
+            interval: self.wait("topology.interval", given.interval, default.interval)?,
+            probe_timeout: self.wait(
+                "topology.probe_timeout",
+                given.probe_timeout,
+                default.probe_timeout,
+            )?,
+            lazy: given.lazy.map_or(default.lazy, |lazy| lazy.0),
+        })
+    }
+
+    /// Reads a list of hosts at `key`.
+    fn hosts(&self, key: &str, given: Vec<Text>) -> Result<Vec<HostPort>, ConfigError> {
         let mut hosts = Vec::new();
         for (index, text) in given.into_iter().enumerate() {
-            let invalid = |reason: String| self.invalid(&format!("hosts.{index}"), reason);
+            let invalid = |reason: String| self.invalid(&format!("{key}.{index}"), reason);
             let host = HostPort::parse(&text.0).map_err(|reason| invalid(reason.to_owned()))?;
             if hosts.contains(&host) {
                 return Err(invalid(format!("names {host} again; name each host once")));
@@ -426,9 +515,11 @@ impl Checked<'_> {
             hosts.push(host);
         }
         if hosts.is_empty() {
-            return Err(
-                self.invalid("hosts", "is empty; name the hosts of the cluster, or use `host`")
-            );
+            let reason = match key {
+                "hosts" => "is empty; name the hosts of the cluster, or use `host`",
+                _ => "is empty; name the standbys, or remove the key",
+            };
+            return Err(self.invalid(key, reason));
         }
         Ok(hosts)
     }

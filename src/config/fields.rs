@@ -24,6 +24,8 @@ pub(super) enum Shape {
     Type,
     SslMode,
     Runtime,
+    Reads,
+    Fallback,
     /// The file's own server, or its standby.
     Own,
     NPlusOne,
@@ -54,6 +56,7 @@ pub(super) const DATABASE: &[Field] = &[
     field("host", Shape::Text),
     field("port", Shape::Port),
     field("hosts", Shape::Hosts),
+    field("replicas", Shape::Hosts),
     field("database", Shape::Text),
     field("user", Shape::Text),
     field("password", Shape::Secret),
@@ -69,6 +72,9 @@ pub(super) const DATABASE: &[Field] = &[
     field("leak_detection_threshold", Shape::Seconds),
     field("readonly", Shape::Flag),
     field("read_role", Shape::Section(ROLE)),
+    field("reads", Shape::Reads),
+    field("replica", Shape::Section(REPLICA_LIMITS)),
+    field("topology", Shape::Section(TOPOLOGY)),
     field("create_db", Shape::Flag),
     field("extensions", Shape::Names),
     field("schema", Shape::Text),
@@ -98,6 +104,20 @@ const ROLE: &[Field] = &[
     field("user", Shape::Text),
     field("password", Shape::Secret),
     field("password_file", Shape::Path),
+];
+
+/// Which standbys may serve a read of an entry.
+pub(super) const REPLICA_LIMITS: &[Field] = &[
+    field("max_lag", Shape::Seconds),
+    field("max_lag_bytes", Shape::Size),
+    field("wait", Shape::Seconds),
+    field("fallback", Shape::Fallback),
+];
+
+pub(super) const TOPOLOGY: &[Field] = &[
+    field("interval", Shape::Seconds),
+    field("probe_timeout", Shape::Seconds),
+    field("lazy", Shape::Flag),
 ];
 
 /// The section `monitor:`, of the file and of an entry.
@@ -206,6 +226,8 @@ impl Shape {
             Self::Type => "`postgresql`, the only type so far",
             Self::SslMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
             Self::NPlusOne => "one of off, warn, error",
+            Self::Reads => "one of primary, causal, eventual",
+            Self::Fallback => "primary or error",
             Self::Own => "true, false or replica",
             Self::Runtime => "one of auto, docker, native, embedded",
             Self::Names => "a list of names, such as [vector, pg_trgm]",

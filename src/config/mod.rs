@@ -93,6 +93,7 @@ mod monitor;
 mod overrides;
 mod pgserver;
 mod read;
+mod reads;
 mod server;
 mod source;
 mod tree;
@@ -115,6 +116,7 @@ pub use monitor::{MonitorConfig, NPlusOne};
 #[cfg(feature = "pgserver")]
 pub(crate) use pgserver::holds_secret;
 pub use pgserver::{PgServerConfig, ReplicaConfig, Runtime};
+pub use reads::{Fallback, Reads, ReplicaLimits, TopologyConfig};
 #[cfg(feature = "cli")]
 pub(crate) use source::USUAL;
 #[cfg(any(feature = "cli", feature = "testing"))]

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    Address, ConfigError, NPlusOne, Runtime, SslMode, fields,
+    Address, ConfigError, Fallback, NPlusOne, Reads, Runtime, SslMode, fields,
     tree::{self, Value, ValueKind},
 };
 
@@ -140,6 +140,17 @@ typed! {
         "off" => NPlusOne::Off,
         "warn" => NPlusOne::Warn,
         "error" => NPlusOne::Error,
+        _ => return None,
+    });
+    ReadsName(Reads) = |text| Some(match text.as_str() {
+        "primary" => Reads::Primary,
+        "causal" => Reads::Causal,
+        "eventual" => Reads::Eventual,
+        _ => return None,
+    });
+    FallbackName(Fallback) = |text| Some(match text.as_str() {
+        "primary" => Fallback::Primary,
+        "error" => Fallback::Error,
         _ => return None,
     });
     RuntimeName(Runtime) = |text| Some(match text.as_str() {

@@ -25,7 +25,7 @@ pub use copy::{CopyError, CopyFault};
 pub use geometry::GeometryError;
 #[cfg(feature = "migrate")]
 pub use migrate::MigrateError;
-pub use pool::{CutOff, PoolTimeout, SingleConnection};
+pub use pool::{CutOff, NoStandby, PoolTimeout, SingleConnection};
 pub(crate) use server::{server_error, text};
 pub use timescale::TimescaleError;
 #[cfg(feature = "vector")]
@@ -90,6 +90,9 @@ pub enum Error {
     /// Every connection was in use for as long as `pool_timeout`.
     #[error(transparent)]
     PoolTimeout(PoolTimeout),
+    /// No standby may serve a read, and the entry says `fallback: error`.
+    #[error(transparent)]
+    NoStandby(NoStandby),
     /// The embedded engine serves one connection in all, and somebody has it.
     #[error(transparent)]
     SingleConnection(SingleConnection),

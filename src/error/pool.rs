@@ -32,6 +32,32 @@ impl fmt::Display for PoolTimeout {
 
 impl std::error::Error for PoolTimeout {}
 
+/// No standby may serve a read, and the entry says `fallback: error`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NoStandby {
+    /// Key of the database in the file.
+    pub database: String,
+    /// Why.
+    pub reason: String,
+    /// What was seen of each server last.
+    pub servers: Vec<String>,
+}
+
+impl fmt::Display for NoStandby {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { database, reason, servers } = self;
+        write!(
+            f,
+            "database `{database}`: no standby can serve this read: {reason} ({}); retry, or let the primary serve it by \
+             `replica: {{fallback: primary}}`",
+            servers.join("; ")
+        )
+    }
+}
+
+impl std::error::Error for NoStandby {}
+
 /// Some had not given their connections back when a pool was to be closed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

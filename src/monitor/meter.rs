@@ -44,6 +44,11 @@ pub(super) const CREATE_TIME: &str = "db.client.connection.create_time";
 pub(super) const WAIT_TIME: &str = "db.client.connection.wait_time";
 pub(super) const USE_TIME: &str = "db.client.connection.use_time";
 pub(super) const CONNECT_ERRORS: &str = "wharf.connect_errors";
+pub(super) const SERVER_UP: &str = "wharf.servers";
+pub(super) const REPLICATION_LAG: &str = "wharf.replication_lag";
+pub(super) const READS: &str = "wharf.reads";
+pub(super) const CONFLICTS: &str = "wharf.standby_conflicts";
+pub(super) const FAILOVERS: &str = "wharf.failovers";
 
 /// Tells the recorder that is installed what the metrics mean. Called whenever a database is first
 /// connected to; to be called again by whoever installs a recorder later.
@@ -60,6 +65,16 @@ pub(super) const CONNECT_ERRORS: &str = "wharf.connect_errors";
 /// | `db.client.connection.timeouts` | counter, {timeout} | the same |
 /// | `db.client.connection.create_time`, `.wait_time`, `.use_time` | histogram, s | the same |
 /// | `wharf.connect_errors` | counter, {error} | the same, and `error.type` |
+/// | `wharf.standby_conflicts` | counter, {conflict}: reads that a standby canceled because of its recovery (40001) | the same, without `error.type` |
+/// | `wharf.servers` | gauge, {server}: 1 for the role that it has, else 0 | `wharf.database`, `server.address`, `server.port`, `wharf.server.role` (`primary`, `standby`, `unknown`) |
+/// | `wharf.replication_lag` | gauge, By: how far a standby is behind | the same, without the role |
+/// | `wharf.reads` | counter, {read} of `Pg::read` | `wharf.database`, `wharf.read.target` (`standby`, `primary`), `wharf.read.reason` |
+/// | `wharf.failovers` | counter, {failover} | `wharf.database` |
+///
+/// The reason of a read on a standby is that it was seen to have what was written (`proven`), was asked (`checked`) or waited
+/// for (`waited`); on the primary, that no standby has it (`behind`, `old_timeline`), that its position is not known yet
+/// (`pending`, after a single statement), that no standby may serve it (`no_standby`, `no_primary`, `other_cluster`), that one
+/// canceled it (`conflict`), or that no standby can (`isolation`).
 ///
 /// Gauges are sampled once a second while a pool has connections or is trying to open one. The pool
 /// of an entry has the entry's name; the one that it reads with, if it also writes, has `.reader`
@@ -86,6 +101,8 @@ pub fn describe_metrics() {
             (CONNECTION_IDLE_MAX, "Idle connections that are kept."),
             (CONNECTION_IDLE_MIN, "Connections opened eagerly."),
             (PENDING_REQUESTS, "Callers waiting for a connection."),
+            (SERVER_UP, "Servers of a database, by role."),
+            (REPLICATION_LAG, "Bytes of WAL that a standby is behind the primary."),
         ];
         for (name, text) in gauges {
             recorder.describe_gauge(KeyName::from_const_str(name), Some(Unit::Count), text.into());
@@ -95,6 +112,9 @@ pub fn describe_metrics() {
             (SLOW_STATEMENTS, "Statements slower than slow_statement_threshold."),
             (N_PLUS_ONE, "Statements repeated in one session or scope."),
             (CONNECT_ERRORS, "Failed attempts to connect."),
+            (READS, "Reads by Pg::read, by target and reason."),
+            (CONFLICTS, "Reads that a standby canceled because of its recovery."),
+            (FAILOVERS, "Changes of the primary."),
         ];
         for (name, text) in counters {
             recorder.describe_counter(

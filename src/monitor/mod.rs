@@ -50,6 +50,7 @@ mod span;
 mod subject;
 mod table;
 mod top;
+mod topology_meter;
 
 use std::{
     fmt,
@@ -76,6 +77,7 @@ pub(crate) use running::{Context, Running};
 pub use scope::{assert_queries, scope};
 pub(crate) use subject::OTHER;
 pub use top::{Evicted, Top, TopStatement};
+pub(crate) use topology_meter::TopologyMeter;
 
 use crate::{
     config::{DatabaseConfig, MonitorConfig},

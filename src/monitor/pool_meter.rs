@@ -10,8 +10,9 @@ use metrics::{Key, KeyName, Label, SharedString};
 use super::{
     Ledger, Monitor,
     meter::{
-        self, CONNECT_ERRORS, CONNECTION_COUNT, CONNECTION_IDLE_MAX, CONNECTION_IDLE_MIN,
-        CONNECTION_MAX, CREATE_TIME, PENDING_REQUESTS, TIMEOUTS, USE_TIME, WAIT_TIME,
+        self, CONFLICTS, CONNECT_ERRORS, CONNECTION_COUNT, CONNECTION_IDLE_MAX,
+        CONNECTION_IDLE_MIN, CONNECTION_MAX, CREATE_TIME, PENDING_REQUESTS, TIMEOUTS, USE_TIME,
+        WAIT_TIME,
     },
 };
 
@@ -131,6 +132,13 @@ impl PoolMeter {
             if let Some(observer) = self.monitor.observer() {
                 observer.connected(&self.name, took);
             }
+        }
+    }
+
+    /// A standby canceled a statement because of its recovery.
+    pub(crate) fn conflict(&self) {
+        if self.monitor.is_enabled() {
+            meter::count(&Key::from_parts(KeyName::from_const_str(CONFLICTS), self.labels.clone()));
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
     pool::{self, FirstRow, Lent, Pool, Purpose},
     statement::{Author, Request},
     stats::PoolStats,
+    topology::ServerStatus,
 };
 
 /// How long a server may take to answer at the least.
@@ -65,7 +66,11 @@ impl Pg {
             Some(row) => QueryResult::from(row).try_get_by_index(0)?,
             None => String::new(),
         };
-        Ok(Healthy { latency, server_version })
+        let servers = match self.database.topology().await? {
+            Some(topology) => topology.status_or_ask().await,
+            None => Vec::new(),
+        };
+        Ok(Healthy { latency, server_version, servers })
     }
 
     /// What its connections are doing now. No round trip.
@@ -83,6 +88,8 @@ pub struct Healthy {
     pub latency: Duration,
     /// The server's own words: `17.5`, `15.18 (Debian 15.18-0+deb12u1)`.
     pub server_version: String,
+    /// The servers of an entry that reads on standbys, as they were seen within the last seconds. Else empty.
+    pub servers: Vec<ServerStatus>,
 }
 
 /// What the connections of one database are doing. A snapshot.

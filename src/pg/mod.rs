@@ -2,6 +2,7 @@
 
 mod explain;
 mod health;
+mod read;
 mod statements;
 
 use std::{fmt, future::ready, panic::Location, sync::Arc, time::Duration};

@@ -1,7 +1,7 @@
 //! Single statements, and how each goes to the server.
 
 use futures_util::stream::BoxStream;
-use sea_orm::{DbErr, QueryResult, Statement, TransactionOptions};
+use sea_orm::{DbErr, IsolationLevel, QueryResult, Statement, TransactionOptions};
 use sqlx::postgres::PgQueryResult;
 
 use super::Pg;
@@ -10,6 +10,7 @@ use crate::{
     pool::{self, Fetch, Lent, Purpose},
     session::{Session, SessionBuilder, implement_sea_orm},
     statement::{Author, Request, Text, Writer},
+    topology::Reason,
 };
 
 /// How a statement goes to the server.
@@ -21,6 +22,9 @@ enum Way {
 
 impl Pg {
     async fn way(&self, text: Text<'_>, writer: Writer, purpose: Purpose) -> Result<Way, Error> {
+        if self.database.route.on_standby {
+            return Box::pin(self.way_to_read(text, writer, purpose)).await;
+        }
         let read_only = self.is_read_only();
         // What the caller wrote could talk a read-only connection out of being that, for itself or
         // for the next; in a sealed transaction that is rolled back it cannot. And a view's schema and
@@ -36,6 +40,27 @@ impl Pg {
         Ok(Way::Direct(lent))
     }
 
+    /// The same for a view that may read on a standby.
+    async fn way_to_read(
+        &self,
+        text: Text<'_>,
+        writer: Writer,
+        purpose: Purpose,
+    ) -> Result<Way, Error> {
+        let (mut lent, check) = self.database.lend_to_read(purpose).await?;
+        let is_direct = check.is_none()
+            && self.view().is_empty()
+            && writer != Writer::Caller
+            && (writer == Writer::Wharf || lent.facts(text).only_reads);
+        if is_direct {
+            return Ok(Way::Direct(lent));
+        }
+        let session = SessionBuilder::new(self.database.clone(), purpose);
+        // For one statement, no other isolation level makes a difference, and the check is a shorter message in this one.
+        let session = session.isolation(IsolationLevel::ReadCommitted);
+        Ok(Way::Alone(session.begin_to_read(lent, check).await?))
+    }
+
     /// A session of one statement.
     async fn alone(&self, purpose: Purpose) -> Result<Session, Error> {
         SessionBuilder::new(self.database.clone(), purpose).await
@@ -47,6 +72,9 @@ impl Pg {
             Way::Direct(mut lent) => match lent.ask::<F>(request).await {
                 Err(error) if lent.was_refused_write() => {
                     Box::pin(self.ask_elsewhere::<F>(lent, author, error)).await
+                }
+                Err(error) if lent.was_lost_on_standby() => {
+                    Box::pin(self.ask_primary::<F>(lent, author, error)).await
                 }
                 answer => answer,
             },
@@ -66,6 +94,23 @@ impl Pg {
         }
         drop(lent);
         let mut lent = self.database.lend(self.is_read_only(), Purpose::Statement).await?;
+        lent.ask::<F>(Request::new(author)).await
+    }
+
+    /// Sends a built statement that only reads to the primary, if a standby canceled it or was lost.
+    async fn ask_primary<F: Fetch>(
+        &self,
+        lent: Lent,
+        author: Author<'_>,
+        error: DbErr,
+    ) -> Result<F::Answer, DbErr> {
+        let has_waited =
+            matches!(Error::of(&error), Some(Error::NoAnswer { .. } | Error::Closed { .. }));
+        if author.writer() == Writer::Caller || has_waited {
+            return Err(error);
+        }
+        drop(lent);
+        let mut lent = self.database.lend_after(Reason::Conflict, Purpose::Statement).await?;
         lent.ask::<F>(Request::new(author)).await
     }
 
@@ -90,6 +135,16 @@ impl Pg {
                 return result;
             }
             session = self.alone(Purpose::Statement).await?;
+            result = session.ask::<F>(author).await;
+        } else if let Err(error) = &result
+            && author.writer() != Writer::Caller
+            && session.was_lost_on_standby().await
+            && !matches!(Error::of(error), Some(Error::NoAnswer { .. } | Error::Closed { .. }))
+        {
+            session.roll_back_quietly().await;
+            let lent = self.database.lend_after(Reason::Conflict, Purpose::Statement).await?;
+            let again = SessionBuilder::new(self.database.clone(), Purpose::Statement);
+            session = again.begin_with(lent, true).await?;
             result = session.ask::<F>(author).await;
         }
         session.finish_with(result, || author.may_write()).await

@@ -15,7 +15,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::{ConnectTo, Host, checkout::Cut, options};
+use super::{ConnectTo, Host, ServerId, checkout::Cut, options};
 use crate::{
     config::{Role, SslMode},
     error::{ConnectError, ConnectErrorKind},
@@ -62,6 +62,8 @@ pub(super) struct Memory {
     shrunk_at: Instant,
     /// Turns false when its server is found to be no primary.
     is_valid: Arc<AtomicBool>,
+    /// Of a standby's connection, the server that it leads to.
+    pub(super) server: ServerId,
 }
 
 impl Connector {
@@ -86,8 +88,16 @@ impl Connector {
         }
         // Before connecting, so that a demotion in the meantime invalidates this connection, too.
         let is_valid = self.host.validity();
-        let opened = self.within_limit(async |to, login| self.connect(to, login).await).await;
-        opened.map(|(driver, _)| self.opened(driver, is_valid))
+        let opened = self.within_limit(async |to, login| {
+            let (mut driver, _) = self.connect(to, login).await?;
+            let server = match to.is_standby {
+                true => ServerId::ask(&mut driver).await?,
+                false => ServerId::default(),
+            };
+            Ok((driver, server))
+        });
+        let (driver, server) = opened.await?;
+        Ok(self.opened(driver, is_valid, server))
     }
 
     /// What `connect` makes with the login of now, if it does within `connect_timeout`.
@@ -177,7 +187,7 @@ impl Connector {
         options.connect().await.map(|driver| (driver, options))
     }
 
-    fn opened(&self, driver: PgConnection, is_valid: Arc<AtomicBool>) -> Open {
+    fn opened(&self, driver: PgConnection, is_valid: Arc<AtomicBool>, server: ServerId) -> Open {
         let now = Instant::now();
         // Up to a tenth earlier than `pool_recycle`, so that connections opened together are not
         // closed together.
@@ -196,6 +206,7 @@ impl Connector {
                 texts: Texts::default(),
                 shrunk_at: now,
                 is_valid,
+                server,
             }),
             prepares_since: now,
             // `never` is a time beyond what the clock can hold.

@@ -10,7 +10,11 @@ use std::{
 };
 
 use super::{ConnectTo, slot};
-use crate::{config::HostPort, statement::AsIs};
+use crate::{
+    causal::Written,
+    config::{HostPort, Reads},
+    statement::AsIs,
+};
 
 /// The address of a host, and what its pools have learned about it.
 pub(crate) struct Host {
@@ -20,7 +24,9 @@ pub(crate) struct Host {
     /// Locked during the search for the primary.
     pub(super) seeking: tokio::sync::Mutex<()>,
     /// The system identifier of the cluster.
-    cluster: OnceLock<i64>,
+    cluster: OnceLock<u64>,
+    /// What was written through its pools, if reads depend on it.
+    written: Option<Arc<Written>>,
     /// A connection was opened before, so the address is valid and a later failure is an outage.
     reached: AtomicBool,
     /// The server, or a pooler in front of it, rejects the settings by which a server checks its client.
@@ -46,6 +52,7 @@ impl Host {
             seeks_primary: AtomicBool::new(to.has_hosts()),
             seeking: tokio::sync::Mutex::default(),
             cluster: OnceLock::new(),
+            written: (to.config.reads == Reads::Causal).then(Arc::default),
             place: Mutex::new(Place {
                 to: Arc::new(to),
                 is_valid: Arc::new(AtomicBool::new(true)),
@@ -74,15 +81,21 @@ impl Host {
         self.seeks_primary.load(Ordering::Relaxed)
     }
 
-    pub(super) fn cluster(&self) -> Option<i64> {
+    pub(crate) fn cluster(&self) -> Option<u64> {
         self.cluster.get().copied()
     }
 
+    pub(crate) fn note_cluster(&self, cluster: u64) {
+        let _ = self.cluster.set(cluster);
+    }
+
+    pub(crate) fn written(&self) -> Option<&Arc<Written>> {
+        self.written.as_ref()
+    }
+
     /// Notes where the primary was found. If it was elsewhere before, the connections to there are invalid.
-    pub(super) fn note_primary(&self, at: &HostPort, timeline: i64, cluster: Option<i64>) {
-        if let Some(cluster) = cluster {
-            let _ = self.cluster.set(cluster);
-        }
+    pub(crate) fn note_primary(&self, at: &HostPort, timeline: u32, cluster: Option<u64>) {
+        cluster.into_iter().for_each(|cluster| self.note_cluster(cluster));
         let mut place = self.place();
         let before = place.to.at();
         if before != *at {

@@ -15,6 +15,7 @@ mod opener;
 mod options;
 mod outcome;
 mod primary;
+mod probe;
 mod queue;
 #[cfg(unix)]
 mod relay;
@@ -43,10 +44,11 @@ use connector::{Connector, Open};
 pub(crate) use copy::{Source, Stopped, copied};
 pub(crate) use fetch::{AllRows, Effect, Fetch, FirstRow};
 pub(crate) use host::Host;
-pub(crate) use lent::{Lent, MetricCallback, is_fatal, runtime};
+pub(crate) use lent::{Checked, Lent, MetricCallback, is_fatal, runtime};
 pub(crate) use listening::{Listening, ListensTo};
 pub(crate) use opener::pause;
 pub(crate) use options::{ConnectTo, Locate};
+pub(crate) use probe::{Probe, REPLAYED, Said, ServerId, replayed_with_timeline};
 use queue::{Answer, Check, Limits, Place, Queue};
 use repair::Readiness;
 pub(crate) use sea_orm::{SeaOrm, login_of};
@@ -265,6 +267,23 @@ impl Pool {
         open.close();
         self.open_more();
         self.changed.notify_waiters();
+    }
+
+    /// Notes that a statement which may have written has ended, if reads depend on it.
+    fn note_pending(&self) {
+        if let Some(written) =
+            self.connector.host.written().filter(|_| !self.connector.to.read_only)
+        {
+            written.note_pending();
+        }
+    }
+
+    /// Counts an error by which a standby canceled a statement because of its recovery.
+    fn note_conflict(&self, error: &sqlx::Error) {
+        let code = error.as_database_error().filter(|_| self.connector.to.is_standby);
+        if code.and_then(|error| error.code()).as_deref() == Some("40001") {
+            self.meter().conflict();
+        }
     }
 
     /// A connection of this pool turned out to be lost.

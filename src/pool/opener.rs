@@ -85,7 +85,8 @@ impl Pool {
             let next_attempt = now + pause(attempts, LONGEST_PAUSE);
             queue.failing = Some(Failing { error: error.clone(), attempts, since, next_attempt });
             // Connections that are in use will come back to whoever waits.
-            let all = queue.open() == 0 && !may_pass(error.kind, reached);
+            let passes = !self.connector.to.is_standby && may_pass(error.kind, reached);
+            let all = queue.open() == 0 && !passes;
             let told = queue.take_waiters_to_fail(all);
             let below_floor = reached && queue.open() + queue.opening <= queue.limits.floor;
             let needed = !queue.closed && (queue.anybody_waits() || below_floor);

@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 use crate::{
-    config::{Address, DatabaseConfig, HostPort, Role, SslMode},
+    config::{Address, DatabaseConfig, HostPort, Reads, Role, SslMode},
     error::{Error, IgnoredSettings},
     monitor::Monitor,
     sql::quote_literal,
@@ -50,6 +50,8 @@ pub(crate) struct ConnectTo {
     /// The hosts of an entry with `hosts`; `host` is the one that was found to be the primary, or the first. Else empty.
     pub(crate) hosts: Arc<[HostPort]>,
     pub(crate) read_only: bool,
+    /// It is for reading on one of several servers.
+    pub(crate) is_standby: bool,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) locate: Option<Arc<Locate>>,
 }
@@ -85,11 +87,31 @@ impl ConnectTo {
         };
         let hosts = hosts.into();
         monitor.connects_to(&config);
-        Ok(ConnectTo { name, config, host, port, hosts, read_only, monitor, locate: None })
+        Ok(ConnectTo {
+            name,
+            config,
+            host,
+            port,
+            hosts,
+            read_only,
+            is_standby: false,
+            monitor,
+            locate: None,
+        })
     }
 
-    pub(super) fn at(&self) -> HostPort {
+    pub(crate) fn at(&self) -> HostPort {
         HostPort { host: self.host.clone(), port: self.port }
+    }
+
+    /// The servers of the entry, that of `host` first.
+    pub(crate) fn servers(&self) -> Vec<HostPort> {
+        match self.has_hosts() {
+            true => self.hosts.to_vec(),
+            false => {
+                std::iter::once(self.at()).chain(self.config.replicas.iter().cloned()).collect()
+            }
+        }
     }
 
     /// The same database on one of its hosts.
@@ -97,8 +119,22 @@ impl ConnectTo {
         ConnectTo { host: at.host.clone(), port: at.port, ..self.clone() }
     }
 
+    /// The same database on one of its hosts, whatever the role of that is.
+    pub(super) fn alone(&self, at: &HostPort) -> ConnectTo {
+        ConnectTo { hosts: Arc::default(), locate: None, ..self.on(at) }
+    }
+
+    /// The same for reading on a standby. A connection that cannot be opened within `probe_timeout` is not waited for,
+    /// because another server can serve the read.
+    pub(crate) fn on_standby(&self, at: &HostPort) -> ConnectTo {
+        let mut config = (*self.config).clone();
+        config.connect_timeout = config.connect_timeout.min(config.topology.probe_timeout);
+        config.reads = Reads::Primary;
+        ConnectTo { read_only: true, is_standby: true, config: Arc::new(config), ..self.alone(at) }
+    }
+
     /// Whether the primary is to be found among several hosts.
-    pub(super) fn has_hosts(&self) -> bool {
+    pub(crate) fn has_hosts(&self) -> bool {
         !self.hosts.is_empty()
     }
 
@@ -115,18 +151,20 @@ impl ConnectTo {
 
     /// The same database, wherever it is now; none where its address is fixed.
     pub(super) async fn locate_again(&self) -> Result<Option<ConnectTo>, Error> {
-        // Of several hosts, the servers know which is the primary, not the file.
-        let Some(locate) = self.locate.as_ref().filter(|_| !self.has_hosts()) else {
-            return Ok(None);
-        };
+        let Some(locate) = &self.locate else { return Ok(None) };
         let monitor = Arc::clone(&self.monitor);
         let name = Arc::clone(&self.name);
-        ConnectTo::located(name, locate, self.read_only, monitor).await.map(Some)
+        let found = ConnectTo::located(name, locate, self.read_only, monitor).await?;
+        // Of several hosts, the servers know which is the primary, not the file.
+        Ok((!self.has_hosts() || found.hosts != self.hosts).then_some(found))
     }
 
-    /// What the pool goes by in metrics: its entry; the one that an entry which writes reads with has
-    /// a name of its own.
+    /// What the pool goes by in metrics: its entry; the one that an entry which writes reads with, and those on standbys, have
+    /// names of their own.
     pub(super) fn pool_name(&self) -> String {
+        if self.is_standby {
+            return format!("{}.{}", self.name, self.at());
+        }
         match self.read_only && !self.config.readonly {
             true => format!("{}.reader", self.name),
             false => self.name.to_string(),

@@ -10,17 +10,16 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, postgres::PgRow,
-};
+use sqlx::{Connection as _, PgConnection};
 
 use super::{
-    ConnectTo, Host, Lent,
+    ConnectTo, Host, Lent, Said,
     connector::Connector,
+    probe::is_standby,
     state::{Failures, Transaction, Work},
 };
 use crate::{
-    config::{HostPort, Role},
+    config::{HostPort, Reads, Role},
     error::{ConnectError, ConnectErrorKind, NotPrimary, server_error},
 };
 
@@ -30,74 +29,11 @@ const OTHERS_MAY_TAKE: Duration = Duration::from_millis(250);
 /// The pause before a host that is no primary is asked again, while another one has not answered yet.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-const IDENTITY: &str = "(SELECT system_identifier FROM pg_catalog.pg_control_system())";
-
-/// Asks for the role, the identity of the cluster, and of a primary its timeline. An error, as in the middle of a promotion,
-/// means that the role is not known.
-fn question(identity: &str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!(
-        "SELECT r, {identity}, CASE WHEN NOT r
-                THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END
-           FROM pg_catalog.pg_is_in_recovery() AS r"
-    ))
-}
-
 /// The last answer of a host.
 #[derive(Debug)]
 struct Answer {
     at: HostPort,
     said: Result<Said, ConnectError>,
-}
-
-/// The answer to [`question`].
-#[derive(Clone, Copy, Debug)]
-struct Said {
-    /// The timeline of a primary, which each promotion raises. None for a standby.
-    timeline: Option<i64>,
-    /// The system identifier, which all servers of a cluster have in common. None if the login may not read it.
-    cluster: Option<i64>,
-}
-
-impl Said {
-    async fn ask(driver: &mut PgConnection) -> Result<Said, sqlx::Error> {
-        let row = match driver.fetch_one(sqlx::raw_sql(question(IDENTITY))).await {
-            // The login may not ask for the identity.
-            Err(error) if server_error(&error).is_some_and(|error| error.code() == "42501") => {
-                driver.fetch_one(sqlx::raw_sql(question("NULL"))).await?
-            }
-            answered => answered?,
-        };
-        // The simple protocol answers in text.
-        let number = |at: usize| -> Result<Option<i64>, sqlx::Error> {
-            let text: Option<String> = row.try_get_unchecked(at)?;
-            text.map(|text| text.parse()).transpose().map_err(|_| unclear())
-        };
-        let timeline = match in_recovery(&row)? {
-            true => None,
-            false => Some(number(2)?.ok_or_else(unclear)?),
-        };
-        Ok(Said { timeline, cluster: number(1)? })
-    }
-}
-
-/// Reads `pg_is_in_recovery()` from the first column. NULL is an error, because a server whose role is not known must not be
-/// taken for the primary.
-fn in_recovery(row: &PgRow) -> Result<bool, sqlx::Error> {
-    match row.try_get_unchecked::<Option<String>, _>(0)?.as_deref() {
-        Some("t") => Ok(true),
-        Some("f") => Ok(false),
-        _ => Err(unclear()),
-    }
-}
-
-fn unclear() -> sqlx::Error {
-    sqlx::Error::Protocol("the server's answer does not say whether it is the primary".to_owned())
-}
-
-/// Asks whether the server is a standby. One round trip.
-async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let row = driver.fetch_one(sqlx::raw_sql("SELECT pg_catalog.pg_is_in_recovery()")).await?;
-    in_recovery(&row)
 }
 
 impl Connector {
@@ -191,9 +127,11 @@ impl ConnectTo {
         Ok(connector.current())
     }
 
-    /// Refuses a connection to a server that is not the primary of an entry with several hosts.
+    /// Refuses a connection to a standby, where it would be taken for one to the primary: of an entry with several hosts, and of
+    /// one whose reads depend on it.
     pub(super) async fn check_role(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if self.has_hosts() && is_standby(driver).await? {
+        let is_asked = self.has_hosts() || self.config.reads == Reads::Causal;
+        if is_asked && is_standby(driver).await? {
             let said = format!("{} is a standby", self.at());
             return Err(sqlx::Error::Configuration(Box::new(NotPrimary(said))));
         }
@@ -230,7 +168,7 @@ impl Lent {
 }
 
 /// The primary with its timeline and cluster.
-type Found = (HostPort, i64, Option<i64>);
+type Found = (HostPort, u32, Option<u64>);
 
 /// Returns the primary, or why there is none. Of several, it is the one with the highest timeline, because the others are
 /// left from before a promotion.
@@ -238,7 +176,7 @@ fn primary_of(
     to: &ConnectTo,
     login: &Role,
     mut answers: Vec<Answer>,
-    known: Option<i64>,
+    known: Option<u64>,
     elapsed: Duration,
 ) -> Result<Found, ConnectError> {
     answers.sort_by(|a, b| a.at.cmp(&b.at));
@@ -250,7 +188,7 @@ fn primary_of(
         source: Some(Arc::new(sqlx::Error::Configuration(Box::new(NotPrimary(text))))),
         root_cert: None,
     };
-    let clusters: Vec<(&HostPort, i64)> = answers
+    let clusters: Vec<(&HostPort, u64)> = answers
         .iter()
         .filter_map(|answer| Some((&answer.at, answer.said.as_ref().ok()?.cluster?)))
         .collect();
@@ -264,12 +202,10 @@ fn primary_of(
             known.map(|known| format!("; connections so far went to {known}")).unwrap_or_default();
         return Err(failed(ConnectErrorKind::OtherCluster, each.join(", ") + &known));
     }
-    let mut primaries: Vec<(i64, &HostPort)> = answers
-        .iter()
-        .filter_map(|answer| Some((answer.said.as_ref().ok()?.timeline?, &answer.at)))
-        .collect();
+    let mut primaries: Vec<(u32, &HostPort)> =
+        answers.iter().filter_map(|answer| Some((answer.timeline()?, &answer.at))).collect();
     primaries.sort_by_key(|(timeline, _)| std::cmp::Reverse(*timeline));
-    let shown = |primaries: &[(i64, &HostPort)]| {
+    let shown = |primaries: &[(u32, &HostPort)]| {
         let each = primaries.iter().map(|(timeline, at)| format!("{at} (timeline {timeline})"));
         each.collect::<Vec<_>>().join(", ")
     };
@@ -319,7 +255,13 @@ fn kind_of(answers: &[Answer]) -> ConnectErrorKind {
 
 impl Answer {
     fn is_primary(&self) -> bool {
-        self.said.as_ref().is_ok_and(|said| said.timeline.is_some())
+        self.timeline().is_some()
+    }
+
+    /// Returns the timeline of a primary, which each promotion raises.
+    fn timeline(&self) -> Option<u32> {
+        let said = self.said.as_ref().ok().filter(|said| !said.is_standby)?;
+        Some(said.position?.timeline)
     }
 }
 
@@ -327,10 +269,10 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.at)?;
         match &self.said {
-            Ok(Said { timeline: None, .. }) => f.write_str(" is a standby"),
-            Ok(Said { timeline: Some(timeline), .. }) => {
-                write!(f, " is a primary (timeline {timeline})")
-            }
+            Ok(_) => match self.timeline() {
+                None => f.write_str(" is a standby"),
+                Some(timeline) => write!(f, " is a primary (timeline {timeline})"),
+            },
             Err(error) => match &error.source {
                 Some(source) => match server_error(source) {
                     Some(server) => write!(f, ": {}", server.message()),

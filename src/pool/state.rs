@@ -13,6 +13,8 @@ pub(super) struct State {
     /// Settings, locks and the like that its statements may have left.
     pub(super) leaves: Leaves,
     pub(super) plans: Plans,
+    /// A statement that may write was sent on it.
+    pub(super) has_written: bool,
     /// The future of a statement was dropped, so the server may keep a prepared statement that the driver does not
     /// know.
     pub(super) dropped: bool,

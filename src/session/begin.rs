@@ -12,7 +12,8 @@ use super::{Retry, Session};
 use crate::{
     database::Database,
     error::Error,
-    pool::{self, Lent, Purpose},
+    pool::{self, Checked, Lent, Purpose},
+    topology::{Check, Reason},
     view::set_config,
 };
 
@@ -106,6 +107,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Has it read on the primary, because what a standby's recovery canceled, it may cancel again.
+    pub(crate) fn after_conflict(mut self) -> SessionBuilder {
+        self.database.route.was_canceled = true;
+        self
+    }
+
     /// Runs `work` again, in a new session, up to `retries` times where the transaction failed
     /// in a way that another attempt may get past: see [`Retry::run`].
     pub fn retry(self, retries: u32) -> Retry {
@@ -153,6 +160,15 @@ impl SessionBuilder {
 
     async fn begin(self) -> Result<Session, Error> {
         let read_only = self.database.resolves_read_only(self.access)?;
+        if self.database.route.on_standby {
+            let (lent, check) = match self.isolation {
+                Some(IsolationLevel::Serializable) => {
+                    (self.database.lend_after(Reason::Isolation, self.purpose).await?, None)
+                }
+                _ => self.database.lend_to_read(self.purpose).await?,
+            };
+            return self.begin_to_read(lent, check).await;
+        }
         let lent = self.database.lend(read_only, self.purpose).await?;
         self.begin_with(lent, read_only).await
     }
@@ -165,13 +181,58 @@ impl SessionBuilder {
             // from here on the pool asks before it lends.
             Err((_, true)) => {
                 let again = async {
-                    let lent = self.database.lend(read_only, self.purpose).await?;
+                    let lent = match self.database.route.on_standby {
+                        true => self.database.lend_after(Reason::Conflict, self.purpose).await?,
+                        false => self.database.lend(read_only, self.purpose).await?,
+                    };
                     self.begin_on(lent, &sql, read_only).await.map_err(|(error, _)| error)
                 };
                 Box::pin(again).await
             }
             begun => begun.map_err(|(error, _)| error),
         }
+    }
+
+    /// Begins to read on a connection that [`Database::lend_to_read`] gave. A standby that does not pass the check in time is
+    /// left for the primary.
+    pub(crate) async fn begin_to_read(
+        self,
+        mut lent: Lent,
+        check: Option<Check>,
+    ) -> Result<Session, Error> {
+        let Some(mut check) = check else { return self.begin_with(lent, true).await };
+        let asked = match check.timeline {
+            Some(_) => pool::REPLAYED.to_owned(),
+            None => pool::replayed_with_timeline(),
+        };
+        let begun = self.sql(true, lent.search_path());
+        let sql = match (self.isolation, begun.split_once(';')) {
+            // Each statement sees what was committed when it begins, so after the check.
+            (Some(IsolationLevel::ReadCommitted), Some((begin, rest))) => {
+                format!("{begin}; {asked};{rest}")
+            }
+            // A transaction that sees one moment has to begin after the check.
+            _ => format!("BEGIN; {asked}; COMMIT; {begun}"),
+        };
+        lent.set_view(&self.database.view);
+        loop {
+            let Checked(replayed) = match lent.begin_checked(&sql, check.timeline).await {
+                Ok(checked) => checked,
+                // The primary is asked without this, and tells whose fault it was.
+                Err(_) => break,
+            };
+            if check.is_passed(lent.server(), replayed) {
+                return Ok(Session::new(self.database.clone(), true, lent));
+            }
+            let Some(pause) = check.pause() else { break };
+            if lent.end("ROLLBACK").await.is_err() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        drop(lent);
+        let lent = self.database.lend_after(Reason::Behind, self.purpose).await?;
+        self.begin_with(lent, true).await
     }
 
     /// With the error, whether another connection may do.

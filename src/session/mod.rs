@@ -313,6 +313,11 @@ impl Session {
         self.shared.lent.lock().await.as_ref().is_some_and(Lent::was_refused_write)
     }
 
+    /// Whether a standby canceled what ran in it because of its recovery, or was lost.
+    pub(crate) async fn was_lost_on_standby(&self) -> bool {
+        self.shared.lent.lock().await.as_ref().is_some_and(Lent::was_lost_on_standby)
+    }
+
     /// Rolls back after a refused write. Returns whether the server is a standby, so that another attempt goes elsewhere.
     pub(crate) async fn ends_on_standby(self) -> bool {
         match self.into_lent().await {

@@ -58,7 +58,7 @@ impl Retry {
     ///
     /// # Errors
     /// Those of the last attempt. [`Error::CommitUnknown`] is never tried again.
-    pub async fn run<T, E, F>(self, work: F) -> Result<T, E>
+    pub async fn run<T, E, F>(mut self, work: F) -> Result<T, E>
     where
         F: AsyncFn(&Session) -> Result<T, E>,
         E: From<Error>,
@@ -70,6 +70,7 @@ impl Retry {
                 Attempt::Again => {
                     tokio::time::sleep(pause.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
                     pause = LONGEST_PAUSE.min(pause * 2);
+                    self.session = self.session.after_conflict();
                 }
             }
         }

@@ -204,7 +204,7 @@ impl Shared {
             roll_back(lent).await?;
             return Err(Error::RolledBack { database: self.database.name().to_string() });
         }
-        match lent.end("COMMIT").await {
+        match lent.commit().await {
             Ok(()) => {
                 // Given back first: a hook may want a connection.
                 drop(lent);

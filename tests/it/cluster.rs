@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use sea_orm::ConnectionTrait as _;
 use tokio::{io::copy_bidirectional, net::TcpListener, task::JoinHandle};
 use wharf::{
     Pg,
@@ -88,6 +89,13 @@ impl Cluster {
         let mut kill = as_owner("sh");
         kill.args(["-c", "kill -\"$1\" \"$(head -n 1 \"$2\")\"", "sh", signal]);
         let _ = kill.arg(self.data(node).join("postmaster.pid")).output();
+    }
+
+    /// Sets one of a server's settings.
+    pub async fn set(&self, node: usize, setting: &str, value: &str) {
+        let pg = self.node(node);
+        pg.execute_unprepared(&format!("ALTER SYSTEM SET {setting} = {value}")).await.unwrap();
+        pg.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
     }
 
     pub fn promote(&self, node: usize) {

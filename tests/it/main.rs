@@ -31,6 +31,7 @@ mod outage;
 mod pool;
 mod pool_size;
 mod read_only;
+mod reads;
 mod repeats;
 mod retry;
 mod round_trips;

@@ -63,10 +63,14 @@ struct Shared {
 impl Proxy {
     /// Before the server of the run.
     pub async fn start() -> Proxy {
+        Proxy::start_before(server_address().await).await
+    }
+
+    pub async fn start_before(server: (String, u16)) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
-            server: server_address().await,
+            server,
             network: watch::Sender::new(Network::Whole),
             trap: Mutex::default(),
             delay: AtomicU32::new(0),
@@ -77,6 +81,10 @@ impl Proxy {
         });
         let listening = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Proxy { port, shared, listening }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn set(&self, network: Network) {

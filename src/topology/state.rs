@@ -1,0 +1,462 @@
+//! What is known of the servers, and what follows from it for a read. Nothing in here waits or asks.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    causal::{CausalToken, Position},
+    config::{DatabaseConfig, HostPort},
+    error::ConnectError,
+    pool::{Said, ServerId},
+};
+
+/// What a server is, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerRole {
+    /// It takes writes.
+    Primary,
+    /// It replays what the primary writes.
+    Standby,
+    /// It gave no answer, or none that is of use.
+    Unknown,
+}
+
+/// One server of a database, as it was seen last. It displays as a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Its host name, IP address or socket folder.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What it is.
+    pub role: ServerRole,
+    /// The timeline that it is on. Each promotion begins a new one.
+    pub timeline: Option<u32>,
+    /// How far a standby was behind the primary, in bytes of WAL.
+    pub lag_bytes: Option<u64>,
+    /// How far a standby was behind the primary, to one `topology.interval`. Zero if it had everything.
+    pub lag: Option<Duration>,
+    /// Why it is unknown, or serves no reads.
+    pub problem: Option<String>,
+}
+
+/// What a read has to see.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    pub(crate) position: Option<Position>,
+    /// A write whose position is not known.
+    pub(crate) pending: Option<Instant>,
+    /// A token from elsewhere, and when it came.
+    pub(crate) token: Option<(CausalToken, Instant)>,
+}
+
+/// Why no standby may serve a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The position of what was written is not known yet.
+    Pending,
+    /// The token is of another cluster.
+    OtherCluster,
+    /// No standby has what was written.
+    Behind,
+    /// No standby is there, or all are too far behind.
+    NoStandby,
+    /// A standby exists only on an older timeline than what was written.
+    OldTimeline,
+    /// The primary was not seen yet.
+    NoPrimary,
+    /// The standby canceled it, or was lost.
+    Conflict,
+    /// No standby offers its isolation level.
+    Isolation,
+}
+
+/// The standby that may serve a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) server: usize,
+    pub(super) id: ServerId,
+    pub(super) timeline: u32,
+    /// What the read needs, if anything.
+    pub(super) needed: Option<Position>,
+    /// The standby was seen to have it.
+    pub(super) is_proven: bool,
+}
+
+/// What an answer has changed.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) primary: Option<(usize, Said)>,
+    pub(super) is_failover: bool,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// What an operator has to know. Each is told once, until it has passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    SplitBrain(Vec<usize>),
+    ReplicaIsPrimary(usize),
+    PrimaryIsStandby(usize),
+    OtherCluster(usize),
+}
+
+pub(super) struct State {
+    servers: Vec<Seen>,
+    primary: Option<usize>,
+    /// The highest timeline of a primary so far.
+    timeline: u32,
+    /// Where the primary was, at each answer of the last `max_lag`.
+    history: VecDeque<(Instant, Position)>,
+    /// The first server is the primary, because the entry says so.
+    is_fixed: bool,
+    max_lag: Duration,
+    max_lag_bytes: u64,
+    /// How long an answer counts.
+    expires: Duration,
+    faults: Vec<Fault>,
+}
+
+/// The last answer of a server.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    said: Option<Said>,
+    asked_at: Option<Instant>,
+    problem: Option<String>,
+    is_foreign: bool,
+}
+
+impl State {
+    pub(super) fn new(servers: usize, is_fixed: bool, config: &DatabaseConfig) -> State {
+        State {
+            servers: vec![Seen::default(); servers],
+            primary: None,
+            timeline: 0,
+            history: VecDeque::new(),
+            is_fixed,
+            max_lag: config.replica.max_lag,
+            max_lag_bytes: config.replica.max_lag_bytes,
+            expires: (config.topology.interval + config.topology.probe_timeout) * 2,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Whether servers are being asked.
+    pub(super) fn is_current(&self, now: Instant) -> bool {
+        self.servers.iter().any(|seen| self.is_fresh(seen, now))
+    }
+
+    pub(super) fn is_primary(&self, server: usize) -> bool {
+        self.primary == Some(server)
+    }
+
+    fn is_fresh(&self, seen: &Seen, now: Instant) -> bool {
+        seen.asked_at.is_some_and(|at| now.saturating_duration_since(at) <= self.expires)
+    }
+
+    /// Where the primary was, and when it was asked.
+    pub(super) fn sample(&self) -> Option<(Position, Instant)> {
+        let seen = &self.servers[self.primary?];
+        Some((seen.said?.position?, seen.asked_at?))
+    }
+
+    /// Notes an answer, or that there was none. `cluster` is the one that is known from elsewhere.
+    pub(super) fn note(
+        &mut self,
+        server: usize,
+        asked_at: Instant,
+        said: Result<Said, ConnectError>,
+        cluster: Option<u64>,
+    ) -> Change {
+        let before = self.primary;
+        let seen = &mut self.servers[server];
+        match said {
+            Ok(said) => {
+                seen.is_foreign = matches!((said.cluster, cluster), (Some(a), Some(b)) if a != b);
+                // The position of a server only grows, and a read may have seen a later one meanwhile.
+                let known = seen.said.filter(|known| known.server.is(said.server));
+                let known = known.and_then(|known| known.position);
+                let position = match (said.position, known) {
+                    (Some(new), Some(known)) if said.is_standby => Some(new.merge(known)),
+                    (new, _) => new,
+                };
+                *seen = Seen {
+                    said: Some(Said { position, ..said }),
+                    asked_at: Some(asked_at),
+                    problem: None,
+                    is_foreign: seen.is_foreign,
+                };
+            }
+            Err(error) => {
+                *seen = Seen { problem: Some(error.to_string()), ..Seen::default() };
+            }
+        }
+        self.settle(before, asked_at)
+    }
+
+    /// Notes that a server cannot be reached.
+    pub(super) fn note_failure(&mut self, server: usize, error: &ConnectError) {
+        self.servers[server] = Seen { problem: Some(error.to_string()), ..Seen::default() };
+    }
+
+    /// Notes how far a standby had replayed.
+    pub(super) fn note_replayed(&mut self, server: usize, id: ServerId, position: Position) {
+        if let Some(said) = &mut self.servers[server].said
+            && said.is_standby
+            && said.server.is(id)
+        {
+            said.position = Some(said.position.map_or(position, |known| known.merge(position)));
+        }
+    }
+
+    /// Decides which server is the primary.
+    fn settle(&mut self, before: Option<usize>, now: Instant) -> Change {
+        let mut change = Change::default();
+        let mut faults = Vec::new();
+        let mut primaries = Vec::new();
+        for (server, seen) in self.servers.iter().enumerate() {
+            let Some(said) = seen.said.filter(|_| self.is_fresh(seen, now)) else { continue };
+            if seen.is_foreign {
+                faults.push(Fault::OtherCluster(server));
+                continue;
+            }
+            let is_given = server == 0;
+            match (said.is_standby, self.is_fixed) {
+                (true, true) if is_given => faults.push(Fault::PrimaryIsStandby(server)),
+                (false, true) if !is_given => faults.push(Fault::ReplicaIsPrimary(server)),
+                (false, _) => primaries.extend(said.position.map(|it| (it.timeline, server))),
+                (true, _) => {}
+            }
+        }
+        let highest = primaries.iter().map(|(timeline, _)| *timeline).max();
+        primaries.retain(|(timeline, _)| Some(*timeline) == highest && *timeline >= self.timeline);
+        self.primary = match primaries.as_slice() {
+            [] => None,
+            [(timeline, server)] => {
+                // Nothing of an old timeline tells how far a standby of the new one is.
+                if *timeline > self.timeline {
+                    self.history.clear();
+                }
+                change.is_failover = self.timeline > 0 && *timeline > self.timeline;
+                self.timeline = *timeline;
+                Some(*server)
+            }
+            several => {
+                faults.push(Fault::SplitBrain(several.iter().map(|(_, server)| *server).collect()));
+                None
+            }
+        };
+        if let Some(server) = self.primary {
+            let said = self.servers[server].said;
+            change.primary = said.filter(|_| self.primary != before).map(|said| (server, said));
+            self.remember(now);
+        }
+        change.faults = faults.iter().filter(|it| !self.faults.contains(it)).cloned().collect();
+        self.faults = faults;
+        change
+    }
+
+    fn remember(&mut self, now: Instant) {
+        let Some((position, asked_at)) = self.sample() else { return };
+        if self.history.back().is_none_or(|(at, _)| *at < asked_at) {
+            self.history.push_back((asked_at, position));
+        }
+        // One that is older than `max_lag` is kept, to tell that a standby is too far behind.
+        while self
+            .history
+            .get(1)
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > self.max_lag + self.expires)
+        {
+            self.history.pop_front();
+        }
+    }
+
+    /// How far a standby was behind when it was asked: in bytes, and in time since the primary was first seen to be further.
+    fn lag(&self, position: Position, asked_at: Instant) -> Option<(u64, Duration)> {
+        let (_, last) = self.history.back()?;
+        let first = self.history.iter().find(|(_, at)| at.lsn > position.lsn);
+        let lag = first.map_or(Duration::ZERO, |(at, _)| asked_at.saturating_duration_since(*at));
+        Some((last.lsn.saturating_sub(position.lsn), lag))
+    }
+
+    /// Chooses the standby for a read. `turn` is where the search begins.
+    pub(super) fn choose(
+        &self,
+        need: &Need,
+        cluster: Option<u64>,
+        turn: usize,
+        now: Instant,
+    ) -> Result<Choice, Reason> {
+        let needed = self.needed(need, cluster)?;
+        if self.timeline == 0 {
+            return Err(Reason::NoPrimary);
+        }
+        let count = self.servers.len();
+        let mut best: Option<(Position, Choice)> = None;
+        for server in (0..count).map(|step| (turn + step) % count) {
+            let seen = &self.servers[server];
+            let Some((position, id)) = self.may_serve(seen, now) else { continue };
+            let is_proven = needed.is_none_or(|needed| position.covers(needed));
+            let choice = Choice { server, id, timeline: position.timeline, needed, is_proven };
+            if is_proven {
+                return Ok(choice);
+            }
+            if best.is_none_or(|(before, _)| position.lsn > before.lsn) {
+                best = Some((position, choice));
+            }
+        }
+        let (position, choice) = best.ok_or(Reason::NoStandby)?;
+        match needed {
+            Some(needed) if position.timeline < needed.timeline => Err(Reason::OldTimeline),
+            _ => Ok(choice),
+        }
+    }
+
+    /// The position that a read needs.
+    fn needed(&self, need: &Need, cluster: Option<u64>) -> Result<Option<Position>, Reason> {
+        if need.pending.is_some() {
+            return Err(Reason::Pending);
+        }
+        let Some((token, came)) = need.token else { return Ok(need.position) };
+        if Some(token.cluster) != cluster {
+            return Err(Reason::OtherCluster);
+        }
+        let mut position = token.position;
+        // Nobody can have written what the primary had not when it was asked after that.
+        if let Some((sample, asked_at)) = self.sample()
+            && asked_at > came
+            && position.timeline <= sample.timeline
+        {
+            position.lsn = position.lsn.min(sample.lsn);
+        }
+        Ok(Some(need.position.map_or(position, |own| own.merge(position))))
+    }
+
+    /// Returns where a server is, if it is a standby that is near enough to the primary.
+    fn may_serve(&self, seen: &Seen, now: Instant) -> Option<(Position, ServerId)> {
+        let said = seen.said.filter(|said| said.is_standby && !seen.is_foreign)?;
+        let asked_at = seen.asked_at.filter(|_| self.is_fresh(seen, now))?;
+        let position = said.position.filter(|position| position.timeline == self.timeline)?;
+        let (bytes, lag) = self.lag(position, asked_at)?;
+        let is_near = bytes <= self.max_lag_bytes && lag <= self.max_lag;
+        is_near.then_some((position, said.server))
+    }
+
+    pub(super) fn status(&self, server: usize, at: &HostPort, now: Instant) -> ServerStatus {
+        let seen = &self.servers[server];
+        let said = seen.said.filter(|_| self.is_fresh(seen, now));
+        let position = said.and_then(|said| said.position);
+        let role = match said {
+            _ if seen.is_foreign => ServerRole::Unknown,
+            Some(said) if said.is_standby => ServerRole::Standby,
+            Some(_) if self.is_primary(server) => ServerRole::Primary,
+            _ => ServerRole::Unknown,
+        };
+        let is_standby = role == ServerRole::Standby;
+        let behind = position.filter(|position| is_standby && position.timeline == self.timeline);
+        let lag = behind.and_then(|position| self.lag(position, seen.asked_at?));
+        let problem = match (said, position) {
+            _ if seen.is_foreign => Some("it belongs to another cluster".to_owned()),
+            (None, _) => Some(seen.problem.clone().unwrap_or_else(|| "no answer yet".to_owned())),
+            (Some(_), None) => {
+                Some("its timeline is not known to this login; grant it pg_monitor".to_owned())
+            }
+            (Some(said), Some(position)) => match lag {
+                _ if !said.is_standby && role == ServerRole::Unknown => {
+                    Some("it claims to be the primary, and another server is".to_owned())
+                }
+                None if is_standby && self.timeline > 0 => Some(format!(
+                    "it is on timeline {}, and the primary on {}",
+                    position.timeline, self.timeline
+                )),
+                Some((bytes, lag)) if bytes > self.max_lag_bytes || lag > self.max_lag => {
+                    Some("it is too far behind to serve reads".to_owned())
+                }
+                _ => None,
+            },
+        };
+        ServerStatus {
+            host: at.host.clone(),
+            port: at.port,
+            role,
+            timeline: position.map(|position| position.timeline),
+            lag_bytes: lag.map(|(bytes, _)| bytes),
+            lag: lag.map(|(_, lag)| lag),
+            problem,
+        }
+    }
+}
+
+impl Reason {
+    /// As metrics are labelled.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Reason::Pending => "pending",
+            Reason::OtherCluster => "other_cluster",
+            Reason::Behind => "behind",
+            Reason::NoStandby => "no_standby",
+            Reason::OldTimeline => "old_timeline",
+            Reason::NoPrimary => "no_primary",
+            Reason::Conflict => "conflict",
+            Reason::Isolation => "isolation",
+        }
+    }
+
+    /// Whether another answer may help.
+    pub(super) fn is_for_lack_of_answers(self) -> bool {
+        matches!(self, Reason::NoStandby | Reason::OldTimeline | Reason::NoPrimary)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Pending => "the position of an earlier write is not known yet",
+            Reason::OtherCluster => "the causal token is of another cluster",
+            Reason::Behind => "no standby has replayed what was written before",
+            Reason::NoStandby => "no standby is reachable and near enough to the primary",
+            Reason::OldTimeline => {
+                "the standbys are on an older timeline than what was written before"
+            }
+            Reason::NoPrimary => "the primary was not reached yet",
+            Reason::Conflict => "the standby canceled it or was lost",
+            Reason::Isolation => "a standby does not offer SERIALIZABLE",
+        })
+    }
+}
+
+impl ServerRole {
+    /// In one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ServerRole::Primary => "primary",
+            ServerRole::Standby => "standby",
+            ServerRole::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for ServerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = HostPort { host: self.host.clone(), port: self.port };
+        write!(f, "{at}: {}", self.role.as_str())?;
+        if let Some(timeline) = self.timeline {
+            write!(f, ", timeline {timeline}")?;
+        }
+        if let (Some(bytes), Some(lag)) = (self.lag_bytes, self.lag) {
+            match bytes {
+                0 => f.write_str(", not behind")?,
+                _ => write!(f, ", {bytes} bytes and {lag:.1?} behind")?,
+            }
+        }
+        match &self.problem {
+            Some(problem) => write!(f, " ({problem})"),
+            None => Ok(()),
+        }
+    }
+}
