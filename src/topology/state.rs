@@ -130,6 +130,17 @@ struct Seen {
     is_foreign: bool,
 }
 
+impl Fault {
+    fn servers(&self) -> &[usize] {
+        match self {
+            Fault::SplitBrain(servers) => servers,
+            Fault::ReplicaIsPrimary(server)
+            | Fault::PrimaryIsStandby(server)
+            | Fault::OtherCluster(server) => std::slice::from_ref(server),
+        }
+    }
+}
+
 impl State {
     pub(super) fn new(servers: usize, is_fixed: bool, config: &DatabaseConfig) -> State {
         State {
@@ -256,6 +267,11 @@ impl State {
             self.remember(now);
         }
         change.faults = faults.iter().filter(|it| !self.faults.contains(it)).cloned().collect();
+        // A server that is silent for a moment does not take back what it said.
+        let is_silent = |server: &usize| !self.is_fresh(&self.servers[*server], now);
+        let kept = self.faults.iter().filter(|it| it.servers().iter().any(is_silent)).cloned();
+        faults.extend(kept.collect::<Vec<_>>());
+        faults.dedup();
         self.faults = faults;
         change
     }

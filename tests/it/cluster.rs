@@ -98,6 +98,20 @@ impl Cluster {
         pg.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
     }
 
+    /// Has a standby follow another primary.
+    pub async fn follow(&self, node: usize, primary: usize) {
+        self.set(node, "primary_slot_name", "''").await;
+        let to = format!("'host=127.0.0.1 port={} user=it'", self.ports[primary]);
+        self.set(node, "primary_conninfo", &to).await;
+    }
+
+    /// An entry `cluster` by its lines.
+    pub fn entry(lines: &[String]) -> Pg {
+        let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+        let file = format!("databases:\n  cluster:\n    database: postgres\n    user: it\n{lines}");
+        wharf::Manager::from_config(config(&file)).db("cluster").unwrap()
+    }
+
     pub fn promote(&self, node: usize) {
         let promoted = self.control(node, &["promote"]);
         assert!(promoted.status.success(), "{promoted:?}");

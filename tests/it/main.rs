@@ -41,6 +41,7 @@ mod settings;
 mod slow;
 mod spans;
 mod stale;
+mod standbys;
 mod statements;
 mod testing;
 mod tls;

@@ -13,7 +13,7 @@ use sea_orm::{
     ConnectionTrait, IsolationLevel,
     sea_query::{Expr, ExprTrait, Query},
 };
-use wharf::{Error, Pg};
+use wharf::{CausalToken, Error, Pg, ServerRole};
 
 use crate::{
     cluster::Cluster,
@@ -180,4 +180,214 @@ async fn no_causal_read_is_stale_and_eventual_ones_are() {
     let (missed, _) = stale(&cluster, &eventual, 1_000).await;
     say(&format!("eventual: {missed} of 1000 reads stale"));
     assert!(missed > 0);
+}
+
+/// A request writes, and the next one comes 200 ms later, with the standbys 50 ms behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_soon_after_a_write_run_on_standbys() {
+    const REQUESTS: i64 = 40;
+    let (cluster, pg) = cluster(2, &["reads: causal"]).await;
+    settled(&pg, 2).await;
+    for standby in [1, 2] {
+        cluster.set(standby, "recovery_min_apply_delay", "'50ms'").await;
+    }
+    let requests = (0..REQUESTS).map(async |id| {
+        wharf::causal(async {
+            write(&pg, id).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert!(read(&pg, id, 0).await.unwrap());
+            number(&pg.read(), "SELECT pg_is_in_recovery()::int::int8").await
+        })
+        .await
+    });
+    let on_standby: i64 = futures_util::future::join_all(requests).await.into_iter().sum();
+    say(&format!("{on_standby} of {REQUESTS} reads ran on standbys"));
+    assert!(on_standby * 2 > REQUESTS, "{on_standby}");
+}
+
+#[tokio::test]
+async fn a_scope_waits_for_its_own_writes_only() {
+    let (cluster, pg) = cluster(1, &["reads: causal", "replica: {wait: 0}"]).await;
+    settled(&pg, 1).await;
+    cluster.node(1).execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
+    pg.session().run(async |s| insert(s, 1).await).await.unwrap();
+    // The process has written.
+    assert_eq!(port(&pg.read()).await, cluster.ports[0]);
+    wharf::causal(async {
+        assert_eq!(port(&pg.read()).await, cluster.ports[1]);
+        pg.session().run(async |s| insert(s, 2).await).await.unwrap();
+        assert!(has(&pg.read(), 2).await.unwrap());
+        // A task of its own is not in the scope.
+        let spawned = pg.clone();
+        let elsewhere = tokio::spawn(async move { port(&spawned.read()).await });
+        assert_eq!(elsewhere.await.unwrap(), cluster.ports[0]);
+    })
+    .await;
+    // A write that failed, a rollback and a read change nothing.
+    wharf::causal(async {
+        let rolled_back = pg.session().await.unwrap();
+        insert(&rolled_back, 3).await.unwrap();
+        rolled_back.rollback().await.unwrap();
+        number(&pg, "SELECT count(*) FROM entry").await;
+        assert_eq!(port(&pg.read()).await, cluster.ports[1]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_has_the_reads_of_another_process_see_what_was_written() {
+    let lines = ["reads: causal", "replica: {wait: 0}", "topology: {interval: 100ms}"];
+    let (cluster, pg) = cluster(1, &lines).await;
+    let other = cluster.pg(&[0, 1], &lines);
+    settled(&other, 1).await;
+    assert_eq!(pg.causal_token().await.unwrap(), None);
+    cluster.node(1).execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
+
+    // After a single statement, and after a session.
+    insert(&pg, 1).await.unwrap();
+    let first = pg.causal_token().await.unwrap().unwrap();
+    pg.session().run(async |s| insert(s, 2).await).await.unwrap();
+    let second = pg.causal_token().await.unwrap().unwrap();
+    assert_ne!(first, second);
+    assert_eq!(port(&other.read()).await, cluster.ports[1]);
+    for (token, id) in [(first, 1), (second, 2)] {
+        let token: CausalToken = token.to_string().parse().unwrap();
+        assert!(has(&other.read().at_least(token), id).await.unwrap());
+        assert_eq!(port(&other.at_least(token).read()).await, cluster.ports[0]);
+        assert_eq!(other.at_least(token).causal_token().await.unwrap(), Some(token));
+    }
+    // The later of two holds.
+    for (a, b) in [(first, second), (second, first)] {
+        assert_eq!(other.at_least(a).at_least(b).causal_token().await.unwrap(), Some(second));
+    }
+    cluster.node(1).execute_unprepared("SELECT pg_wal_replay_resume()").await.unwrap();
+    until("the standby serves it", async || {
+        port(&other.read().at_least(second)).await == cluster.ports[1]
+    })
+    .await;
+    assert!(has(&other.read().at_least(second), 2).await.unwrap());
+
+    // Of the future: that of the moment in which it came.
+    let text = second.to_string();
+    let (cluster_part, rest) = text.split_once('.').unwrap();
+    let (timeline, _) = rest.split_once('.').unwrap();
+    let future: CausalToken =
+        format!("{cluster_part}.{timeline}.ffffffffffffffff").parse().unwrap();
+    let read = other.read().at_least(future);
+    assert!(has(&read, 2).await.unwrap());
+    until("the standby serves it", async || port(&read).await == cluster.ports[1]).await;
+    // A timeline that nobody was seen on, and another cluster.
+    let unknown: CausalToken = format!("{cluster_part}.ff.1").parse().unwrap();
+    let foreign: CausalToken = "123.1.1".parse().unwrap();
+    for token in [unknown, foreign] {
+        assert_eq!(port(&other.read().at_least(token)).await, cluster.ports[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_standby_that_catches_up_within_wait_serves_the_read() {
+    let (cluster, pg) = cluster(1, &["reads: causal", "replica: {wait: 60s}"]).await;
+    settled(&pg, 1).await;
+    let standby = cluster.node(1);
+    standby.execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
+    pg.session().run(async |s| insert(s, 1).await).await.unwrap();
+    let reader = pg.clone();
+    let reading = tokio::spawn(async move {
+        let s = reader.read().session().isolation(IsolationLevel::RepeatableRead).await.unwrap();
+        (has(&s, 1).await.unwrap(), port(&s).await)
+    });
+    let asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN%replay%' OR query = 'ROLLBACK'";
+    until("the standby is asked", async || number(&standby, asked).await > 0).await;
+    standby.execute_unprepared("SELECT pg_wal_replay_resume()").await.unwrap();
+    assert_eq!(reading.await.unwrap(), (true, cluster.ports[1]));
+}
+
+#[tokio::test]
+async fn a_read_that_no_standby_may_serve_fails_where_the_entry_says_so() {
+    let lines = ["reads: causal", "replica: {wait: 0, fallback: error}"];
+    let (cluster, pg) = cluster(1, &lines).await;
+    until("the standby is known", async || has(&pg.read(), 0).await.is_ok()).await;
+    cluster.node(1).execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
+    pg.session().run(async |s| insert(s, 1).await).await.unwrap();
+    let error = has(&pg.read(), 1).await.unwrap_err();
+    let Error::NoStandby(no_standby) = &error else { panic!("{error}") };
+    assert_eq!(no_standby.servers.len(), 2);
+    let said = error.to_string();
+    for part in [
+        "database `cluster`: no standby can serve this read: no standby has replayed",
+        &format!("127.0.0.1:{}: primary, timeline 1", cluster.ports[0]),
+        &format!("127.0.0.1:{}: standby, timeline 1", cluster.ports[1]),
+        "fallback: primary",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_that_is_too_far_behind_serves_no_reads() {
+    let lines = ["reads: eventual", "replica: {max_lag_bytes: 64kB}", "topology: {interval: 50ms}"];
+    let (cluster, pg) = cluster(2, &lines).await;
+    settled(&pg, 2).await;
+    let by_time = cluster.pg(
+        &[0, 1, 2],
+        &["reads: eventual", "replica: {max_lag: 300ms}", "topology: {interval: 50ms}"],
+    );
+    settled(&by_time, 2).await;
+    cluster.node(1).execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
+    let more = "INSERT INTO entry SELECT generate_series(1, 5000)";
+    pg.execute_unprepared(more).await.unwrap();
+    // A primary that writes nothing more leaves nobody behind, whatever the clock says.
+    for pg in [&pg, &by_time] {
+        until("the other serves all", async || {
+            let mut ports = BTreeSet::new();
+            for _ in 0..6 {
+                ports.insert(port(&pg.read()).await);
+            }
+            ports == BTreeSet::from([cluster.ports[2]])
+        })
+        .await;
+        let servers = pg.servers().await.unwrap();
+        let lagging = servers.iter().find(|it| it.port == cluster.ports[1]).unwrap();
+        assert_eq!(lagging.role, ServerRole::Standby);
+        assert!(lagging.lag_bytes.unwrap() > 64 << 10, "{lagging}");
+        let other = servers.iter().find(|it| it.port == cluster.ports[2]).unwrap();
+        assert_eq!((other.role, &other.problem), (ServerRole::Standby, &None), "{other}");
+    }
+    cluster.node(1).execute_unprepared("SELECT pg_wal_replay_resume()").await.unwrap();
+    settled(&pg, 2).await;
+}
+
+/// The old primary goes on, and its standby gets ahead of the new one, in bytes.
+#[tokio::test]
+async fn a_standby_of_the_old_timeline_serves_no_reads() {
+    let cluster = Cluster::start(2);
+    cluster.node(0).execute_unprepared(TABLE).await.unwrap();
+    let pg = cluster.pg(&[1, 2], &["reads: causal", "pool_timeout: 60"]);
+    cluster.promote(1);
+    let old = cluster.node(0);
+    let more = "INSERT INTO entry SELECT generate_series(1000, 9000)";
+    old.execute_unprepared(more).await.unwrap();
+    pg.session().run(async |s| insert(s, 1).await).await.unwrap();
+    until("both servers are known", async || {
+        let servers = pg.servers().await.unwrap();
+        servers.iter().any(|it| it.role == ServerRole::Primary)
+            && servers.iter().any(|it| it.role == ServerRole::Standby)
+    })
+    .await;
+    let behind = "SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::int8";
+    let written = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8";
+    until("the orphan is ahead in bytes", async || {
+        number(&cluster.node(2), behind).await > number(&cluster.node(1), written).await
+    })
+    .await;
+    for _ in 0..50 {
+        assert!(has(&pg.read(), 1).await.unwrap());
+        assert_eq!(port(&pg.read()).await, cluster.ports[1]);
+    }
+    let servers = pg.servers().await.unwrap();
+    assert!(
+        servers[1].to_string().contains("it is on timeline 1, and the primary on 2"),
+        "{}",
+        servers[1]
+    );
 }
