@@ -284,6 +284,18 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
     for (verdict, said) in doubts(&facts, entry, &host) {
         findings.add(name, verdict, said);
     }
+    match pg.servers().await {
+        Ok(servers) => {
+            for server in servers {
+                let verdict = match server.problem {
+                    Some(_) => Verdict::Doubtful,
+                    None => Verdict::Well,
+                };
+                findings.add(name, verdict, server.to_string());
+            }
+        }
+        Err(error) => findings.add(name, Verdict::Wrong, error.to_string()),
+    }
     match extensions_of(manager, name).await {
         Ok(there) => {
             let has = |wanted: &&String| there.iter().any(|(name, _)| name == *wanted);

@@ -124,6 +124,13 @@ impl ServerId {
     }
 }
 
+#[cfg(test)]
+impl From<u64> for ServerId {
+    fn from(id: u64) -> ServerId {
+        ServerId(id)
+    }
+}
+
 /// The simple protocol answers in text.
 fn text(row: &PgRow, at: usize) -> Option<String> {
     row.try_get_unchecked(at).ok()?

@@ -476,3 +476,137 @@ impl fmt::Display for ServerStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn state(servers: usize) -> State {
+        let config = DatabaseConfig::from_url("postgres://app@pg1,pg2/shop").unwrap();
+        State::new(servers, false, &config)
+    }
+
+    fn said(is_standby: bool, timeline: u32, lsn: u64, id: u64) -> Said {
+        let position = Some(Position { timeline, lsn });
+        Said { is_standby, position, cluster: Some(7), server: ServerId::from(id) }
+    }
+
+    impl State {
+        fn hears(&mut self, server: usize, at: Instant, said: Said) -> Change {
+            self.note(server, at, Ok(said), Some(7))
+        }
+
+        fn serves(&self, lsn: u64, at: Instant) -> Result<Choice, Reason> {
+            let position = Some(Position { timeline: self.timeline, lsn });
+            self.choose(&Need { position, ..Need::default() }, Some(7), 0, at)
+        }
+    }
+
+    #[test]
+    fn of_several_primaries_the_highest_timeline_counts_and_equal_ones_are_none() {
+        let (mut state, now) = (state(3), Instant::now());
+        state.hears(0, now, said(false, 1, 100, 1));
+        assert_eq!(state.primary, Some(0));
+        let change = state.hears(1, now, said(false, 2, 90, 2));
+        assert!(change.is_failover && change.primary.is_some_and(|(server, _)| server == 1));
+        // The old one has the higher number.
+        state.hears(0, now, said(false, 1, 500, 1));
+        assert_eq!(state.primary, Some(1));
+        // It is no primary either when the new one is silent.
+        state.servers[1] = Seen::default();
+        state.hears(0, now, said(false, 1, 600, 1));
+        assert_eq!(state.primary, None);
+        state.hears(1, now, said(false, 2, 95, 2));
+        let change = state.hears(2, now, said(false, 2, 95, 3));
+        assert_eq!((state.primary, change.faults), (None, vec![Fault::SplitBrain(vec![1, 2])]));
+        // It is told once.
+        assert!(state.hears(2, now, said(false, 2, 96, 3)).faults.is_empty());
+    }
+
+    #[test]
+    fn what_a_server_has_replayed_dies_with_its_process() {
+        let (mut state, now) = (state(2), Instant::now());
+        state.hears(0, now, said(false, 1, 100, 1));
+        state.hears(1, now, said(true, 1, 80, 2));
+        assert!(!state.serves(90, now).unwrap().is_proven);
+        state.note_replayed(1, ServerId::from(2), Position { timeline: 1, lsn: 95 });
+        assert!(state.serves(90, now).unwrap().is_proven);
+        // A later answer may have been given before.
+        state.hears(1, now, said(true, 1, 85, 2));
+        assert!(state.serves(90, now).unwrap().is_proven);
+        // Another server behind the name, or the same one after a restart.
+        state.note_replayed(1, ServerId::from(3), Position { timeline: 1, lsn: 99 });
+        assert!(!state.serves(99, now).unwrap().is_proven);
+        state.hears(1, now, said(true, 1, 85, 3));
+        assert!(!state.serves(90, now).unwrap().is_proven);
+    }
+
+    #[test]
+    fn a_standby_is_behind_only_while_it_lacks_something() {
+        let (mut state, start) = (state(2), Instant::now());
+        let at = |seconds| start + SECOND * seconds;
+        state.hears(0, at(0), said(false, 1, 100, 1));
+        state.hears(1, at(0), said(true, 1, 100, 2));
+        // The primary writes nothing for a minute.
+        for second in 1..60 {
+            state.hears(0, at(second), said(false, 1, 100, 1));
+        }
+        state.hears(1, at(60), said(true, 1, 100, 2));
+        assert!(state.serves(100, at(60)).is_ok());
+        // Then it does, and the standby stands still.
+        for second in 61..75 {
+            state.hears(0, at(second), said(false, 1, 200, 1));
+            state.hears(1, at(second), said(true, 1, 100, 2));
+            assert_eq!(state.serves(100, at(second)).is_ok(), second <= 71, "{second}");
+        }
+        let status = state.status(1, &HostPort { host: "b".to_owned(), port: 1 }, at(74));
+        assert_eq!((status.lag_bytes, status.lag), (Some(100), Some(SECOND * 13)));
+        // Too many bytes.
+        state.hears(1, at(75), said(true, 1, 200, 2));
+        assert!(state.serves(100, at(75)).is_ok());
+        state.hears(0, at(75), said(false, 1, 200 + (17 << 20), 1));
+        assert_eq!(state.serves(100, at(75)), Err(Reason::NoStandby));
+        assert!(state.history.len() < 30, "{}", state.history.len());
+    }
+
+    #[test]
+    fn an_answer_counts_for_a_while_and_not_for_ever() {
+        let (mut state, now) = (state(2), Instant::now());
+        state.hears(0, now, said(false, 1, 100, 1));
+        state.hears(1, now, said(true, 1, 100, 2));
+        assert!(state.serves(100, now + SECOND * 4).is_ok());
+        assert_eq!(state.serves(100, now + SECOND * 5), Err(Reason::NoStandby));
+        assert!(!state.is_current(now + SECOND * 5));
+    }
+
+    #[test]
+    fn a_server_of_another_cluster_serves_nothing() {
+        let (mut state, now) = (state(2), Instant::now());
+        state.hears(0, now, said(false, 1, 100, 1));
+        let change =
+            state.note(1, now, Ok(Said { cluster: Some(8), ..said(true, 1, 100, 2) }), Some(7));
+        assert_eq!(change.faults, [Fault::OtherCluster(1)]);
+        assert_eq!(state.serves(1, now), Err(Reason::NoStandby));
+    }
+
+    #[test]
+    fn a_token_is_bounded_by_what_the_primary_had_after_it_came() {
+        let (mut state, now) = (state(2), Instant::now());
+        state.hears(0, now, said(false, 1, 100, 1));
+        state.hears(1, now, said(true, 1, 100, 2));
+        let token = CausalToken { cluster: 7, position: Position { timeline: 1, lsn: 1_000 } };
+        let serves = |state: &State, token, came| {
+            let need = Need { token: Some((token, came)), ..Need::default() };
+            state.choose(&need, Some(7), 0, now).map(|choice| choice.is_proven)
+        };
+        assert_eq!(serves(&state, token, now), Ok(false));
+        assert_eq!(serves(&state, token, now - SECOND), Ok(true));
+        // No server was seen on that timeline.
+        let newer = CausalToken { position: Position { timeline: 2, lsn: 1 }, ..token };
+        assert_eq!(serves(&state, newer, now - SECOND), Err(Reason::OldTimeline));
+        let other = CausalToken { cluster: 8, ..token };
+        assert_eq!(serves(&state, other, now), Err(Reason::OtherCluster));
+    }
+}

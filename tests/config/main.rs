@@ -18,6 +18,7 @@ mod monitor;
 mod overrides;
 mod properties;
 mod python;
+mod reads;
 mod references;
 mod secrets;
 mod server;

@@ -17,6 +17,7 @@ use wharf::{CausalToken, Error, Pg, ServerRole};
 
 use crate::{
     cluster::Cluster,
+    proxy::Proxy,
     support::{number, say, until},
 };
 
@@ -390,4 +391,55 @@ async fn a_standby_of_the_old_timeline_serves_no_reads() {
         "{}",
         servers[1]
     );
+}
+
+/// What causality costs, counted on the wire.
+#[tokio::test]
+async fn a_commit_with_its_position_and_a_check_cost_no_round_trip_more() {
+    let (cluster, _) = cluster(1, &[]).await;
+    let before = async |node: usize| {
+        Proxy::start_before(("127.0.0.1".to_owned(), cluster.ports[node])).await
+    };
+    let (primary, standby) = (before(0).await, before(1).await);
+    // So that the topology says nothing meanwhile.
+    let pg = Cluster::entry(&[
+        format!("hosts: [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]", primary.port(), standby.port()),
+        "reads: causal".to_owned(),
+        "replica: {wait: 60s}".to_owned(),
+        "pool_size: 1".to_owned(),
+        "max_overflow: 0".to_owned(),
+        "pool_pre_ping: false".to_owned(),
+        "topology: {interval: 1h, probe_timeout: 60s}".to_owned(),
+    ]);
+    until("the standby is known", async || port(&pg.read()).await == cluster.ports[1]).await;
+    for id in 0..2 {
+        // Prepared, and the connections are open.
+        pg.session().run(async |s| insert(s, id).await).await.unwrap();
+        assert!(has(&pg.read(), id).await.unwrap());
+        assert!(has(&pg.read().session().await.unwrap(), id).await.unwrap());
+    }
+    let replayed = |id: i64| {
+        let standby = cluster.node(1);
+        async move { until("it is replayed", async || has(&standby, id).await.unwrap()).await }
+    };
+    primary.asked();
+    pg.session().run(async |s| insert(s, 2).await).await.unwrap();
+    assert_eq!(primary.asked(), 3, "BEGIN, INSERT, and COMMIT with its position");
+    replayed(2).await;
+    standby.asked();
+    let s = pg.read().session().await.unwrap();
+    assert!(has(&s, 2).await.unwrap());
+    assert_eq!(standby.asked(), 2, "BEGIN with the check, SELECT");
+    drop(s);
+    // It is known by now that the standby has it.
+    has(&pg.read(), 2).await.unwrap();
+    standby.asked();
+    has(&pg.read(), 2).await.unwrap();
+    assert_eq!(standby.asked(), 1, "a built SELECT");
+    assert_eq!(primary.asked(), 0);
+    pg.session().run(async |s| insert(s, 3).await).await.unwrap();
+    replayed(3).await;
+    has(&pg.read(), 3).await.unwrap();
+    has(&pg.read(), 3).await.unwrap();
+    assert_eq!(standby.asked(), 3 + 1, "BEGIN with the check, SELECT, ROLLBACK; then one");
 }
