@@ -219,6 +219,15 @@ impl Database {
         ConnectTo::located(Arc::clone(name), locate, read_only, Arc::clone(monitor)).await
     }
 
+    /// Notes that something was written past its pools, such as by a migration.
+    #[cfg(feature = "migrate")]
+    pub(crate) async fn note_write(&self) -> Result<(), Error> {
+        if let Some(written) = self.host().await?.written() {
+            written.note_pending();
+        }
+        Ok(())
+    }
+
     /// The servers of the entry, if it reads on standbys.
     pub(crate) async fn topology(&self) -> Result<Option<&Arc<Topology>>, Error> {
         if self.shared.topology.get().is_none() {

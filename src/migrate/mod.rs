@@ -338,6 +338,8 @@ impl<M: MigratorTrait + 'static> Migrate<M> {
             Some(done) => {
                 // The lock goes with the connection.
                 run.close().await;
+                // By this process or another one: reads see the tables from here on.
+                pg.database().note_write().await?;
                 done
             }
             // It would not answer Terminate either. The connection is ended as for a future that was dropped.

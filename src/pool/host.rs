@@ -5,7 +5,7 @@ use std::{
     hash::BuildHasherDefault,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Host {
     pub(super) seeking: tokio::sync::Mutex<()>,
     /// The system identifier of the cluster.
     cluster: OnceLock<u64>,
+    /// The highest timeline of a primary so far. A primary of an older one was left behind by a promotion.
+    timeline: AtomicU32,
     /// What was written through its pools, if reads depend on it.
     written: Option<Arc<Written>>,
     /// A connection was opened before, so the address is valid and a later failure is an outage.
@@ -52,6 +54,7 @@ impl Host {
             seeks_primary: AtomicBool::new(to.has_hosts()),
             seeking: tokio::sync::Mutex::default(),
             cluster: OnceLock::new(),
+            timeline: AtomicU32::new(0),
             written: (to.config.reads == Reads::Causal).then(Arc::default),
             place: Mutex::new(Place {
                 to: Arc::new(to),
@@ -93,10 +96,18 @@ impl Host {
         self.written.as_ref()
     }
 
-    /// Notes where the primary was found. If it was elsewhere before, the connections to there are invalid.
+    pub(super) fn timeline(&self) -> u32 {
+        self.timeline.load(Ordering::Relaxed)
+    }
+
+    /// Notes where the primary was found. If it was elsewhere before, the connections to there are invalid. Ignores one of an
+    /// older timeline than was seen.
     pub(crate) fn note_primary(&self, at: &HostPort, timeline: u32, cluster: Option<u64>) {
         cluster.into_iter().for_each(|cluster| self.note_cluster(cluster));
         let mut place = self.place();
+        if self.timeline.fetch_max(timeline, Ordering::Relaxed) > timeline {
+            return;
+        }
         let before = place.to.at();
         if before != *at {
             if self.was_reached() {

@@ -49,7 +49,7 @@ impl Connector {
         let login = looked_up.map_err(|_| to.timed_out(started.elapsed()))?;
         let login = login.map_err(|error| to.no_login(started.elapsed(), error))?;
         let answers = self.ask_all(&to, &login).await;
-        let found = primary_of(&to, &login, answers, self.host.cluster(), started.elapsed());
+        let found = primary_of(&to, &login, answers, &self.host, started.elapsed());
         match found {
             Ok((at, timeline, cluster)) => {
                 self.host.note_primary(&at, timeline, cluster);
@@ -176,7 +176,7 @@ fn primary_of(
     to: &ConnectTo,
     login: &Role,
     mut answers: Vec<Answer>,
-    known: Option<u64>,
+    host: &Host,
     elapsed: Duration,
 ) -> Result<Found, ConnectError> {
     answers.sort_by(|a, b| a.at.cmp(&b.at));
@@ -192,6 +192,7 @@ fn primary_of(
         .iter()
         .filter_map(|answer| Some((&answer.at, answer.said.as_ref().ok()?.cluster?)))
         .collect();
+    let known = host.cluster();
     let expected = known.or(clusters.first().map(|(_, cluster)| *cluster));
     if clusters.iter().any(|(_, cluster)| Some(*cluster) != expected) {
         let each: Vec<String> = clusters
@@ -204,6 +205,8 @@ fn primary_of(
     }
     let mut primaries: Vec<(u32, &HostPort)> =
         answers.iter().filter_map(|answer| Some((answer.timeline()?, &answer.at))).collect();
+    let seen = host.timeline();
+    let old: Vec<_> = primaries.extract_if(.., |(timeline, _)| *timeline < seen).collect();
     primaries.sort_by_key(|(timeline, _)| std::cmp::Reverse(*timeline));
     let shown = |primaries: &[(u32, &HostPort)]| {
         let each = primaries.iter().map(|(timeline, at)| format!("{at} (timeline {timeline})"));
@@ -232,6 +235,11 @@ fn primary_of(
                     .filter(|at| !answers.iter().any(|it| it.at == **at))
                     .map(|at| format!("{at}: no answer")),
             );
+            if !old.is_empty() {
+                each.push(format!(
+                    "a primary on timeline {seen} was seen before, so an older one was left behind by a promotion"
+                ));
+            }
             Err(failed(kind, each.join("; ")))
         }
     }

@@ -50,7 +50,7 @@ const SERVER: &str = "concat_ws(' ', extract(epoch FROM pg_catalog.pg_postmaster
 
 /// How far a standby has replayed, for a check in the message that begins a transaction.
 pub(crate) const REPLAYED: &str =
-    "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
+    "SELECT /* wharf pool */ pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
 
 /// The same with its timeline.
 pub(crate) fn replayed_with_timeline() -> String {
@@ -58,12 +58,11 @@ pub(crate) fn replayed_with_timeline() -> String {
 }
 
 /// Where the primary's WAL ends. A standby refuses it (55000).
-pub(super) const WRITTEN: &str =
-    "SELECT l, pg_catalog.pg_walfile_name(l) FROM pg_catalog.pg_current_wal_insert_lsn() AS l";
+pub(super) const WRITTEN: &str = "SELECT /* wharf pool */ l, pg_catalog.pg_walfile_name(l) FROM pg_catalog.pg_current_wal_insert_lsn() AS l";
 
 fn question(timeline: &str, cluster: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
-        "SELECT r, l, CASE WHEN r THEN {timeline}::text ELSE pg_catalog.pg_walfile_name(l) END, {cluster}, {SERVER}
+        "SELECT /* wharf pool */ r, l, CASE WHEN r THEN {timeline}::text ELSE pg_catalog.pg_walfile_name(l) END, {cluster}, {SERVER}
            FROM (SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn()
                                 ELSE pg_catalog.pg_current_wal_insert_lsn() END AS l
                    FROM pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS of"
@@ -109,7 +108,7 @@ impl End {
 
 impl ServerId {
     pub(super) async fn ask(driver: &mut PgConnection) -> Result<ServerId, sqlx::Error> {
-        let sql = AssertSqlSafe(format!("SELECT {SERVER}"));
+        let sql = AssertSqlSafe(format!("SELECT /* wharf pool */ {SERVER}"));
         let row = driver.fetch_one(sqlx::raw_sql(sql)).await?;
         Ok(ServerId::of(&row, 0))
     }
@@ -167,7 +166,9 @@ fn unclear() -> sqlx::Error {
 
 /// Asks whether the server is a standby. One round trip.
 pub(super) async fn is_standby(driver: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let row = driver.fetch_one(sqlx::raw_sql("SELECT pg_catalog.pg_is_in_recovery()")).await?;
+    let row = driver
+        .fetch_one(sqlx::raw_sql("SELECT /* wharf pool */ pg_catalog.pg_is_in_recovery()"))
+        .await?;
     in_recovery(&row)
 }
 

@@ -34,11 +34,11 @@ const REPAIR_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns to what the connection started with, but keeps its prepared statements. The comments tell `wharf top` whose
 /// these are, in pg_stat_statements.
-const RESET: &str = "CLOSE /* wharf clean-up */ ALL; \
-                     SET /* wharf clean-up */ SESSION AUTHORIZATION DEFAULT; \
-                     RESET /* wharf clean-up */ ALL; UNLISTEN /* wharf clean-up */ *; \
-                     SELECT /* wharf clean-up */ pg_advisory_unlock_all(); \
-                     DISCARD /* wharf clean-up */ TEMP; DISCARD /* wharf clean-up */ SEQUENCES";
+const RESET: &str = "CLOSE /* wharf pool */ ALL; \
+                     SET /* wharf pool */ SESSION AUTHORIZATION DEFAULT; \
+                     RESET /* wharf pool */ ALL; UNLISTEN /* wharf pool */ *; \
+                     SELECT /* wharf pool */ pg_advisory_unlock_all(); \
+                     DISCARD /* wharf pool */ TEMP; DISCARD /* wharf pool */ SEQUENCES";
 
 /// The outcome of the check before a connection is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +252,7 @@ impl Lent {
 
     /// Whether the server keeps prepared statements that the driver does not know. One round trip.
     async fn has_unknown_statements(&mut self) -> Result<bool, sqlx::Error> {
-        const COUNT: &str = "SELECT /* wharf clean-up */ count(*) FROM pg_prepared_statements WHERE name LIKE 'sqlx\\_s\\_%'";
+        const COUNT: &str = "SELECT /* wharf pool */ count(*) FROM pg_prepared_statements WHERE name LIKE 'sqlx\\_s\\_%'";
         let flight = self.in_flight().map_err(|_| sqlx::Error::PoolClosed)?;
         let known = flight.driver.cached_statements_size();
         let counted = flight.driver.fetch_one(sqlx::raw_sql(COUNT));
@@ -273,7 +273,7 @@ impl Lent {
             Transaction::Ending if before.work.is_in_flight() && !self.state.last_failed => {
                 return Ok(false);
             }
-            Transaction::Ending => self.clean_up("SELECT /* wharf clean-up */ 1", "").await,
+            Transaction::Ending => self.clean_up("SELECT /* wharf pool */ 1", "").await,
         };
         match answered {
             Ok(()) => Ok(false),

@@ -134,8 +134,8 @@ impl Topology {
         need: &Need,
         purpose: Purpose,
     ) -> Result<Result<Reading, Reason>, Error> {
-        self.watch();
         self.note_use();
+        self.watch();
         // Each one that cannot be reached is left out of the next choice.
         for _ in &self.servers {
             let now = Instant::now();
@@ -277,7 +277,10 @@ impl Topology {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         // Its runtime may have ended before the topology.
         let is_running = watch.as_ref().is_some_and(|task| !task.is_finished());
-        if !is_running && !self.is_closed.load(Ordering::Acquire) {
+        if is_running {
+            // It may be at rest.
+            self.hurry.notify_waiters();
+        } else if !self.is_closed.load(Ordering::Acquire) {
             *watch = Some(tokio::spawn(watch::all(Arc::downgrade(self), Arc::clone(&self.hurry))));
         }
     }

@@ -130,6 +130,11 @@ struct Seen {
     is_foreign: bool,
 }
 
+/// Whether both are known and differ.
+fn differs(a: Option<u64>, b: Option<u64>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a != b)
+}
+
 impl Fault {
     fn servers(&self) -> &[usize] {
         match self {
@@ -187,7 +192,7 @@ impl State {
         let seen = &mut self.servers[server];
         match said {
             Ok(said) => {
-                seen.is_foreign = matches!((said.cluster, cluster), (Some(a), Some(b)) if a != b);
+                seen.is_foreign = differs(said.cluster, cluster);
                 // The position of a server only grows, and a read may have seen a later one meanwhile.
                 let known = seen.said.filter(|known| known.server.is(said.server));
                 let known = known.and_then(|known| known.position);
@@ -315,7 +320,7 @@ impl State {
         let mut best: Option<(Position, Choice)> = None;
         for server in (0..count).map(|step| (turn + step) % count) {
             let seen = &self.servers[server];
-            let Some((position, id)) = self.may_serve(seen, now) else { continue };
+            let Some((position, id)) = self.may_serve(seen, cluster, now) else { continue };
             let is_proven = needed.is_none_or(|needed| position.covers(needed));
             let choice = Choice { server, id, timeline: position.timeline, needed, is_proven };
             if is_proven {
@@ -353,8 +358,13 @@ impl State {
     }
 
     /// Returns where a server is, if it is a standby that is near enough to the primary.
-    fn may_serve(&self, seen: &Seen, now: Instant) -> Option<(Position, ServerId)> {
-        let said = seen.said.filter(|said| said.is_standby && !seen.is_foreign)?;
+    fn may_serve(
+        &self,
+        seen: &Seen,
+        cluster: Option<u64>,
+        now: Instant,
+    ) -> Option<(Position, ServerId)> {
+        let said = seen.said.filter(|said| said.is_standby && !differs(said.cluster, cluster))?;
         let asked_at = seen.asked_at.filter(|_| self.is_fresh(seen, now))?;
         let position = said.position.filter(|position| position.timeline == self.timeline)?;
         let (bytes, lag) = self.lag(position, asked_at)?;

@@ -168,8 +168,7 @@ async fn what_was_slow_is_shown_and_a_server_that_goes_away_is_said_and_met_agai
 async fn clean_up(project: &Project) {
     let manager = wharf::Manager::open(project.path().join("etc/infra.yaml")).await.unwrap();
     let pg = manager.db("shop").unwrap();
-    let counted =
-        "SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%/* wharf clean-up */%'";
+    let counted = "SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%/* wharf pool */%'";
     for tries in 0.. {
         pg.execute_unprepared("SET work_mem = '5MB'").await.unwrap();
         let row = pg.query_one_raw(Statement::from_string(DbBackend::Postgres, counted)).await;

@@ -143,6 +143,31 @@ async fn what_is_no_cluster_with_one_primary_is_refused_with_what_each_host_said
     assert_eq!(said.matches("refused").count(), 2, "{said}");
 }
 
+/// The old primary alone says that it is one, and it is not.
+#[tokio::test]
+async fn a_primary_that_a_promotion_has_left_behind_is_not_returned_to() {
+    let cluster = Cluster::start(1);
+    let pg = cluster.pg(&[0, 1], &["pool_timeout: 2"]);
+    let port = "SELECT inet_server_port()::int8";
+    assert_eq!(number(&pg, port).await, i64::from(cluster.ports[0]));
+    cluster.promote(1);
+    // Connections to the old one are left when it is gone.
+    cluster.kill(0);
+    until("the new one is found", async || pg.ping().await.is_ok()).await;
+    assert_eq!(number(&pg, port).await, i64::from(cluster.ports[1]));
+    cluster.kill(1);
+    cluster.up(0);
+    until("its connections are gone", async || pg.ping().await.is_err()).await;
+    let error = connect_error(pg.ping().await.map_err(Error::from).unwrap_err());
+    assert_eq!(error.kind, ConnectErrorKind::NoPrimary, "{error}");
+    for part in ["is a primary (timeline 1)", "a primary on timeline 2 was seen before"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    cluster.up(1);
+    until("the new one is back", async || pg.ping().await.is_ok()).await;
+    assert_eq!(number(&pg, port).await, i64::from(cluster.ports[1]));
+}
+
 /// With a synchronous standby, what was acknowledged is there; each connection fails once at most, and no writer has to be
 /// told where the primary is.
 #[tokio::test(flavor = "multi_thread")]

@@ -443,3 +443,35 @@ async fn a_commit_with_its_position_and_a_check_cost_no_round_trip_more() {
     has(&pg.read(), 3).await.unwrap();
     assert_eq!(standby.asked(), 3 + 1, "BEGIN with the check, SELECT, ROLLBACK; then one");
 }
+
+/// A transaction that sees one moment has to begin after the check: replay goes on between a snapshot and the next statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeatable_read_begins_after_the_check() {
+    const TASKS: i64 = 16;
+    const ROUNDS: i64 = 250;
+    let (_cluster, pg) = cluster(1, &["reads: causal", "pool_size: 16"]).await;
+    settled(&pg, 1).await;
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let pg = pg.clone();
+            tokio::spawn(async move {
+                let mut stale = 0;
+                for round in 0..ROUNDS {
+                    let id = round * TASKS + task;
+                    wharf::causal(async {
+                        pg.session().run(async |s| insert(s, id).await).await.unwrap();
+                        let read = pg.read().session().isolation(IsolationLevel::RepeatableRead);
+                        stale += u32::from(!has(&read.await.unwrap(), id).await.unwrap());
+                    })
+                    .await;
+                }
+                stale
+            })
+        })
+        .collect();
+    let mut stale = 0;
+    for task in tasks {
+        stale += task.await.unwrap();
+    }
+    assert_eq!(stale, 0);
+}

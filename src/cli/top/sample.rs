@@ -102,8 +102,8 @@ pub(super) struct Slow {
 /// In every statement of this file, so that they can be left out of the screen.
 const OWN: &str = "/* wharf top */";
 
-/// In what wharf's pools send before a connection is used again.
-const CLEAN_UP: &str = "/* wharf clean-up */";
+/// In what wharf's pools send on their own account.
+const POOL: &str = "/* wharf pool */";
 
 const SERVER: &str = "
 SELECT /* wharf top */ current_setting('server_version'), pg_is_in_recovery(),
@@ -219,7 +219,7 @@ async fn slowest(
         let sql = format!(
             "SELECT {OWN} dbid::int8, userid::int8, queryid, sum(calls)::int8, \
                     sum(total_exec_time)::float8, sum(rows)::int8, min(query) \
-               FROM {schema}.pg_stat_statements WHERE query NOT LIKE '%{OWN}%' AND query NOT LIKE '%{CLEAN_UP}%' \
+               FROM {schema}.pg_stat_statements WHERE query NOT LIKE '%{OWN}%' AND query NOT LIKE '%{POOL}%' \
               GROUP BY 1, 2, 3 ORDER BY 5 DESC LIMIT $1"
         );
         let slowest = all(pg, &sql, Some(MOST), |row| {
