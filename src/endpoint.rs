@@ -64,7 +64,8 @@ pub(crate) fn set_owner(folder: &Path, file: &Path) -> io::Result<()> {
 pub(crate) struct EndpointFile {
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) replica_port: Option<u16>,
+    /// Of its standbys.
+    pub(crate) replica_ports: Vec<u16>,
     /// The superuser.
     pub(crate) user: String,
     /// Where the superuser's password is, unless the configuration has it.
@@ -85,8 +86,10 @@ impl EndpointFile {
             self.password_file.display(),
             self.system_identifier
         );
-        if let Some(port) = self.replica_port {
-            text.push_str(&format!("replica_port={port}\n"));
+        if let Some(first) = self.replica_ports.first() {
+            // Earlier versions read the first alone.
+            let all: Vec<String> = self.replica_ports.iter().map(u16::to_string).collect();
+            text.push_str(&format!("replica_port={first}\nreplica_ports={}\n", all.join(",")));
         }
         files::write(&folder.join(FILE), &text, |_| Ok(()))
     }
@@ -115,11 +118,28 @@ impl EndpointFile {
         Ok(EndpointFile {
             host: value("host")?,
             port: port(&value("port")?)?,
-            replica_port: value("replica_port").ok().map(|text| port(&text)).transpose()?,
+            replica_ports: match value("replica_ports").or_else(|_| value("replica_port")) {
+                Ok(ports) => ports.split(',').map(port).collect::<Result<_, _>>()?,
+                Err(_) => Vec::new(),
+            },
             user: value("user")?,
             password_file: value("password_file")?.into(),
             system_identifier: value("system_identifier")?,
         })
+    }
+
+    /// Checks that the server at a port is the one that was recorded; else says why not.
+    async fn check(&self, port: u16, password: Option<&SecretString>) -> Result<(), String> {
+        let at = format!("{}:{port}", self.host);
+        let asked = system_identifier(&self.host, port, &self.user, password);
+        let found = tokio::time::timeout(DEADLINE, asked)
+            .await
+            .map_err(|_| format!("the server at {at} does not answer"))?
+            .map_err(|error| format!("the server at {at} is unreachable: {error}"))?;
+        match found == self.system_identifier {
+            true => Ok(()),
+            false => Err(format!("another server listens at {at} now")),
+        }
     }
 
     /// The superuser's password: the configuration's, else the one that was generated.
@@ -161,24 +181,23 @@ pub(crate) async fn locate(
         }
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
     };
-    let port = match entry.address {
-        Address::PgServerReplica => {
-            recorded.replica_port.ok_or_else(|| format!("{} names no standby", path.display()))?
-        }
-        _ => recorded.port,
+    let ports = match entry.address {
+        Address::PgServerReplica => recorded.replica_ports.clone(),
+        _ => vec![recorded.port],
     };
     let password = recorded.password(server).map_err(|error| {
         format!("cannot read its password in {}: {error}", recorded.password_file.display())
     })?;
-    let at = format!("{}:{port}", recorded.host);
-    let asked = system_identifier(&recorded.host, port, &recorded.user, password.as_ref());
-    let found = tokio::time::timeout(DEADLINE, asked)
-        .await
-        .map_err(|_| format!("the server at {at} does not answer"))?
-        .map_err(|error| format!("the server at {at} is unreachable: {error}"))?;
-    if found != recorded.system_identifier {
-        return Err(format!("another server listens at {at} now"));
+    // The first standby that serves will do.
+    let mut located = Err(format!("{} names no standby", path.display()));
+    for port in ports {
+        let checked = recorded.check(port, password.as_ref()).await;
+        located = checked.map(|()| port);
+        if located.is_ok() {
+            break;
+        }
     }
+    let port = located?;
     let has_none = entry.password.is_none() && entry.password_file.is_none();
     if has_none && entry.user == recorded.user {
         entry.password = password;

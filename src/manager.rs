@@ -349,7 +349,7 @@ async fn placed(
 ) -> Result<DatabaseConfig, Error> {
     let endpoint = server.running().await?;
     let port = endpoint.as_ref().and_then(|at| match entry.address {
-        Address::PgServerReplica => at.replica_port,
+        Address::PgServerReplica => at.replica_ports.first().copied(),
         _ => Some(at.port),
     });
     let (Some(endpoint), Some(port)) = (endpoint, port) else {
@@ -380,9 +380,8 @@ async fn placed(
         return recorded(name, entry, &server).await;
     };
     let has_none = entry.password.is_none() && entry.password_file.is_none();
-    // A generated password is known to the state folder alone.
-    if has_none
-        && entry.user == server.user
+    // A generated password is known to the state folder alone, and so is which of several servers is the primary.
+    if (has_none && entry.user == server.user || server.replica.enabled)
         && let Ok(found) = recorded(name, entry.clone(), &server).await
     {
         return Ok(found);

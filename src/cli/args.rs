@@ -169,6 +169,13 @@ pub(super) enum Server {
         #[command(flatten)]
         json: Json,
     },
+    /// Promote a standby in place of the primary, which then follows it. Each keeps its port.
+    ///
+    /// Asks for confirmation only if changes would be lost because no standby has received them.
+    Failover {
+        #[command(flatten)]
+        json: Json,
+    },
     /// Show the server's state, databases, extensions and standbys.
     Status {
         #[command(flatten)]

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::log::Work;
 use super::visible::visible;
 use super::{attach, backup, out};
-use crate::pgserver::{Difference, Endpoint, PgServer, Program, Report, Status};
+use crate::pgserver::{Difference, Endpoint, PgServer, PgServerError, Program, Report, Status};
 use crate::{Error, Manager};
 
 /// Between two attempts to log in to a server that starts.
@@ -23,6 +23,7 @@ pub(super) async fn run(context: &Context, command: Server) -> Result<(), Failur
         Server::Up { timeout, json } => up(context, timeout.limit, json.json).await,
         Server::Down => down(context).await,
         Server::Restart { timeout, json } => restart(context, timeout.limit, json.json).await,
+        Server::Failover { json } => failover(context, json.json).await,
         Server::Status { json } => status(context, json.json).await,
         Server::Logs { lines, follow } => logs(context, lines, follow).await,
         Server::Psql { args } => psql(context, args).await,
@@ -127,8 +128,8 @@ fn say_up(
         };
         return out::json(&json!({
             "runtime": at.runtime.as_str(), "version": at.version, "host": at.host,
-            "port": at.port, "replica_port": at.replica_port, "user": at.user,
-            "databases": names(existing), "missing_databases": names(missing),
+            "port": at.port, "replica_port": at.replica_ports.first(),
+            "replica_ports": at.replica_ports, "user": at.user, "databases": names(existing), "missing_databases": names(missing),
             "took_ms": took.map(|took| took.as_millis() as u64),
         }));
     }
@@ -138,9 +139,7 @@ fn say_up(
     };
     let (version, runtime) = (&at.version, at.runtime.as_str());
     out::line(format_args!("PostgreSQL {version} ({runtime}) at {}:{}, {how}", at.host, at.port))?;
-    if let Some(port) = at.replica_port {
-        out::line(format_args!("standby at {}:{port}", at.host))?;
-    }
+    say_standbys(at)?;
     for (name, exists) in databases {
         match exists {
             true => out::line(format_args!("database {name}: wharf psql {name}"))?,
@@ -150,6 +149,41 @@ fn say_up(
         }
     }
     Ok(())
+}
+
+fn say_standbys(at: &Endpoint) -> Result<(), Failure> {
+    let mut ports = at.replica_ports.iter();
+    ports.try_for_each(|port| out::line(format_args!("standby at {}:{port}", at.host)))
+}
+
+/// A standby in place of the primary.
+async fn failover(context: &Context, json: bool) -> Result<(), Failure> {
+    let (_, server) = context.server()?;
+    let old = must_run(&server).await?;
+    let mut begun = Instant::now();
+    let work = Work::begin("promoting a standby");
+    let mut outcome = server.failover(false).await;
+    drop(work);
+    if let Err(PgServerError::WouldLose { reason, .. }) = &outcome {
+        context.ask(&format!(
+            "This permanently loses the latest changes of pgserver `{}`, because {reason}.",
+            server.config().name
+        ))?;
+        begun = Instant::now();
+        let _work = Work::begin("promoting a standby");
+        outcome = server.failover(true).await;
+    }
+    let at = outcome?;
+    if json {
+        return out::json(&json!({
+            "host": at.host, "port": at.port, "old_port": old.port,
+            "replica_port": at.replica_ports.first(), "replica_ports": at.replica_ports,
+            "took_ms": begun.elapsed().as_millis() as u64,
+        }));
+    }
+    let (host, took) = (&at.host, begun.elapsed().as_secs_f64());
+    out::line(format_args!("primary at {host}:{}, was {host}:{}; took {took:.1} s", at.port, old.port))?;
+    say_standbys(&at)
 }
 
 async fn down(context: &Context) -> Result<(), Failure> {
@@ -273,10 +307,11 @@ fn say_status(
     differences: &[Difference],
     extensions: &[Extensions],
 ) -> Result<(), Failure> {
+    let role = if report.standbys.is_empty() { "" } else { ", the primary" };
     let mut pairs = vec![
         ("state", format!("running ({}), login in {}", at.runtime.as_str(), millis(report.login))),
         ("version", format!("PostgreSQL {}", report.version)),
-        ("address", format!("{}:{} as {}", at.host, at.port, at.user)),
+        ("address", format!("{}:{} as {}{role}", at.host, at.port, at.user)),
         ("uptime", out::ago(report.uptime)),
         (
             "connections",
@@ -318,8 +353,7 @@ fn say_status(
             (Some(bytes), None) => format!("{} behind", out::size(bytes)),
             (None, _) => "lag unknown".to_owned(),
         };
-        let port =
-            at.replica_port.map_or_else(String::new, |port| format!(" at {}:{port}", at.host));
+        let port = standby.port.map_or_else(String::new, |port| format!(" at {}:{port}", at.host));
         pairs.push(("standby", format!("{} {}{port}, {behind}", standby.name, standby.state)));
     }
     if !differences.is_empty() {
@@ -354,7 +388,7 @@ fn status_json(
         .iter()
         .map(|it| {
             json!({
-                "name": it.name, "state": it.state, "lag_bytes": it.lag_bytes,
+                "name": it.name, "port": it.port, "state": it.state, "lag_bytes": it.lag_bytes,
                 "lag_seconds": it.lag.map(|lag| lag.as_secs_f64()),
             })
         })
@@ -365,7 +399,8 @@ fn status_json(
         .collect();
     json!({
         "state": "running", "runtime": at.runtime.as_str(), "version": report.version,
-        "host": at.host, "port": at.port, "replica_port": at.replica_port, "user": at.user,
+        "host": at.host, "port": at.port, "replica_port": at.replica_ports.first(),
+        "replica_ports": at.replica_ports, "user": at.user,
         "login_ms": report.login.as_secs_f64() * 1e3, "uptime_seconds": report.uptime.as_secs(),
         "connections": {
             "total": report.connections, "active": report.active,

@@ -278,6 +278,7 @@ impl Rows<'_> {
                     .port
                     .map_or("(chosen at start)".to_owned(), |port| port.to_string());
                 self.push(&below("enabled"), server.replica.enabled.to_string());
+                self.push(&below("count"), server.replica.count.to_string());
                 let old = ["pgserver".to_owned(), "port_r".to_owned()];
                 let place = if self.given(&old).is_some() { old.to_vec() } else { below("port") };
                 return self.push(&place, port);

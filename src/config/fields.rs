@@ -150,7 +150,8 @@ pub(super) const PGSERVER: &[Field] = &[
     field("runtime", Shape::Runtime),
 ];
 
-const REPLICA: &[Field] = &[field("enabled", Shape::Flag), field("port", Shape::Port)];
+const REPLICA: &[Field] =
+    &[field("enabled", Shape::Flag), field("count", Shape::Count), field("port", Shape::Port)];
 
 /// A map of the file, by what its keys may be.
 #[derive(Clone, Copy)]

@@ -38,15 +38,64 @@ impl Runtime {
     }
 }
 
-/// A streaming standby beside the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The streaming standbys beside the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicaConfig {
-    /// Whether there is one. Default false.
+    /// Whether there are any. Default false.
     pub enabled: bool,
-    /// Its port on this machine; `None` (0 in the file): a free one. `port_r` beside `port`, as older
-    /// files of the Python original have it, is read as this.
+    /// How many there are if they are enabled, 1 to [`MAX_COUNT`](ReplicaConfig::MAX_COUNT). Default 1.
+    pub count: u32,
+    /// The port of the first on this machine; each other one has the port after it. `None` (0 in the file): free ones.
+    /// `port_r` beside `port`, as older files of the Python original have it, is read as this.
     pub port: Option<u16>,
+}
+
+impl ReplicaConfig {
+    /// The largest `count`: PostgreSQL's own settings serve ten connections for replication, and a clone takes two.
+    pub const MAX_COUNT: u32 = 8;
+
+    /// The number of standbys that are asked for.
+    #[cfg_attr(not(feature = "pgserver"), expect(dead_code))]
+    pub(crate) fn wanted(&self) -> u32 {
+        if self.enabled { self.count } else { 0 }
+    }
+
+    /// The port that the file fixes for a standby, from 0 on.
+    #[cfg_attr(not(feature = "pgserver"), expect(dead_code))]
+    pub(crate) fn fixed_port(&self, index: u32) -> Option<u16> {
+        let first = self.port.filter(|port| *port != 0)?;
+        first.checked_add(u16::try_from(index).ok()?)
+    }
+
+    /// What is wrong with the ports and the count, below which key. `port` is the server's own.
+    pub(crate) fn fault(&self, port: Option<u16>) -> Option<(&'static str, String)> {
+        let count = self.count;
+        if !(1..=Self::MAX_COUNT).contains(&count) {
+            return Some(("count", format!("must be 1 to {}", Self::MAX_COUNT)));
+        }
+        let first = u32::from(self.port.filter(|_| self.enabled).filter(|port| *port != 0)?);
+        let last = first + count - 1;
+        if last > u32::from(u16::MAX) {
+            return Some(("port", format!("leaves no port for {count} standbys; use a lower one")));
+        }
+        let taken = port.map(u32::from).filter(|port| (first..=last).contains(port))?;
+        Some(match count {
+            1 => ("port", "is the port of the server itself; use another one".to_owned()),
+            _ => (
+                "port",
+                format!(
+                    "gives {count} standbys the ports {first} to {last}, and {taken} is the port of the server itself; use another one"
+                ),
+            ),
+        })
+    }
+}
+
+impl Default for ReplicaConfig {
+    fn default() -> ReplicaConfig {
+        ReplicaConfig { enabled: false, count: 1, port: None }
+    }
 }
 
 /// The server for development.
@@ -80,7 +129,7 @@ pub struct PgServerConfig {
     /// Bytes of shared memory of its container (`/dev/shm`), which parallel workers need for a large index build or join.
     /// Default: the engine's, 64 MB. Other runtimes have the machine's.
     pub shm_size: Option<u64>,
-    /// A standby.
+    /// Its standbys.
     pub replica: ReplicaConfig,
     /// What runs it. Default `auto`.
     pub runtime: Runtime,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, Origin, PgServerConfig, ReplicaConfig, fields, pgserver,
-    read::{self, Flag, Port, RuntimeName, Secret, Settings, Size, Text},
+    read::{self, Count, Flag, Port, RuntimeName, Secret, Settings, Size, Text},
     tree::{self, Value, ValueKind},
 };
 
@@ -31,6 +31,7 @@ struct Section {
 #[serde(deny_unknown_fields)]
 struct Replica {
     enabled: Option<Flag>,
+    count: Option<Count>,
     port: Option<Port>,
 }
 
@@ -114,12 +115,8 @@ pub(super) fn check(tree: &Value) -> Result<PgServerConfig, ConfigError> {
             with a letter or a digit";
         return Err(invalid(tree, &["name"], reason));
     }
-    if checked.replica.enabled && checked.port.is_some() && checked.port == checked.replica.port {
-        return Err(invalid(
-            tree,
-            &["replica", "port"],
-            "is the port of the server itself; use another one",
-        ));
+    if let Some((key, reason)) = checked.replica.fault(checked.port) {
+        return Err(invalid(tree, &["replica", key], &reason));
     }
     Ok(checked)
 }
@@ -152,7 +149,8 @@ fn replica(
         });
     }
     let port = replica.port.or(old).map(|port| port.0).filter(|port| *port != 0);
-    Ok(ReplicaConfig { enabled: replica.enabled.is_some_and(|flag| flag.0), port })
+    let count = replica.count.map_or(ReplicaConfig::default().count, |count| count.0);
+    Ok(ReplicaConfig { enabled: replica.enabled.is_some_and(|flag| flag.0), count, port })
 }
 
 fn filled(tree: &Value, key: &str, text: Option<Text>) -> Result<Option<String>, ConfigError> {

@@ -134,6 +134,16 @@ pub enum PgServerError {
         /// The server's words.
         reason: String,
     },
+    /// A failover would lose changes that no standby has received. Nothing was changed.
+    #[error(
+        "pgserver `{server}`: a failover would lose data, because {reason}; check `wharf server status`, or pass --yes to lose it"
+    )]
+    WouldLose {
+        /// Name of the server.
+        server: String,
+        /// What is missing on which standby.
+        reason: String,
+    },
     /// Another start or stop of this server did not come to an end.
     #[error(
         "pgserver `{server}`: another process has been starting or stopping it for {}; find the process that holds {}",

@@ -61,6 +61,12 @@ pub(crate) trait Launcher: Send + Sync {
     /// Stops it; fine if it is stopped.
     async fn stop(&self) -> Result<(), PgServerError>;
 
+    /// Promotes a standby of the running server and has the old primary follow it; `None` if this runtime cannot. The
+    /// caller has checked that it runs. What no standby has received is lost only if it may be.
+    async fn failover(&self, _may_lose: bool) -> Result<Option<Endpoint>, PgServerError> {
+        Ok(None)
+    }
+
     /// How what runs differs from what is asked for; nothing if nothing runs.
     async fn differences(&self) -> Result<Vec<Difference>, PgServerError>;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 /// Between two tries while a server comes up.
 const INTERVAL: Duration = Duration::from_millis(25);
@@ -90,6 +90,15 @@ impl Login<'_> {
             version: version.split(' ').next().unwrap_or_default().to_owned(),
             data_directory,
         })
+    }
+
+    /// The first column of the first row that the server answers, as text. One login and one query.
+    pub(crate) async fn ask(&self, sql: &str) -> Result<Option<String>, LoginError> {
+        let mut connection = self.connect().await?;
+        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let row = query.fetch_optional(&mut connection).await.map_err(explain)?;
+        let _ = connection.close().await;
+        row.map(|row| row.try_get(0).map_err(explain)).transpose()
     }
 
     /// Tries until it succeeds, the server refuses, or the deadline passes.

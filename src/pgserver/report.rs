@@ -52,6 +52,8 @@ pub struct DatabaseReport {
 pub struct StandbyReport {
     /// What it calls itself.
     pub name: String,
+    /// Its port, at the server's host, if that is known.
+    pub port: Option<u16>,
     /// `streaming`, `catchup`, …, or `disconnected` where only its slot is there.
     pub state: String,
     /// How much of the log it has not replayed yet, in bytes; `None` if nobody knows.
@@ -114,6 +116,15 @@ impl PgServer {
     }
 }
 
+/// The port of a standby: the one that its name ends with, or the only one.
+fn port_of(at: &Endpoint, name: &str) -> Option<u16> {
+    let named = name.rsplit_once('-').and_then(|(_, port)| port.parse().ok());
+    match at.replica_ports.as_slice() {
+        [only] => Some(*only),
+        several => named.filter(|port| several.contains(port)),
+    }
+}
+
 impl Report {
     fn read(
         at: &Endpoint,
@@ -135,8 +146,10 @@ impl Report {
         let standby = |row: &PgRow| -> sqlx::Result<StandbyReport> {
             let lag_bytes: Option<i64> = row.try_get(2)?;
             let lag: Option<f64> = row.try_get(3)?;
+            let name: String = row.try_get(0)?;
             Ok(StandbyReport {
-                name: row.try_get(0)?,
+                port: port_of(at, &name),
+                name,
                 state: row.try_get(1)?,
                 lag_bytes: lag_bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
                 lag: lag.and_then(|lag| Duration::try_from_secs_f64(lag).ok()),

@@ -66,6 +66,9 @@ impl Request {
                 "`version: \"{version}\"` is not a version of PostgreSQL; write a major version (\"17\") or a full one (\"17.5\")"
             )));
         }
+        if let Some((key, reason)) = self.config.replica.fault(self.fixed_port()) {
+            return Err(self.invalid(format!("`replica.{key}` {reason}")));
+        }
         let setting = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
         for (key, value) in &self.config.postgres_conf {
             if key.is_empty() || !key.chars().all(setting) || value.contains(['\n', '\r', '\0']) {
@@ -105,6 +108,7 @@ impl Request {
     }
 
     /// Why a way that runs one server alone is not what is asked for.
+    #[cfg(feature = "embedded")]
     pub(crate) fn standby_reason(&self) -> Option<String> {
         let asked_for = self.config.replica.enabled;
         asked_for.then(|| {

@@ -46,8 +46,8 @@ pub struct Endpoint {
     pub host: String,
     /// Port to connect to.
     pub port: u16,
-    /// Port of its standby, at the same host, if it has one that runs.
-    pub replica_port: Option<u16>,
+    /// Ports of its standbys that run, at the same host.
+    pub replica_ports: Vec<u16>,
     /// The superuser.
     pub user: String,
     /// Its password; `None` where the server asks for none.
@@ -158,6 +158,39 @@ impl PgServer {
                 launcher.stop().await?;
             }
             server.start_checked(&*chosen, false).await
+        })
+        .await
+    }
+
+    /// Has a standby take the place of the primary: stops the primary, promotes the standby that has received most, and
+    /// has the old primary and the other standbys follow it. Each keeps its port, so the primary is at another one
+    /// afterwards; entries with `pgserver: true` find it there. Connections to the old primary end, those to the new one
+    /// do not.
+    ///
+    /// Some 1 s. A dropped future does not end it; if the process ends meanwhile, the next [`start`](PgServer::start)
+    /// completes it.
+    ///
+    /// # Errors
+    /// [`PgServerError::WouldLose`] if no standby has received all changes and `may_lose` is false; the old primary is
+    /// the primary then. [`PgServerError::Invalid`] if nothing runs, if no standby runs, or if the server runs in Docker.
+    pub async fn failover(&self, may_lose: bool) -> Result<Endpoint, PgServerError> {
+        self.request.check()?;
+        let server = self.clone();
+        self.detached(async move {
+            let _lock = server.lock().await?;
+            let Some((launcher, _)) = server.in_use().await? else {
+                return Err(server.request.not_running());
+            };
+            match launcher.failover(may_lose).await? {
+                Some(endpoint) => {
+                    server.record(&*launcher, &endpoint).await?;
+                    Ok(endpoint)
+                }
+                None => Err(server.request.invalid(format!(
+                    "a failover is not supported by runtime {}; set `runtime: native`",
+                    launcher.runtime().as_str()
+                ))),
+            }
         })
         .await
     }
@@ -411,7 +444,7 @@ impl PgServer {
         let recorded = EndpointFile {
             host: at.host.clone(),
             port: at.port,
-            replica_port: at.replica_port,
+            replica_ports: at.replica_ports.clone(),
             user: at.user.clone(),
             password_file: launcher.password_file(),
             system_identifier,

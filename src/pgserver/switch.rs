@@ -8,26 +8,27 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use super::native::Account;
 
 /// Waits for the end of its input, which comes when the last holder of the other end is gone, also
-/// by SIGKILL. SIGQUIT is PostgreSQL's immediate shutdown. The folder is removed again and again
+/// by SIGKILL. SIGQUIT is PostgreSQL's immediate shutdown, of the server and its standbys. The folder is removed again and again
 /// for a while, as a start that was under way may still write into it. Only a process of the user that runs the server is
 /// ended, `$3`, because that user writes the file with its number, and this may be root.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 cat >/dev/null
-pid_file=$1/native/data/postmaster.pid
 is_its_own() {
   case $1 in '' | *[!0-9]*) return 1 ;; esac
   [ "$(ps -o uid= -p "$1" 2>/dev/null | tr -d ' ' || true)" = "$2" ] || [ "$(stat -c %u "/proc/$1" 2>/dev/null)" = "$2" ]
 }
 tries=0
 while [ -e "$1" ] && [ $tries -lt 200 ]; do
-  if [ -f "$pid_file" ] && [ ! -L "$pid_file" ] && [ -s "$pid_file" ] && read -r pid <"$pid_file" && is_its_own "$pid" "$3" && kill -QUIT "$pid" 2>/dev/null; then
-    waited=0
-    while [ -e "$pid_file" ] && kill -0 "$pid" 2>/dev/null && [ $waited -lt 100 ]; do
-      sleep 0.05; waited=$((waited + 1))
-    done
-    [ -e "$pid_file" ] && kill -KILL "$pid" 2>/dev/null
-  fi
+  for pid_file in "$1"/native/data*/postmaster.pid; do
+    if [ -f "$pid_file" ] && [ ! -L "$pid_file" ] && [ -s "$pid_file" ] && read -r pid <"$pid_file" && is_its_own "$pid" "$3" && kill -QUIT "$pid" 2>/dev/null; then
+      waited=0
+      while [ -e "$pid_file" ] && kill -0 "$pid" 2>/dev/null && [ $waited -lt 100 ]; do
+        sleep 0.05; waited=$((waited + 1))
+      done
+      [ -e "$pid_file" ] && kill -KILL "$pid" 2>/dev/null
+    fi
+  done
   rm -rf "$2" 2>/dev/null
   [ -e "$1" ] && sleep 0.05
   tries=$((tries + 1))

@@ -237,7 +237,7 @@ mod superuser {
         let endpoint = Endpoint {
             host: "127.0.0.1".to_owned(),
             port: 6543,
-            replica_port: None,
+            replica_ports: Vec::new(),
             user: "postgres".to_owned(),
             password: Some("generated".into()),
             runtime: crate::config::Runtime::Native,

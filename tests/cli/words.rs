@@ -6,11 +6,11 @@ const FILE: &str =
     "databases:\n  shop: {database: shop, user: a}\n  stock: {database: s, user: a}\n";
 
 /// The words with which a line of help begins.
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 34] = [
     "Allow", "Answer", "Apply", "Back", "Check", "Connect", "Create", "Delete", "Derive", "Drop",
     "Generate", "List", "Open", "Press", "Print", "Read", "Report", "Restore", "Roll", "Run",
     "Show", "Start", "Stop", "Use", "Wait", "Watch", "Write", "Example", "Add", "Follow", "Set",
-    "Take", "Name",
+    "Take", "Name", "Promote",
 ];
 
 /// Every command by its words, the program itself first.

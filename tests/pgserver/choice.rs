@@ -93,13 +93,12 @@ async fn where_nothing_fits_every_way_is_named_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_standby_that_nobody_runs_is_not_passed_over_in_silence() {
+async fn a_standby_that_the_runtime_cannot_run_is_not_passed_over_in_silence() {
     let dir = Dir::new("standby");
-    let mut config = config(Runtime::Auto);
+    let mut config = config(Runtime::Embedded);
     config.replica.enabled = true;
-    // Docker could, but for an image.
     let error = server(&dir, config).start().await.unwrap_err().to_string();
-    assert_eq!(error.matches("it cannot run a standby").count(), 2, "{error}");
+    assert!(error.contains("it cannot run a standby"), "{error}");
     assert!(error.contains("replica: {enabled: false}"), "{error}");
 }
 

@@ -7,7 +7,7 @@ use wharf::pgserver::{Endpoint, PgServer, StandbyReport};
 use wharf::{Manager, Pg};
 
 use crate::docker::{Server, docker, engine, said};
-use crate::support::{connect, run, try_run};
+use crate::support::{answers, connect, run};
 
 fn with_standby(server: &Server) -> PgServerConfig {
     let mut config = server.config();
@@ -17,22 +17,8 @@ fn with_standby(server: &Server) -> PgServerConfig {
 
 fn standby(primary: &Endpoint) -> Endpoint {
     let mut at = primary.clone();
-    at.port = primary.replica_port.unwrap();
+    at.port = primary.replica_ports[0];
     at
-}
-
-/// Waits until the server answers `expected`. Until a standby has replayed what its primary
-/// committed, it may refuse connections or not know the table: both count as not yet.
-async fn answers(at: &Endpoint, sql: &'static str, expected: &str) {
-    let begun = Instant::now();
-    loop {
-        let last = try_run(at, sql).await;
-        if matches!(&last, Ok(Some(value)) if value == expected) {
-            return;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{sql}: {last:?}, not {expected}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Marks the clone, so that another one is known from it.
@@ -85,7 +71,7 @@ async fn it_follows_its_primary_and_no_restart_of_either_clones_anew() {
     pg.stop().await.unwrap();
     assert!(pg.running().await.unwrap().is_none());
     let second = pg.start().await.unwrap();
-    assert_eq!((second.port, second.replica_port), (first.port, first.replica_port));
+    assert_eq!((second.port, &second.replica_ports), (first.port, &first.replica_ports));
     run(&second, "INSERT INTO t VALUES (2)").await;
     answers(&standby(&second), "SELECT count(*)::text FROM t", "2").await;
     said(&["restart", &server.name]);
@@ -150,9 +136,9 @@ async fn one_that_the_file_no_longer_asks_for_goes_with_what_the_primary_kept_fo
     }
     let server = Server::new("nomore");
     let at = server.pg(with_standby(&server)).start().await.unwrap();
-    assert!(at.replica_port.is_some());
+    assert_eq!(at.replica_ports.len(), 1);
     let at = server.pg(server.config()).start().await.unwrap();
-    assert_eq!(at.replica_port, None);
+    assert!(at.replica_ports.is_empty());
     assert!(!docker(&["inspect", &server.standby()]).status.success());
     assert_eq!(run(&at, "SELECT count(*)::text FROM pg_replication_slots").await.unwrap(), "0");
 }
@@ -174,7 +160,7 @@ async fn read_only_databases_of_the_file_are_read_from_it() {
     let manager = Manager::with_pgserver(config, pg);
     let at = manager.start_pgserver().await.unwrap();
     let mut shop = at.clone();
-    shop.port = at.replica_port.unwrap();
+    shop.port = at.replica_ports[0];
     answers(&shop, "SELECT count(*)::text FROM pg_database WHERE datname = 'shop'", "1").await;
     assert!(!in_recovery(&manager.db("shop").unwrap()).await);
     assert!(in_recovery(&manager.db("reports").unwrap()).await);

@@ -47,8 +47,10 @@ impl Drop for Dir {
         let mut natives: Vec<PathBuf> = servers.map(|it| it.path().join("native")).collect();
         natives.push(self.native());
         natives.push(self.0.join("home/wharf/pgserver/wharf/native"));
-        for native in natives {
-            let pid_file = native.join("data/postmaster.pid");
+        // Its standbys' too.
+        let nodes = natives.iter().flat_map(|native| std::fs::read_dir(native)).flatten().flatten();
+        for node in nodes {
+            let pid_file = node.path().join("postmaster.pid");
             let text = std::fs::read_to_string(&pid_file).unwrap_or_default();
             if let Some(pid) = text.lines().next() {
                 // After a failed assertion, so without another one.
@@ -83,6 +85,20 @@ pub async fn connect(endpoint: &Endpoint) -> Result<PgConnection, sqlx::Error> {
         options = options.password(password.expose_secret());
     }
     PgConnection::connect_with(&options).await
+}
+
+/// Waits until the server answers `expected`. Until a standby has replayed what its primary
+/// committed, it may refuse connections or not know the table: both count as not yet.
+pub async fn answers(at: &Endpoint, sql: &'static str, expected: &str) {
+    let begun = Instant::now();
+    loop {
+        let last = try_run(at, sql).await;
+        if matches!(&last, Ok(Some(value)) if value == expected) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{sql}: {last:?}, not {expected}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Runs one statement on a connection of its own; the first column of its first row as text.

@@ -139,7 +139,7 @@ impl Docker {
         &self,
         engine: &Engine,
         port: u16,
-        replica_port: Option<u16>,
+        replica_ports: Vec<u16>,
         version: &str,
     ) -> Endpoint {
         // An address of its own that the file names is one of the engine's machine.
@@ -150,7 +150,7 @@ impl Docker {
         Endpoint {
             host: host.to_owned(),
             port,
-            replica_port,
+            replica_ports,
             user: self.request.config.user.clone(),
             password: password::of(&self.request, &self.root().join("password")),
             runtime: Runtime::Docker,
@@ -377,7 +377,7 @@ impl Launcher for Docker {
         };
         let version = Remembered::read(&self.remembered());
         let version = version.get("version").unwrap_or_default();
-        Ok(Some(self.endpoint(&engine, port, replica.and_then(|it| it.port), version)))
+        Ok(Some(self.endpoint(&engine, port, replica.and_then(|it| it.port).into_iter().collect(), version)))
     }
 
     async fn start(&self) -> Result<Endpoint, PgServerError> {
@@ -389,7 +389,7 @@ impl Launcher for Docker {
             Some(Container { port: Some(port), .. }) => (port, false),
             _ => (self.launch(&engine, begun).await?, true),
         };
-        let mut endpoint = self.endpoint(&engine, port, None, "");
+        let mut endpoint = self.endpoint(&engine, port, Vec::new(), "");
         let ready = self.ready(&engine, self.request.name(), &endpoint, begun).await;
         endpoint.version = match is_new {
             true => self.authenticate(&engine, &endpoint, ready, begun).await?.version,
@@ -400,7 +400,7 @@ impl Launcher for Docker {
             it.set("version", &endpoint.version);
         })?;
         match self.request.config.replica.enabled {
-            true => endpoint.replica_port = Some(self.follow(&engine, &endpoint, begun).await?),
+            true => endpoint.replica_ports = vec![self.follow(&engine, &endpoint, begun).await?],
             false => self.unfollow(&engine, &endpoint, begun).await?,
         }
         if self.is_starting() {
@@ -435,7 +435,7 @@ impl Launcher for Docker {
         };
         if !self.has_served() {
             // Stopped while it initialises its volume, it would leave half of its data there.
-            let endpoint = self.endpoint(&engine, port, None, "");
+            let endpoint = self.endpoint(&engine, port, Vec::new(), "");
             let _ = self.ready(&engine, self.request.name(), &endpoint, begun).await;
         }
         Container::stop(&engine, self.request.name()).await.map_err(failed)

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use docker_api::opts::{ContainerConnectionOpts, NetworkCreateOpts};
 use secrecy::ExposeSecret as _;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::container::{Container, Recipe};
 use super::engine::{CallError, Engine};
@@ -259,15 +258,7 @@ impl Docker {
         sql: &str,
         begun: Instant,
     ) -> Result<Option<String>, PgServerError> {
-        let what = "could not ask the server";
-        let failed = |error: sqlx::Error| self.failed(what, begun, error);
-        let login = primary.login();
-        let connected = login.connect().await;
-        let mut connection: PgConnection =
-            connected.map_err(|error| self.failed(what, begun, error))?;
-        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let row = query.fetch_optional(&mut connection).await.map_err(failed)?;
-        let _ = connection.close().await;
-        row.map(|row| row.try_get(0).map_err(failed)).transpose()
+        let asked = primary.login().ask(sql).await;
+        asked.map_err(|error| self.failed("could not ask the server", begun, error))
     }
 }

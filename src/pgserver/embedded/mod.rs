@@ -176,7 +176,7 @@ impl Embedded {
             endpoint: Endpoint {
                 host: self.request.connect_host().to_owned(),
                 port,
-                replica_port: None,
+                replica_ports: Vec::new(),
                 user: self.request.config.user.clone(),
                 password: None,
                 runtime: Runtime::Embedded,

@@ -9,11 +9,14 @@ use std::process::{Output, Stdio};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::account::Account;
+use super::postmaster::Postmaster;
 use super::programs::Installation;
+use super::upstream::{self, Upstream};
+use crate::config::ReplicaConfig;
 use crate::files;
 use crate::pgserver::conf::{line, pairs};
 use crate::pgserver::difference::Difference;
-use crate::pgserver::folder::random_hex;
+use crate::pgserver::folder::{Remembered, random_hex};
 use crate::pgserver::password;
 use crate::pgserver::request::Request;
 
@@ -21,29 +24,132 @@ use crate::pgserver::request::Request;
 const SOCKET_FOLDER_MAX: usize = 85;
 /// Settings that only serve to survive a crash.
 const DURABILITY: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
+const CONF: &str = "wharf.conf";
 const INCLUDE: &str = "include_if_exists = 'wharf.conf'";
 
-/// `<server's folder>/native`.
+/// Remembered as the number of the data folder that the primary runs on.
+const PRIMARY: &str = "primary";
+/// What stands in a standby's data folder, and in no primary's.
+const SIGNAL: &str = "standby.signal";
+/// The largest number of a data folder: all standbys that there can be, and the primary.
+const NODE_MAX: u32 = ReplicaConfig::MAX_COUNT;
+/// What a standby that is gone may keep of the primary's log, until the disk would be full.
+const SLOT_KEEPS: (&str, &str) = ("max_slot_wal_keep_size", "8GB");
+
+/// One data folder of a native server, below `<server's folder>/native`: `data` is that of the first primary, node 0;
+/// `data-1`, `data-2`, … are those of its standbys. After a failover another node than 0 is the primary.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     root: PathBuf,
+    node: u32,
 }
 
 impl Cluster {
-    pub(crate) fn new(root: PathBuf) -> Cluster {
-        Cluster { root }
+    /// The node that is the primary now, as it is remembered; without that, the first that is no standby.
+    pub(crate) fn primary(root: PathBuf) -> Cluster {
+        let first = Cluster { root, node: 0 };
+        let remembered = Remembered::read(&first.remembered());
+        let node = remembered.get(PRIMARY).and_then(|node| node.parse().ok());
+        let node = node.filter(|node| *node <= NODE_MAX).or_else(|| {
+            let mut nodes = first.nodes().into_iter();
+            nodes.find(|node| !node.is_standby()).map(|found| found.node)
+        });
+        Cluster { node: node.unwrap_or(0), ..first }
+    }
+
+    /// Another node of the same server.
+    pub(crate) fn at(&self, node: u32) -> Cluster {
+        Cluster { root: self.root.clone(), node }
+    }
+
+    /// The nodes that there are, running or not.
+    pub(crate) fn nodes(&self) -> Vec<Cluster> {
+        let all = (0..=NODE_MAX).map(|node| self.at(node));
+        all.filter(|node| node.data().exists()).collect()
+    }
+
+    /// The numbers of the nodes that are the standbys of this one, if so many are asked for.
+    pub(crate) fn standbys(&self, wanted: u32) -> Vec<u32> {
+        let others = (0..=NODE_MAX).filter(|node| *node != self.node);
+        others.take(wanted as usize).collect()
+    }
+
+    pub(crate) fn node(&self) -> u32 {
+        self.node
     }
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
+    /// The name of the node's data folder.
+    fn name(&self) -> String {
+        match self.node {
+            0 => "data".to_owned(),
+            node => format!("data-{node}"),
+        }
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
-        self.root.join("data")
+        self.root.join(self.name())
     }
 
     pub(crate) fn log(&self) -> PathBuf {
-        self.root.join("server.log")
+        self.root.join(match self.node {
+            0 => "server.log".to_owned(),
+            node => format!("server-{node}.log"),
+        })
+    }
+
+    /// Whether the data is a standby's.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.data().join(SIGNAL).exists()
+    }
+
+    /// Makes a standby of what is there.
+    pub(crate) fn make_standby(&self, account: Account, data: &Path) -> io::Result<()> {
+        account.write(&data.join(SIGNAL), "")
+    }
+
+    /// Under which its port is remembered.
+    pub(crate) fn port_key(&self) -> String {
+        match self.node {
+            0 => "port".to_owned(),
+            node => format!("port_{node}"),
+        }
+    }
+
+    /// The port that the file fixes for this node, if it does. The port of the
+    /// file is that of a primary without standbys, whichever node it is.
+    pub(crate) fn fixed_port(&self, request: &Request) -> Option<u16> {
+        let replica = request.config.replica;
+        match self.node {
+            0 => request.fixed_port(),
+            _ if !replica.enabled => request.fixed_port(),
+            node if node > replica.count => None,
+            node => replica.fixed_port(node - 1),
+        }
+    }
+
+    /// Remembers that this node is the primary.
+    pub(crate) fn set_primary(&self, remembered: &mut Remembered) {
+        remembered.set(PRIMARY, self.node);
+    }
+
+    /// Removes what an interrupted start has left half made.
+    pub(crate) fn sweep_new(&self) -> io::Result<()> {
+        let prefix = format!("{}.new", self.name());
+        for entry in fs::read_dir(&self.root)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder beside the data, to be moved into its place when it is complete.
+    pub(crate) fn new_data(&self) -> io::Result<PathBuf> {
+        Ok(self.root.join(format!("{}.new-{}", self.name(), random_hex()?)))
     }
 
     /// What the last start is remembered by.
@@ -73,12 +179,8 @@ impl Cluster {
         request: &Request,
         password: Option<&SecretString>,
     ) -> io::Result<()> {
-        for entry in fs::read_dir(&self.root)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("data.new") {
-                fs::remove_dir_all(entry.path())?;
-            }
-        }
-        let new = self.root.join(format!("data.new-{}", random_hex()?));
+        self.sweep_new()?;
+        let new = self.new_data()?;
         // C.UTF-8 is not everywhere; a failed try costs some milliseconds.
         let mut outcome = Ok(());
         for locale in ["C.UTF-8", "C"] {
@@ -106,8 +208,13 @@ impl Cluster {
 
     /// Removes what a killed server locked: its data and its socket.
     pub(crate) fn sweep_locks(&self) -> io::Result<()> {
-        let sockets = fs::read_dir(&self.root)?.flatten();
-        let sockets = sockets.filter(|e| e.file_name().to_string_lossy().starts_with(".s.PGSQL."));
+        let running = self.nodes().into_iter().filter_map(|node| Postmaster::of(&node.data())?.port);
+        // With the dot that begins the name of a lock.
+        let kept: Vec<String> = running.map(|port| format!(".s.PGSQL.{port}.")).collect();
+        let sockets = fs::read_dir(&self.root)?.flatten().filter(|entry| {
+            let name = format!("{}.", entry.file_name().to_string_lossy());
+            name.starts_with(".s.PGSQL.") && !kept.iter().any(|kept| name.starts_with(kept))
+        });
         let pid_file = self.data().join("postmaster.pid");
         for path in sockets.map(|entry| entry.path()).chain([pid_file]) {
             match fs::remove_file(path) {
@@ -118,14 +225,27 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes what the file asks for to where the server reads it at its start.
+    /// Writes what the file asks for to where the server reads it at its start. `upstream` is what it follows, if it is a
+    /// standby.
     pub(crate) fn configure(
         &self,
         account: Account,
         request: &Request,
         port: u16,
+        upstream: Option<&Upstream>,
     ) -> io::Result<()> {
-        let data = self.data();
+        self.configure_in(&self.data(), account, request, port, upstream)
+    }
+
+    /// The same for data that is not in its place yet.
+    pub(crate) fn configure_in(
+        &self,
+        data: &Path,
+        account: Account,
+        request: &Request,
+        port: u16,
+        upstream: Option<&Upstream>,
+    ) -> io::Result<()> {
         let main = data.join("postgresql.conf");
         let text = account.read(&main)?;
         if !text.lines().any(|line| line.trim() == INCLUDE) {
@@ -141,7 +261,8 @@ impl Cluster {
              local all all {method}\nhost all all all {method}\n\
              local replication all {method}\nhost replication all all {method}\n"
         );
-        for (name, text) in [("wharf.conf", self.settings(request, port)), ("pg_hba.conf", hba)] {
+        let settings = upstream::joined(&self.settings(request, port), upstream, port);
+        for (name, text) in [(CONF, settings), ("pg_hba.conf", hba)] {
             account.write(&data.join(name), &text)?;
         }
         Ok(())
@@ -164,6 +285,9 @@ impl Cluster {
             let free = DURABILITY.iter().filter(|key| !conf.contains_key(**key));
             lines.extend(free.map(|key| line(key, "off")));
         }
+        if request.config.replica.enabled && !conf.contains_key(SLOT_KEEPS.0) {
+            lines.push(line(SLOT_KEEPS.0, SLOT_KEEPS.1));
+        }
         lines.extend(conf.iter().map(|(key, value)| line(key, value)));
         lines.join("\n") + "\n"
     }
@@ -171,9 +295,43 @@ impl Cluster {
     /// The settings in which what a server was started with differs from what the file asks for
     /// now.
     pub(crate) fn differences(&self, request: &Request, port: u16) -> Vec<Difference> {
-        let started = files::read(&self.data().join("wharf.conf")).unwrap_or_default();
-        let wanted = self.settings(request, request.fixed_port().unwrap_or(port));
+        let started = self.started_with();
+        let wanted = self.settings(request, self.fixed_port(request).unwrap_or(port));
         Difference::between(&pairs(&started), &pairs(&wanted))
+    }
+
+    /// The lines of `wharf.conf` as they were at the last start.
+    pub(crate) fn started_with(&self) -> String {
+        files::read(&self.data().join(CONF)).unwrap_or_default()
+    }
+
+    /// Writes lines of `wharf.conf` that a running server takes without a restart.
+    pub(crate) fn rewrite(&self, account: Account, text: &str) -> io::Result<()> {
+        account.write(&self.data().join(CONF), text)
+    }
+
+    /// Those lines with the limit for what standbys keep if the file asks for standbys, and without it otherwise.
+    /// `None` if that is how they are.
+    pub(crate) fn with_slot_limit(&self, request: &Request) -> Option<String> {
+        let (name, value) = SLOT_KEEPS;
+        let limit = line(name, value);
+        let started = self.started_with();
+        let has = started.lines().any(|line| line == limit);
+        let wanted = request.config.replica.enabled;
+        let is_the_files = request.config.postgres_conf.contains_key(name);
+        if is_the_files || has == wanted {
+            return None;
+        }
+        let mut lines: Vec<&str> = started.lines().filter(|line| *line != limit).collect();
+        if wanted {
+            lines.push(&limit);
+        }
+        Some(lines.join("\n") + "\n")
+    }
+
+    /// Where libpq finds the superuser's password, if there is one.
+    pub(crate) fn passfile(&self) -> PathBuf {
+        self.root.join("passfile")
     }
 
     /// Where the superuser's password is kept, if the file gives none.

@@ -2,10 +2,13 @@
 
 mod account;
 mod cluster;
+mod failover;
 mod log;
 mod postmaster;
 mod process;
 mod programs;
+mod standby;
+mod upstream;
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
@@ -21,6 +24,7 @@ pub(crate) use self::account::Account;
 use self::cluster::Cluster;
 use self::postmaster::Postmaster;
 use self::programs::Installation;
+use self::upstream::Upstream;
 use super::difference::Difference;
 use super::error::PgServerError;
 use super::folder::{Folder, Remembered};
@@ -66,7 +70,7 @@ struct Started {
 
 impl Native {
     pub(crate) fn new(request: Arc<Request>, folder: Folder) -> Native {
-        let cluster = Cluster::new(folder.join("native"));
+        let cluster = Cluster::primary(folder.join("native"));
         Native { request, folder, cluster }
     }
 
@@ -74,7 +78,7 @@ impl Native {
         Endpoint {
             host: self.request.connect_host().to_owned(),
             port,
-            replica_port: None,
+            replica_ports: Vec::new(),
             user: self.request.config.user.clone(),
             password: password::of(&self.request, &self.cluster.password_file()),
             runtime: Runtime::Native,
@@ -93,7 +97,16 @@ impl Native {
         let remembered = Remembered::read(&self.cluster.remembered());
         let version = remembered.get("version").map(str::to_owned);
         let version = version.or_else(|| self.cluster.data_version());
-        Some(self.endpoint(port, &version.unwrap_or_default()))
+        let mut endpoint = self.endpoint(port, &version.unwrap_or_default());
+        let standbys = self.cluster.standbys(self.request.config.replica.wanted()).into_iter();
+        let running = standbys.filter_map(|node| Postmaster::of(&self.cluster.at(node).data()));
+        endpoint.replica_ports = running.filter_map(|standby| standby.port).collect();
+        Some(endpoint)
+    }
+
+    /// The same server, seen from another of its data folders.
+    fn at(&self, node: u32) -> Native {
+        Native { cluster: self.cluster.at(node), ..self.clone() }
     }
 
     /// The running server, if there is one and it is this one.
@@ -143,23 +156,8 @@ impl Native {
                     self.failed(&what, begun, self.hint(error))
                 })?;
         }
-        let mut remembered = Remembered::read(&self.cluster.remembered());
-        let mut last = remembered.port();
-        let port = loop {
-            let fixed = self.request.fixed_port();
-            let port = self.folder.choose_port(&self.request, fixed, last)?;
-            match self.start_postmaster(&installation, account, port, begun) {
-                // Somebody took the port between the look and the start.
-                Err(PgServerError::PortTaken { .. }) if self.request.fixed_port().is_none() => {
-                    last = None;
-                }
-                outcome => break outcome.map(|()| port)?,
-            }
-        };
-        remembered.set("port", port);
-        remembered.set("version", &installation.version);
-        let state = self.cluster.remembered();
-        remembered.write(&state).map_err(self.folder.io("write", &state))?;
+        let port = self.start_at_a_port(&installation, account, None, begun)?;
+        self.remember(|it| it.set("version", &installation.version))?;
         Ok(Started {
             endpoint: self.endpoint(port, &installation.version.to_string()),
             installation,
@@ -167,15 +165,46 @@ impl Native {
         })
     }
 
+    fn remember(&self, what: impl FnOnce(&mut Remembered)) -> Result<(), PgServerError> {
+        let state = self.cluster.remembered();
+        let mut remembered = Remembered::read(&state);
+        what(&mut remembered);
+        remembered.write(&state).map_err(self.folder.io("write", &state))
+    }
+
+    /// Starts this node at the port that the file fixes, at that of last time, or at one that is free. Blocks.
+    fn start_at_a_port(
+        &self,
+        installation: &Installation,
+        account: Account,
+        upstream: Option<&Upstream>,
+        begun: Instant,
+    ) -> Result<u16, PgServerError> {
+        let (key, fixed) = (self.cluster.port_key(), self.cluster.fixed_port(&self.request));
+        let remembered = Remembered::read(&self.cluster.remembered());
+        let mut last = remembered.get(&key).and_then(|port| port.parse().ok());
+        let port = loop {
+            let port = self.folder.choose_port(&self.request, fixed, last)?;
+            match self.start_postmaster(installation, account, port, upstream, begun) {
+                // Somebody took the port between the look and the start.
+                Err(PgServerError::PortTaken { .. }) if fixed.is_none() => last = None,
+                outcome => break outcome.map(|()| port)?,
+            }
+        };
+        self.remember(|it| it.set(&key, port))?;
+        Ok(port)
+    }
+
     fn start_postmaster(
         &self,
         installation: &Installation,
         account: Account,
         port: u16,
+        upstream: Option<&Upstream>,
         begun: Instant,
     ) -> Result<(), PgServerError> {
         let data = self.cluster.data();
-        let configured = self.cluster.configure(account, &self.request, port);
+        let configured = self.cluster.configure(account, &self.request, port, upstream);
         configured.map_err(self.folder.io("write the settings in", &data))?;
         if Postmaster::of(&data).is_none() {
             // PostgreSQL itself would take any process with the killed one's number for it.
@@ -209,6 +238,24 @@ impl Native {
             };
             return Err(self.failed("PostgreSQL did not start", begun, reason));
         }
+    }
+
+    /// Stops this node; fine if it is stopped. Blocks.
+    fn stop_node(&self) -> Result<(), PgServerError> {
+        let begun = Instant::now();
+        let data = self.cluster.data();
+        let Some(postmaster) = Postmaster::of(&data) else {
+            return Ok(());
+        };
+        if postmaster.stop(&data) {
+            return Ok(());
+        }
+        let reason = format!(
+            "process {} still runs; see {}, and end it yourself",
+            postmaster.pid,
+            self.cluster.log().display()
+        );
+        Err(self.failed("it did not stop", begun, reason))
     }
 
     fn other_version(&self, data: String, wanted: String) -> PgServerError {
@@ -250,7 +297,8 @@ impl Native {
             self.request.name(),
             self.request.config.user,
         );
-        self.stop().await?;
+        let this = self.clone();
+        blocking(move || this.stop_node()).await?;
         let this = self.clone();
         let (installation, account) = (started.installation.clone(), started.account);
         let port = started.endpoint.port;
@@ -259,7 +307,7 @@ impl Native {
             this.cluster
                 .change_password(&installation, account, user, &password)
                 .map_err(|error| this.failed("could not change the password", begun, error))?;
-            this.start_postmaster(&installation, account, port, begun)
+            this.start_postmaster(&installation, account, port, None, begun)
         })
         .await
     }
@@ -298,9 +346,6 @@ impl Launcher for Native {
         let (request, made_by) = (self.request.clone(), self.cluster.data_version());
         let looked = tokio::task::spawn_blocking(move || {
             Account::find()?;
-            if let Some(reason) = request.standby_reason() {
-                return Err(reason);
-            }
             let fitting = Installation::fitting(&request)?;
             // Only the major version that created the data can use it.
             let same = fitting.iter().find(|one| Some(one.version.major()) == made_by);
@@ -332,7 +377,7 @@ impl Launcher for Native {
     async fn start(&self) -> Result<Endpoint, PgServerError> {
         let begun = Instant::now();
         if let Some(endpoint) = self.find(begun).await? {
-            return Ok(endpoint);
+            return self.with_standbys(endpoint, begun).await;
         }
         let this = self.clone();
         let mut started = blocking(move || this.launch()).await?;
@@ -344,7 +389,7 @@ impl Launcher for Native {
         match outcome {
             Ok(greeting) => {
                 started.endpoint.version = greeting.version;
-                Ok(started.endpoint)
+                self.with_standbys(started.endpoint, begun).await
             }
             Err(LoginError::NotReady(reason)) => {
                 let log = self.log_since(0);
@@ -359,31 +404,27 @@ impl Launcher for Native {
     }
 
     async fn stop(&self) -> Result<(), PgServerError> {
-        let begun = Instant::now();
         let this = self.clone();
         blocking(move || {
-            let data = this.cluster.data();
-            let Some(postmaster) = Postmaster::of(&data) else {
-                return Ok(());
-            };
-            if postmaster.stop(&data) {
-                return Ok(());
-            }
-            let reason = format!(
-                "process {} still runs; see {}, and end it yourself",
-                postmaster.pid,
-                this.cluster.log().display()
-            );
-            Err(this.failed("it did not stop", begun, reason))
+            let primary = this.cluster.node();
+            let standbys = this.cluster.nodes().into_iter().map(|node| node.node());
+            standbys.filter(|node| *node != primary).try_for_each(|node| this.at(node).stop_node())?;
+            this.stop_node()
         })
         .await
+    }
+
+    async fn failover(&self, may_lose: bool) -> Result<Option<Endpoint>, PgServerError> {
+        self.fail_over(may_lose).await.map(Some)
     }
 
     async fn differences(&self) -> Result<Vec<Difference>, PgServerError> {
         let this = self.clone();
         blocking(move || {
-            let running = this.look();
-            Ok(running.map_or_else(Vec::new, |at| this.cluster.differences(&this.request, at.port)))
+            let Some(at) = this.look() else { return Ok(Vec::new()) };
+            let mut differences = this.cluster.differences(&this.request, at.port);
+            differences.extend(this.standby_differences());
+            Ok(differences)
         })
         .await
     }

@@ -34,6 +34,12 @@ impl Postmaster {
         (is_postgres(pid) && is_of(pid, data, started)).then_some(Postmaster { pid, port })
     }
 
+    /// Has it read its settings again.
+    pub(crate) fn reload(&self) {
+        // Fails only if it has just gone.
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGHUP);
+    }
+
     /// Fast shutdown: sessions are ended, everything is written; then, if that takes too long,
     /// immediate shutdown, which recovers at the next start. Blocks; false if it still runs.
     pub(crate) fn stop(&self, data: &Path) -> bool {
