@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use crate::config::{Address, DatabaseConfig, PgServerConfig};
+use crate::config::{Address, DatabaseConfig, HostPort, PgServerConfig, Reads};
 use crate::files;
 
 const FILE: &str = "endpoint";
@@ -202,8 +202,23 @@ pub(crate) async fn locate(
     if has_none && entry.user == recorded.user {
         entry.password = password;
     }
-    entry.address = Address::Host { host: recorded.host, port };
+    entry.address = address(&entry, recorded.host, port, &recorded.replica_ports);
     Ok(entry)
+}
+
+/// Returns the address of an entry on the file's server, which listens at `port`: with its standbys if the entry reads on those.
+pub(crate) fn address(
+    entry: &DatabaseConfig,
+    host: String,
+    port: u16,
+    standbys: &[u16],
+) -> Address {
+    let has_standbys = entry.address == Address::PgServer && !standbys.is_empty();
+    if entry.reads == Reads::Primary || !has_standbys {
+        return Address::Host { host, port };
+    }
+    let ports = std::iter::once(&port).chain(standbys);
+    Address::Hosts(ports.map(|port| HostPort { host: host.clone(), port: *port }).collect())
 }
 
 /// The system identifier of a server, which tells it from any other at the same address.

@@ -360,7 +360,7 @@ async fn placed(
     if has_none && entry.user == endpoint.user {
         entry.password = endpoint.password;
     }
-    entry.address = Address::Host { host: endpoint.host, port };
+    entry.address = endpoint::address(&entry, endpoint.host, port, &endpoint.replica_ports);
     Ok(entry)
 }
 

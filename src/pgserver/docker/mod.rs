@@ -377,7 +377,12 @@ impl Launcher for Docker {
         };
         let version = Remembered::read(&self.remembered());
         let version = version.get("version").unwrap_or_default();
-        Ok(Some(self.endpoint(&engine, port, replica.and_then(|it| it.port).into_iter().collect(), version)))
+        Ok(Some(self.endpoint(
+            &engine,
+            port,
+            replica.and_then(|it| it.port).into_iter().collect(),
+            version,
+        )))
     }
 
     async fn start(&self) -> Result<Endpoint, PgServerError> {
