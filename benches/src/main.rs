@@ -19,6 +19,7 @@ mod peers;
 mod ratios;
 mod run;
 mod server;
+mod standbys;
 mod streams;
 mod table;
 mod vectors;
@@ -70,6 +71,8 @@ enum Part {
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
+    /// What reads on standbys cost, in place of everything else.
+    Standbys,
     /// A million rows as they come, in place of everything else.
     Streams,
     /// One reading of them, on the server that the environment names.
@@ -87,6 +90,7 @@ fn main() -> Result<()> {
             println!("{}", runtime.block_on(copies::one(writer, table, &url()?))?);
             Ok(())
         }
+        Some(Part::Standbys) => runtime.block_on(standbys::run()),
         Some(Part::Streams) => runtime.block_on(streams::all(args.rounds)),
         Some(Part::Stream { reader }) => {
             println!("{}", runtime.block_on(streams::read(reader, &url()?))?);

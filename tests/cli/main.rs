@@ -16,5 +16,6 @@ mod init;
 mod migrate;
 mod run;
 mod server;
+mod standbys;
 mod top;
 mod words;
