@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -51,8 +51,8 @@ pub(crate) struct Shared {
     host: OnceLock<Arc<Host>>,
     writer: OnceLock<Arc<Pool>>,
     reader: OnceLock<Arc<Pool>>,
-    /// None for an entry that reads on its primary, or has no standbys.
-    topology: OnceLock<Option<Arc<Topology>>>,
+    /// None until something was to be read; then none inside for an entry that reads on its primary, or has no standbys.
+    topology: RwLock<Option<Option<Arc<Topology>>>>,
     closed: AtomicBool,
     /// For those who have a connection of their own.
     closing: Notify,
@@ -78,7 +78,7 @@ impl Database {
                 host: OnceLock::new(),
                 writer: OnceLock::new(),
                 reader: OnceLock::new(),
-                topology: OnceLock::new(),
+                topology: RwLock::default(),
                 closed: AtomicBool::new(false),
                 closing: Notify::new(),
                 size: Mutex::default(),
@@ -109,9 +109,11 @@ impl Database {
     }
 
     /// The pools that there are.
-    fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        let standbys = self.shared.topology.get().into_iter().flatten().flat_map(|it| it.pools());
-        self.writer().into_iter().chain(self.reader()).chain(standbys)
+    fn pools(&self) -> impl Iterator<Item = Arc<Pool>> {
+        let observed = self.observed().clone().flatten();
+        let standbys = observed.iter().flat_map(|topology| topology.pools());
+        let own = self.writer().into_iter().chain(self.reader());
+        own.chain(standbys).cloned().collect::<Vec<_>>().into_iter()
     }
 
     pub(crate) fn resize(&self, keep: usize, most: usize) {
@@ -126,14 +128,17 @@ impl Database {
 
     pub(crate) async fn close_within(&self, limit: Duration) -> Result<(), Error> {
         self.close_to_all();
-        let drained = join_all(self.pools().map(|pool| pool.drain(limit))).await;
+        let drained = self.pools().map(|pool| async move { pool.drain(limit).await });
+        let drained = join_all(drained).await;
         drained.into_iter().collect()
     }
 
     fn close_to_all(&self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.closing.notify_waiters();
-        self.shared.topology.get().into_iter().flatten().for_each(|topology| topology.close());
+        if let Some(Some(topology)) = &*self.observed() {
+            topology.close();
+        }
     }
 
     /// Waits until it is closed.
@@ -229,19 +234,34 @@ impl Database {
     }
 
     /// The servers of the entry, if it reads on standbys.
-    pub(crate) async fn topology(&self) -> Result<Option<&Arc<Topology>>, Error> {
-        if self.shared.topology.get().is_none() {
-            let host = self.host().await?;
-            let to = (*host.current()).clone();
-            let has_reads = to.config.reads != Reads::Primary;
-            let topology = has_reads.then(|| Topology::new(to, host)).flatten();
-            let topology = self.shared.topology.get_or_init(|| topology);
-            // A close that came in between did not see it.
-            if let (true, Some(topology)) = (self.shared.closed.load(Ordering::Acquire), topology) {
-                topology.close();
-            }
+    pub(crate) async fn topology(&self) -> Result<Option<Arc<Topology>>, Error> {
+        if let Some(known) = &*self.observed()
+            && !known.as_ref().is_some_and(|topology| topology.is_outdated())
+        {
+            return Ok(known.clone());
         }
-        Ok(self.shared.topology.get().and_then(Option::as_ref))
+        let host = self.host().await?;
+        let mut observed = self.shared.topology.write().unwrap_or_else(PoisonError::into_inner);
+        let before = observed.clone().flatten();
+        // Another caller may have been first.
+        if observed.is_some() && !before.as_ref().is_some_and(|before| before.is_outdated()) {
+            return Ok(before);
+        }
+        let to = (*host.current()).clone();
+        let has_reads = to.config.reads != Reads::Primary;
+        let topology = has_reads.then(|| Topology::new(to, host, before.as_deref())).flatten();
+        before.into_iter().for_each(|before| before.give_way_to(topology.as_deref()));
+        *observed = Some(topology.clone());
+        drop(observed);
+        // A close that came in between did not see it.
+        if let (true, Some(topology)) = (self.shared.closed.load(Ordering::Acquire), &topology) {
+            topology.close();
+        }
+        Ok(topology)
+    }
+
+    fn observed(&self) -> RwLockReadGuard<'_, Option<Option<Arc<Topology>>>> {
+        self.shared.topology.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection of a view that reads on standbys: to one that may serve it, else from the pool for reading. With what the standby
@@ -254,12 +274,12 @@ impl Database {
             return Ok((self.lend_after(Reason::Conflict, purpose).await?, None));
         }
         if let Some(topology) = self.topology().await? {
-            match topology.lend(&self.need(topology), purpose).await? {
+            match topology.lend(&self.need(&topology), purpose).await? {
                 Ok(reading) => {
                     return Ok((reading.lent.observed_by(self.metric.clone()), reading.check));
                 }
                 Err(reason) => {
-                    return Ok((self.lend_instead(topology, reason, purpose).await?, None));
+                    return Ok((self.lend_instead(&topology, reason, purpose).await?, None));
                 }
             }
         }
@@ -323,7 +343,7 @@ impl Database {
     /// The same for one that a standby was chosen for and did not serve.
     pub(crate) async fn lend_after(&self, reason: Reason, purpose: Purpose) -> Result<Lent, Error> {
         match self.topology().await? {
-            Some(topology) => self.lend_instead(topology, reason, purpose).await,
+            Some(topology) => self.lend_instead(&topology, reason, purpose).await,
             None => self.lend(true, purpose).await,
         }
     }

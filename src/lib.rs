@@ -58,6 +58,7 @@
 //! | `copy` | no | rows by the million: COPY, and inserts and upserts in bulk |
 //! | `vector` | no | pgvector's types, expressions, indexes and searches |
 //! | `postgis` | no | PostGIS's types and expressions, by geo-types |
+//! | `patroni` | no | the servers of a cluster from Patroni's REST interface |
 //! | `with-time` | no | SeaORM's feature of the same name, for `copy` |
 //! | `migrate` | no | SeaORM migrations, one process at a time |
 //! | `testing` | no | a database for every test |
@@ -85,6 +86,8 @@ mod manager;
 #[cfg(feature = "migrate")]
 pub mod migrate;
 pub mod monitor;
+#[cfg(feature = "patroni")]
+mod patroni;
 mod pg;
 #[cfg(feature = "pgserver")]
 pub mod pgserver;

@@ -325,7 +325,7 @@ fn locate(name: String, entry: DatabaseConfig, server: Option<Server>) -> Arc<Lo
     Arc::new(move || {
         let (name, entry, server) = (name.clone(), entry.clone(), server.clone());
         Box::pin(async move {
-            if let Address::Host { .. } | Address::Hosts(_) = entry.address {
+            if let Address::Host { .. } | Address::Hosts(_) | Address::Patroni(_) = entry.address {
                 return Ok(entry);
             }
             match server {
@@ -465,7 +465,7 @@ fn is_on(entry: &DatabaseConfig, server: &crate::config::PgServerConfig) -> bool
     match &entry.address {
         Address::PgServer => true,
         // What is made on the primary comes to its standby by itself.
-        Address::PgServerReplica | Address::Hosts(_) => false,
+        Address::PgServerReplica | Address::Hosts(_) | Address::Patroni(_) => false,
         Address::Host { host, port } => {
             Some(*port) == server.port && is_same_host(host, &server.host)
         }

@@ -28,6 +28,8 @@ pub enum Address {
     },
     /// Several hosts of one cluster, at least one. Connections go to the one that is the primary at the time.
     Hosts(Vec<HostPort>),
+    /// The REST interfaces of a cluster that Patroni manages, at least one. They are asked for its hosts.
+    Patroni(Vec<HostPort>),
     /// The server of the file's own `pgserver:` section, wherever that listens
     /// (`pgserver: true` in the entry).
     PgServer,
@@ -47,9 +49,26 @@ pub struct HostPort {
 impl HostPort {
     /// Reads `name`, `name:port`, `[::1]:port` or `/folder`. The default port is 5432.
     pub(super) fn parse(text: &str) -> Result<HostPort, &'static str> {
+        HostPort::with_default_port(text, DEFAULT_PORT)
+    }
+
+    /// Reads the address of a REST interface of Patroni, `http://name:port`. The default port is 8008.
+    pub(super) fn parse_patroni(text: &str) -> Result<HostPort, &'static str> {
+        if text.starts_with("https:") {
+            return Err("is encrypted, which is not supported; use Patroni's address without TLS");
+        }
+        let address = text.strip_prefix("http://").ok_or("does not begin with `http://`")?;
+        let address = address.strip_suffix('/').unwrap_or(address);
+        if address.contains('/') {
+            return Err("has a path; write the address alone, as http://pg1:8008");
+        }
+        HostPort::with_default_port(address, PATRONI_PORT)
+    }
+
+    fn with_default_port(text: &str, default: u16) -> Result<HostPort, &'static str> {
         let (host, port) = split_port(text)?;
         let port = match port {
-            "" if !text.ends_with(':') => DEFAULT_PORT,
+            "" if !text.ends_with(':') => default,
             port => parse_port(port)?,
         };
         if host.is_empty() {
@@ -61,6 +80,9 @@ impl HostPort {
 
 /// PostgreSQL's.
 pub(super) const DEFAULT_PORT: u16 = 5432;
+
+/// That of Patroni's REST interface.
+const PATRONI_PORT: u16 = 8008;
 
 /// Splits `host:port` or `[host]:port`. A port that is not given is empty. No reason quotes the text, because it may hold a
 /// password that was cut in two.
@@ -97,7 +119,7 @@ impl Address {
             Address::Hosts(hosts) => {
                 Some(hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
             }
-            Address::PgServer | Address::PgServerReplica => None,
+            Address::Patroni(_) | Address::PgServer | Address::PgServerReplica => None,
         }
     }
 }

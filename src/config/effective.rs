@@ -136,6 +136,9 @@ impl Rows<'_> {
             ("host", Address::Host { host, .. }) => host.clone(),
             ("port", Address::Host { port, .. }) => port.to_string(),
             ("hosts", Address::Hosts(hosts)) => list(hosts),
+            ("patroni", Address::Patroni(addresses)) => {
+                list(&addresses.iter().map(|at| format!("http://{at}")).collect::<Vec<_>>())
+            }
             ("url" | "pgserver" | "host" | "port" | "hosts", _) => return,
             ("replicas", Address::Host { .. }) => list(&database.replicas),
             ("reads", _) => database.reads.as_str().to_owned(),

@@ -54,6 +54,7 @@ struct Entry {
     host: Option<Text>,
     port: Option<Port>,
     hosts: Option<Vec<Text>>,
+    patroni: Option<Vec<Text>>,
     replicas: Option<Vec<Text>>,
     database: Option<Text>,
     user: Option<Text>,
@@ -202,7 +203,9 @@ impl Checked<'_> {
         let address = if let Some(own) = own {
             own
         } else if let Some(hosts) = entry.hosts {
-            Address::Hosts(self.hosts("hosts", hosts)?)
+            Address::Hosts(self.hosts("hosts", hosts, HostPort::parse)?)
+        } else if let Some(patroni) = entry.patroni {
+            Address::Patroni(self.hosts("patroni", patroni, HostPort::parse_patroni)?)
         } else {
             let port = entry.port.map_or(DEFAULT_PORT, |port| port.0);
             if port == 0 {
@@ -466,7 +469,7 @@ impl Checked<'_> {
                  from `pgserver.replica`. Remove it",
             ));
         };
-        let replicas = self.hosts("replicas", given)?;
+        let replicas = self.hosts("replicas", given, HostPort::parse)?;
         let primary = HostPort { host: host.clone(), port: *port };
         if let Some(index) = replicas.iter().position(|replica| *replica == primary) {
             let reason = format!("names {primary}, which is the entry's primary; remove it");
@@ -504,11 +507,16 @@ impl Checked<'_> {
     }
 
     /// Reads a list of hosts at `key`.
-    fn hosts(&self, key: &str, given: Vec<Text>) -> Result<Vec<HostPort>, ConfigError> {
+    fn hosts(
+        &self,
+        key: &str,
+        given: Vec<Text>,
+        parse: impl Fn(&str) -> Result<HostPort, &'static str>,
+    ) -> Result<Vec<HostPort>, ConfigError> {
         let mut hosts = Vec::new();
         for (index, text) in given.into_iter().enumerate() {
             let invalid = |reason: String| self.invalid(&format!("{key}.{index}"), reason);
-            let host = HostPort::parse(&text.0).map_err(|reason| invalid(reason.to_owned()))?;
+            let host = parse(&text.0).map_err(|reason| invalid(reason.to_owned()))?;
             if hosts.contains(&host) {
                 return Err(invalid(format!("names {host} again; name each host once")));
             }
@@ -517,6 +525,7 @@ impl Checked<'_> {
         if hosts.is_empty() {
             let reason = match key {
                 "hosts" => "is empty; name the hosts of the cluster, or use `host`",
+                "patroni" => "is empty; name the addresses of Patroni, or use `hosts`",
                 _ => "is empty; name the standbys, or remove the key",
             };
             return Err(self.invalid(key, reason));

@@ -31,6 +31,7 @@ pub(super) enum Shape {
     NPlusOne,
     Names,
     Hosts,
+    Patroni,
     Section(&'static [Field]),
     /// Any key with one value or a list of them.
     Settings,
@@ -56,6 +57,7 @@ pub(super) const DATABASE: &[Field] = &[
     field("host", Shape::Text),
     field("port", Shape::Port),
     field("hosts", Shape::Hosts),
+    field("patroni", Shape::Patroni),
     field("replicas", Shape::Hosts),
     field("database", Shape::Text),
     field("user", Shape::Text),
@@ -233,6 +235,7 @@ impl Shape {
             Self::Runtime => "one of auto, docker, native, embedded",
             Self::Names => "a list of names, such as [vector, pg_trgm]",
             Self::Hosts => "a list of hosts, such as [pg1:5432, pg2]",
+            Self::Patroni => "a list of addresses, such as [http://pg1:8008, http://pg2:8008]",
             Self::Section(_) => "a map",
             Self::Settings => "a map of settings, each with one value or a list of them",
             Self::NoEffect => "anything",

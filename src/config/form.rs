@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What a url says, by parts.
-const PARTS: [&str; 6] = ["host", "port", "hosts", "database", "user", "password"];
+const PARTS: [&str; 7] = ["host", "port", "hosts", "patroni", "database", "user", "password"];
 
 /// Whether an environment variable says it, which replaces what the file says in another form.
 fn is_override(value: &Value) -> bool {
@@ -62,11 +62,12 @@ pub(super) fn one(tree: &Value, path: &[String]) -> Result<(), ConfigError> {
     };
     let clashes: &[&str] = match given(tree, path, "url") {
         Some(_) if server => {
-            &["url", "pgserver", "host", "port", "hosts", "database", "user", "password"]
+            &["url", "pgserver", "host", "port", "hosts", "patroni", "database", "user", "password"]
         }
-        Some(_) => &["url", "host", "port", "hosts", "database", "user", "password"],
-        None if server => &["pgserver", "host", "port", "hosts"],
-        None if given(tree, path, "hosts").is_some() => &["hosts", "host", "port"],
+        Some(_) => &["url", "host", "port", "hosts", "patroni", "database", "user", "password"],
+        None if server => &["pgserver", "host", "port", "hosts", "patroni"],
+        None if given(tree, path, "hosts").is_some() => &["hosts", "host", "port", "patroni"],
+        None if given(tree, path, "patroni").is_some() => &["patroni", "host", "port"],
         None => &[],
     };
     let keys: Vec<String> = clashes

@@ -84,6 +84,17 @@ pub enum Error {
         /// Where it was looked for, and what this build lacks to look elsewhere.
         reason: String,
     },
+    /// The entry says `patroni`, and none of its addresses listed the servers of the cluster.
+    #[error(
+        "database `{database}`: Patroni did not list the servers of the cluster ({reason}); check that it runs, and the \
+         addresses below `patroni`"
+    )]
+    Patroni {
+        /// Key of the database in the file.
+        database: String,
+        /// What each address said.
+        reason: String,
+    },
     /// A connection could not be opened.
     #[error(transparent)]
     Connect(ConnectError),

@@ -127,6 +127,25 @@ impl Host {
         self.seeks_primary.store(place.to.has_hosts(), Ordering::Relaxed);
     }
 
+    /// Asks again for the list of hosts. Returns whether it is another one now. The primary stays where it is.
+    pub(crate) async fn list_again(&self) -> bool {
+        let now = self.current();
+        match now.locate_again().await {
+            Ok(Some(found)) => {
+                let mut place = self.place();
+                tracing::info!(database = %now.name, hosts = %found.config.address.servers().unwrap_or_default(), "the cluster has other servers now");
+                let (hosts, config) = (Arc::clone(&found.hosts), Arc::clone(&found.config));
+                place.to = Arc::new(ConnectTo { hosts, config, ..(*place.to).clone() });
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(database = %now.name, %error, "could not list the servers");
+                false
+            }
+        }
+    }
+
     /// Looks the address up anew, after it could not be reached.
     pub(super) async fn locate_again(&self) {
         let now = self.current();

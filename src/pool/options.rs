@@ -49,6 +49,8 @@ pub(crate) struct ConnectTo {
     pub(crate) port: u16,
     /// The hosts of an entry with `hosts`; `host` is the one that was found to be the primary, or the first. Else empty.
     pub(crate) hosts: Arc<[HostPort]>,
+    /// The hosts are those that Patroni listed, so there may be others later.
+    pub(crate) is_listed: bool,
     pub(crate) read_only: bool,
     /// It is for reading on one of several servers.
     pub(crate) is_standby: bool,
@@ -78,7 +80,7 @@ impl ConnectTo {
                     ))));
                 }
             },
-            Address::PgServer | Address::PgServerReplica => {
+            Address::Patroni(_) | Address::PgServer | Address::PgServerReplica => {
                 return Err(Error::Internal {
                     database: name.to_string(),
                     reason: "the server's address was not resolved".to_owned(),
@@ -94,6 +96,7 @@ impl ConnectTo {
             port,
             hosts,
             read_only,
+            is_listed: false,
             is_standby: false,
             monitor,
             locate: None,
@@ -145,8 +148,11 @@ impl ConnectTo {
         read_only: bool,
         monitor: Arc<Monitor>,
     ) -> Result<ConnectTo, Error> {
-        let to = ConnectTo::new(name, Arc::new(locate().await?), read_only, monitor)?;
-        Ok(ConnectTo { locate: Some(Arc::clone(locate)), ..to })
+        let config = locate().await?;
+        let is_listed = matches!(config.address, Address::Patroni(_));
+        let config = listed(&name, config).await?;
+        let to = ConnectTo::new(name, Arc::new(config), read_only, monitor)?;
+        Ok(ConnectTo { is_listed, locate: Some(Arc::clone(locate)), ..to })
     }
 
     /// The same database, wherever it is now; none where its address is fixed.
@@ -336,6 +342,25 @@ impl ConnectTo {
     fn target_at(&self, user: Option<&str>, servers: &str) -> String {
         let user = user.map_or_else(|| self.configured().user, str::to_owned);
         format!("{user}@{servers}/{}", self.config.database)
+    }
+}
+
+/// The entry with the hosts that Patroni lists, if it names that.
+async fn listed(name: &str, mut config: DatabaseConfig) -> Result<DatabaseConfig, Error> {
+    let Address::Patroni(addresses) = &config.address else { return Ok(config) };
+    #[cfg(feature = "patroni")]
+    let listed = crate::patroni::servers(addresses, config.topology.probe_timeout).await;
+    #[cfg(not(feature = "patroni"))]
+    let listed: Result<Vec<HostPort>, String> = Err(format!(
+        "this build lacks the feature `patroni`, so it cannot ask the {} addresses",
+        addresses.len()
+    ));
+    match listed {
+        Ok(hosts) => {
+            config.address = Address::Hosts(hosts);
+            Ok(config)
+        }
+        Err(reason) => Err(Error::Patroni { database: name.to_owned(), reason }),
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Topology {
     /// When something was read last, in milliseconds since then.
     read_at: AtomicU64,
     is_closed: AtomicBool,
+    /// The cluster has other servers by now.
+    is_outdated: AtomicBool,
 }
 
 struct Server {
@@ -72,17 +74,28 @@ pub(crate) struct Check {
 }
 
 impl Topology {
-    /// Returns the servers of an entry. None if it names no standby. Connects to nothing.
-    pub(crate) fn new(to: ConnectTo, primary: Arc<Host>) -> Option<Arc<Topology>> {
+    /// Returns the servers of an entry. None if it names no standby. Connects to nothing. The pools of servers that were in
+    /// `before`, too, are its own.
+    pub(crate) fn new(
+        to: ConnectTo,
+        primary: Arc<Host>,
+        before: Option<&Topology>,
+    ) -> Option<Arc<Topology>> {
         let servers = to.servers();
         let is_fixed = !to.has_hosts();
         if servers.len() < 2 {
             return None;
         }
+        let known = |at: &HostPort| {
+            let server = before?.servers.iter().find(|server| server.at == *at)?;
+            server.pool.get().cloned()
+        };
+        let server =
+            |at: HostPort| Server { pool: known(&at).map(OnceLock::from).unwrap_or_default(), at };
         let meter = TopologyMeter::new(Arc::clone(&to.monitor), &to.name, &servers);
         Some(Arc::new(Topology {
             state: RwLock::new(State::new(servers.len(), is_fixed, &to.config)),
-            servers: servers.into_iter().map(|at| Server { at, pool: OnceLock::new() }).collect(),
+            servers: servers.into_iter().map(server).collect(),
             meter,
             to,
             primary,
@@ -92,6 +105,7 @@ impl Topology {
             born: Instant::now(),
             read_at: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            is_outdated: AtomicBool::new(false),
         }))
     }
 
@@ -117,6 +131,20 @@ impl Topology {
             }
             pool
         })
+    }
+
+    /// Whether the cluster has other servers by now.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::Acquire)
+    }
+
+    /// Stops asking, and closes the pools that `next` has not taken over.
+    pub(crate) fn give_way_to(&self, next: Option<&Topology>) {
+        let is_kept = |pool: &Arc<Pool>| {
+            next.is_some_and(|next| next.pools().any(|kept| Arc::ptr_eq(kept, pool)))
+        };
+        self.pools().filter(|pool| !is_kept(pool)).for_each(|pool| pool.close());
+        self.close();
     }
 
     /// Stops asking. Its pools are closed by whoever closes those of the primary.

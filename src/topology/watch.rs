@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{join_all, pending, select};
+use futures_util::future::{join, join_all, pending, select};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -21,11 +21,37 @@ const WITHOUT_PRIMARY: Duration = Duration::from_millis(200);
 /// The primary is asked this often at most after writes whose position is not known.
 const AFTER_WRITES: Duration = Duration::from_millis(50);
 
+/// How many of `topology.interval` pass until the list of servers is asked for again.
+const LISTED_EVERY: u32 = 10;
+
 /// Asks all servers until the topology is closed or gone.
 pub(super) async fn all(topology: Weak<Topology>, hurry: Arc<Notify>) {
     let Some(servers) = topology.upgrade().map(|it| it.servers.len()) else { return };
     let each = (0..servers).map(|server| one(Weak::clone(&topology), server, &hurry));
-    join_all(each).await;
+    join(join_all(each), list(Weak::clone(&topology), &hurry)).await;
+}
+
+/// Asks for the list of servers, where that may change, until it has.
+async fn list(topology: Weak<Topology>, hurry: &Notify) {
+    let Some(pause) = topology.upgrade().map(|it| it.to.config.topology.interval * LISTED_EVERY)
+    else {
+        return;
+    };
+    loop {
+        // A close ends the pause, too.
+        let _ = timeout(pause, hurry.notified()).await;
+        let Some(topology) = topology.upgrade().filter(|topology| topology.to.is_listed) else {
+            return;
+        };
+        if topology.is_closed.load(Ordering::Acquire) {
+            return;
+        }
+        let rests = topology.to.config.topology.lazy && topology.unused_for() > pause;
+        if !rests && topology.primary.list_again().await {
+            topology.is_outdated.store(true, Ordering::Release);
+            return;
+        }
+    }
 }
 
 /// What to do after an answer.

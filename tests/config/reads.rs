@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wharf::config::{Fallback, HostPort, Reads};
+use wharf::config::{Address, Fallback, HostPort, Reads};
 
 use crate::{load, main_of, says, try_load};
 
@@ -93,9 +93,29 @@ fn what_cannot_be_meant_is_refused() {
         ("    replica: {lag: 5}\n", ["replica.lag", "max_lag"]),
         ("    topology: {interval: 0}\n", ["topology.interval", "at least 1ms"]),
         ("    topology: lazy\n", ["topology", "a map"]),
+        ("    patroni: []\n", ["patroni", "is empty; name the addresses of Patroni"]),
+        ("    patroni: [pg1]\n", ["patroni.0", "does not begin with `http://`"]),
+        ("    patroni: [\"https://pg1:8008\"]\n", ["patroni.0", "without TLS"]),
+        ("    patroni: [\"http://pg1:8008/cluster\"]\n", ["patroni.0", "has a path"]),
+        (
+            "    patroni: [\"http://pg1\", \"http://pg1:8008/\"]\n",
+            ["patroni.1", "names pg1:8008 again"],
+        ),
+        ("    patroni: [\"http://pg1\"]\n    hosts: [a]\n", ["`hosts`", "`patroni`"]),
+        ("    patroni: [\"http://pg1\"]\n    host: a\n", ["`patroni`", "`host`"]),
     ] {
         says(&refused(lines), &parts);
     }
     let yaml = "pgserver: {version: 15}\ndatabases:\n  main: {pgserver: true, database: shop, replicas: [r1]}\n";
     says(&try_load(yaml, &[]).unwrap_err().to_string(), &["replicas", "`pgserver.replica`"]);
+}
+
+#[test]
+fn patroni_is_named_by_the_addresses_of_its_rest_interface() {
+    let yaml = "databases: {main: {patroni: [\"http://pg1\", \"http://[::1]:8009/\"], database: shop, user: app, reads: causal}}";
+    let config = load(yaml);
+    let at = |host: &str, port| HostPort { host: host.to_owned(), port };
+    assert_eq!(main_of(&config).address, Address::Patroni(vec![at("pg1", 8008), at("::1", 8009)]));
+    let shown = config.effective().get("databases.main.patroni").unwrap().value.clone();
+    assert_eq!(shown, "[http://pg1:8008, http://[::1]:8009]");
 }

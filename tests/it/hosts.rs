@@ -143,6 +143,19 @@ async fn what_is_no_cluster_with_one_primary_is_refused_with_what_each_host_said
     assert_eq!(said.matches("refused").count(), 2, "{said}");
 }
 
+/// A pooler between may answer with nothing.
+#[tokio::test]
+async fn an_answer_that_is_nothing_makes_no_primary() {
+    let cluster = Cluster::start(0);
+    let nothing = "SET allow_system_table_mods = on; \
+                   ALTER FUNCTION pg_catalog.pg_is_in_recovery() RENAME TO pg_was_in_recovery; \
+                   CREATE FUNCTION pg_catalog.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT NULL::bool'";
+    cluster.node(0).execute_unprepared(nothing).await.unwrap();
+    let error = cluster.pg(&[0], &[]).ping().await.map_err(Error::from).unwrap_err();
+    let error = connect_error(error);
+    assert!(error.to_string().contains("does not say whether it is the primary"), "{error}");
+}
+
 /// The old primary alone says that it is one, and it is not.
 #[tokio::test]
 async fn a_primary_that_a_promotion_has_left_behind_is_not_returned_to() {
@@ -157,9 +170,13 @@ async fn a_primary_that_a_promotion_has_left_behind_is_not_returned_to() {
     assert_eq!(number(&pg, port).await, i64::from(cluster.ports[1]));
     cluster.kill(1);
     cluster.up(0);
-    until("its connections are gone", async || pg.ping().await.is_err()).await;
-    let error = connect_error(pg.ping().await.map_err(Error::from).unwrap_err());
-    assert_eq!(error.kind, ConnectErrorKind::NoPrimary, "{error}");
+    let mut said = None;
+    until("it is refused", async || {
+        said = pg.ping().await.map_err(Error::from).err().map(connect_error);
+        said.as_ref().is_some_and(|error| error.kind == ConnectErrorKind::NoPrimary)
+    })
+    .await;
+    let error = said.unwrap();
     for part in ["is a primary (timeline 1)", "a primary on timeline 2 was seen before"] {
         assert!(error.to_string().contains(part), "{error}");
     }

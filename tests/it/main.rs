@@ -28,6 +28,7 @@ mod migrate;
 mod nested;
 mod orm;
 mod outage;
+mod patroni;
 mod pool;
 mod pool_size;
 mod read_only;
