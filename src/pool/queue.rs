@@ -48,6 +48,8 @@ pub(super) struct Queue {
     pub(super) failing: Option<Failing>,
     /// When a connection was found lost: those that were used last before it are to be asked.
     suspect: Option<Instant>,
+    /// A connection was found lost, and none was opened since.
+    is_outage: bool,
     /// When a prepared statement was found stale: others of that time may be, too.
     stale: Option<Instant>,
     /// Raised to have what is being opened thrown away when it comes.
@@ -120,6 +122,7 @@ impl Queue {
             arrivals: 0,
             failing: None,
             suspect: None,
+            is_outage: false,
             stale: None,
             epoch: 0,
             closed: false,
@@ -221,13 +224,14 @@ impl Queue {
         let room = self.limits.most.saturating_sub(coming);
         let wanted = self.waiting.len().saturating_sub(self.opening);
         let more = room.min(wanted.max(self.limits.floor.saturating_sub(coming)));
-        // While the server takes none, one at a time asks it.
-        let at_once = if self.failing.is_some() { 1 } else { MOST_OPENING };
+        // While the server takes none, or may be gone, one at a time asks it.
+        let at_once = if self.failing.is_some() || self.is_outage { 1 } else { MOST_OPENING };
         more.min(at_once.saturating_sub(self.opening))
     }
 
     /// A new connection gets its seat.
     pub(super) fn seat(&mut self, open: &mut Open) {
+        self.is_outage = false;
         open.seat = self.seats.insert(Seat { cut: Arc::clone(&open.cut), checkout: None });
     }
 
@@ -260,6 +264,7 @@ impl Queue {
     /// A connection was lost: the idle ones may be, too.
     pub(super) fn distrust_idle(&mut self) {
         self.suspect = Some(Instant::now());
+        self.is_outage = true;
     }
 
     /// A prepared statement was stale: those of other connections may be, too.

@@ -13,6 +13,7 @@ use wharf::{ConnectErrorKind, Error, Pg, config::DatabaseConfig, listen::Event};
 
 use crate::{
     cluster::{Cluster, Vip, free_port},
+    proxy::{Network, Proxy},
     support::{number, say, until},
 };
 
@@ -143,6 +144,57 @@ async fn what_is_no_cluster_with_one_primary_is_refused_with_what_each_host_said
     assert_eq!(said.matches("refused").count(), 2, "{said}");
 }
 
+/// However many wait, each host is asked once at a time, and afterwards no more connections are opened than there may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_who_wait_out_an_outage_do_not_besiege_the_hosts() {
+    const CALLERS: usize = 200;
+    const POOL: u32 = 5;
+    let cluster = Cluster::start(1);
+    let mut hosts = Vec::new();
+    for port in &cluster.ports {
+        hosts.push(Proxy::start_before(("127.0.0.1".to_owned(), *port)).await);
+    }
+    let pg = Cluster::entry(&[
+        format!("hosts: [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]", hosts[0].port(), hosts[1].port()),
+        format!("pool_size: {POOL}"),
+        "max_overflow: 0".to_owned(),
+        "connect_timeout: 120".to_owned(),
+        "pool_timeout: 120".to_owned(),
+        "ssl_mode: disable".to_owned(),
+    ]);
+    pg.ping().await.unwrap();
+    // Its connections are lost, and from then on nothing is answered.
+    hosts.iter().for_each(|host| host.set(Network::Resets));
+    until("the connection is found lost", async || pg.ping().await.is_err()).await;
+    let is_at_rest = async || pg.stats().writer.open + pg.stats().writer.opening == 0;
+    until("nobody asks", is_at_rest).await;
+    hosts.iter().for_each(|host| host.set(Network::Swallows));
+    // Counted from here on.
+    for host in &hosts {
+        let _ = host.accepted();
+    }
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let pg = pg.clone();
+            tokio::spawn(async move { number(&pg, "SELECT 1::int8").await })
+        })
+        .collect();
+    until("all wait", async || pg.stats().writer.waiting == CALLERS).await;
+    let mut asked = 0;
+    until("the host is asked", async || {
+        asked += hosts[0].accepted();
+        asked > 0
+    })
+    .await;
+    assert_eq!((asked + hosts[0].accepted(), hosts[1].accepted()), (1, 0));
+    hosts.iter().for_each(|host| host.set(Network::Whole));
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+    let opened = 1 + hosts[0].accepted();
+    assert!(opened <= POOL && hosts[1].accepted() == 0, "{opened}");
+}
+
 /// A pooler between may answer with nothing.
 #[tokio::test]
 async fn an_answer_that_is_nothing_makes_no_primary() {
@@ -172,7 +224,9 @@ async fn a_primary_that_a_promotion_has_left_behind_is_not_returned_to() {
     cluster.up(0);
     let mut said = None;
     until("it is refused", async || {
-        said = pg.ping().await.map_err(Error::from).err().map(connect_error);
+        if let Err(Error::Connect(error)) = pg.ping().await.map_err(Error::from) {
+            said = Some(error);
+        }
         said.as_ref().is_some_and(|error| error.kind == ConnectErrorKind::NoPrimary)
     })
     .await;
