@@ -182,7 +182,10 @@ async fn failover(context: &Context, json: bool) -> Result<(), Failure> {
         }));
     }
     let (host, took) = (&at.host, begun.elapsed().as_secs_f64());
-    out::line(format_args!("primary at {host}:{}, was {host}:{}; took {took:.1} s", at.port, old.port))?;
+    out::line(format_args!(
+        "primary at {host}:{}, was {host}:{}; took {took:.1} s",
+        at.port, old.port
+    ))?;
     say_standbys(&at)
 }
 

@@ -191,9 +191,11 @@ impl ConnectTo {
         Ok(connector.current())
     }
 
-    /// Refuses a connection to a server that is not the primary of an entry with several hosts.
+    /// Refuses a connection to a server that is not the primary of an entry with several hosts, or of the file's server
+    /// with standbys.
     pub(super) async fn check_role(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if self.has_hosts() && is_standby(driver).await? {
+        let needs_primary = self.has_hosts() || self.config.must_be_primary;
+        if needs_primary && is_standby(driver).await? {
             let said = format!("{} is a standby", self.at());
             return Err(sqlx::Error::Configuration(Box::new(NotPrimary(said))));
         }

@@ -208,7 +208,8 @@ impl Cluster {
 
     /// Removes what a killed server locked: its data and its socket.
     pub(crate) fn sweep_locks(&self) -> io::Result<()> {
-        let running = self.nodes().into_iter().filter_map(|node| Postmaster::of(&node.data())?.port);
+        let running =
+            self.nodes().into_iter().filter_map(|node| Postmaster::of(&node.data())?.port);
         // With the dot that begins the name of a lock.
         let kept: Vec<String> = running.map(|port| format!(".s.PGSQL.{port}.")).collect();
         let sockets = fs::read_dir(&self.root)?.flatten().filter(|entry| {

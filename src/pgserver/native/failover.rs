@@ -89,8 +89,7 @@ impl Native {
         begun: Instant,
     ) -> Result<(), PgServerError> {
         let remembered = Remembered::read(&self.cluster.remembered());
-        let is_unfinished =
-            |key: &&str| remembered.get(key).is_some_and(|former| former != NONE);
+        let is_unfinished = |key: &&str| remembered.get(key).is_some_and(|former| former != NONE);
         match [DEMOTED, DIVERGED].iter().any(is_unfinished) {
             true => self.promote(primary, begun).await,
             false => Ok(()),
@@ -181,7 +180,8 @@ impl Native {
         blocking(move || {
             let installation = this.choose_installation()?;
             let program = installation.program("pg_controldata");
-            let said = this.account()?.command(&program).arg("-D").arg(this.cluster.data()).output();
+            let said =
+                this.account()?.command(&program).arg("-D").arg(this.cluster.data()).output();
             let said = said.map_err(|error| {
                 this.failed(&format!("could not run {}", program.display()), begun, error)
             })?;

@@ -408,7 +408,9 @@ impl Launcher for Native {
         blocking(move || {
             let primary = this.cluster.node();
             let standbys = this.cluster.nodes().into_iter().map(|node| node.node());
-            standbys.filter(|node| *node != primary).try_for_each(|node| this.at(node).stop_node())?;
+            standbys
+                .filter(|node| *node != primary)
+                .try_for_each(|node| this.at(node).stop_node())?;
             this.stop_node()
         })
         .await

@@ -426,7 +426,8 @@ impl Native {
                 (since, last) = (Instant::now(), now);
             }
             if since.elapsed() > SILENCE {
-                let how = last.map_or_else(|| "not connected".to_owned(), |last| format!("in state {last}"));
+                let how = last
+                    .map_or_else(|| "not connected".to_owned(), |last| format!("in state {last}"));
                 return Ok(Err(format!("it is {how} since {SILENCE:?}")));
             }
             tokio::time::sleep(INTERVAL).await;
