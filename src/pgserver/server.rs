@@ -167,7 +167,7 @@ impl PgServer {
     /// afterwards; entries with `pgserver: true` find it there. Connections to the old primary end, those to the new one
     /// do not.
     ///
-    /// Some 1 s. A dropped future does not end it; if the process ends meanwhile, the next [`start`](PgServer::start)
+    /// Some 3 s with two standbys. A dropped future does not end it; if the process ends meanwhile, the next [`start`](PgServer::start)
     /// completes it.
     ///
     /// # Errors
