@@ -270,6 +270,9 @@ pub struct DatabaseConfig {
     pub password_file: Option<PathBuf>,
     /// What gives the login in place of the file; see [`set_login_source`](Self::set_login_source).
     pub login_source: Option<LoginSource>,
+    /// Whether a connection to a standby is refused, because the entry is on the primary of the file's server, and a
+    /// failover makes that another one of its servers.
+    pub(crate) must_be_primary: bool,
     /// Connections kept open, at least 1. Default 5. With `max_overflow` at most 10 000.
     pub pool_size: u32,
     /// Further connections under load, closed when one has idled for 5 s. Default 10.

@@ -255,6 +255,8 @@ impl Checked<'_> {
                 ),
             ));
         }
+        let must_be_primary =
+            address == Address::PgServer && server.is_some_and(|server| server.replica.enabled);
         Ok(DatabaseConfig {
             address,
             database: self.filled("database", entry.database)?.unwrap_or_default(),
@@ -262,6 +264,7 @@ impl Checked<'_> {
             password,
             password_file,
             login_source: None,
+            must_be_primary,
             pool_size,
             max_overflow,
             min_connections,

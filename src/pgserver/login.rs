@@ -92,13 +92,14 @@ impl Login<'_> {
         })
     }
 
-    /// The first column of the first row that the server answers, as text. One login and one query.
+    /// The first column of the first row that the server answers, as text; `None` if that is NULL, too. One login and one query.
     pub(crate) async fn ask(&self, sql: &str) -> Result<Option<String>, LoginError> {
         let mut connection = self.connect().await?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let row = query.fetch_optional(&mut connection).await.map_err(explain)?;
         let _ = connection.close().await;
-        row.map(|row| row.try_get(0).map_err(explain)).transpose()
+        let value = row.map(|row| row.try_get::<Option<String>, _>(0)).transpose();
+        value.map(Option::flatten).map_err(explain)
     }
 
     /// Tries until it succeeds, the server refuses, or the deadline passes.

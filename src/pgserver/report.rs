@@ -7,6 +7,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::error::PgServerError;
 use super::server::{Endpoint, PgServer};
+use crate::config::Runtime;
 
 /// What a running server tells of itself; see [`PgServer::report`].
 #[derive(Clone, Debug)]
@@ -116,12 +117,17 @@ impl PgServer {
     }
 }
 
-/// The port of a standby: the one that its name ends with, or the only one.
+/// The port of a standby: the only one, the one that its name ends with, or in Docker that of its number.
 fn port_of(at: &Endpoint, name: &str) -> Option<u16> {
-    let named = name.rsplit_once('-').and_then(|(_, port)| port.parse().ok());
+    let (start, end) = name.rsplit_once('-')?;
     match at.replica_ports.as_slice() {
         [only] => Some(*only),
-        several => named.filter(|port| several.contains(port)),
+        several if at.runtime == Runtime::Docker && end == "replica" => several.first().copied(),
+        several if at.runtime == Runtime::Docker => {
+            let number = end.parse::<usize>().ok().filter(|_| start.ends_with("-replica"))?;
+            several.get(number.checked_sub(1)?).copied()
+        }
+        several => end.parse().ok().filter(|port| several.contains(port)),
     }
 }
 

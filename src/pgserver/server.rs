@@ -167,7 +167,7 @@ impl PgServer {
     /// afterwards; entries with `pgserver: true` find it there. Connections to the old primary end, those to the new one
     /// do not.
     ///
-    /// Some 1 s. A dropped future does not end it; if the process ends meanwhile, the next [`start`](PgServer::start)
+    /// Some 3 s with two standbys. A dropped future does not end it; if the process ends meanwhile, the next [`start`](PgServer::start)
     /// completes it.
     ///
     /// # Errors
@@ -181,12 +181,19 @@ impl PgServer {
             let Some((launcher, _)) = server.in_use().await? else {
                 return Err(server.request.not_running());
             };
-            match launcher.failover(may_lose).await? {
-                Some(endpoint) => {
+            match launcher.failover(may_lose).await {
+                Ok(Some(endpoint)) => {
                     server.record(&*launcher, &endpoint).await?;
                     Ok(endpoint)
                 }
-                None => Err(server.request.invalid(format!(
+                Err(error) => {
+                    // A standby that is not in order does not hide where the primary is.
+                    if let Ok(Some((launcher, endpoint))) = server.in_use().await {
+                        let _ = server.record(&*launcher, &endpoint).await;
+                    }
+                    Err(error)
+                }
+                Ok(None) => Err(server.request.invalid(format!(
                     "a failover is not supported by runtime {}; set `runtime: native`",
                     launcher.runtime().as_str()
                 ))),

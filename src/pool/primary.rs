@@ -127,11 +127,13 @@ impl ConnectTo {
         Ok(connector.current())
     }
 
-    /// Refuses a connection to a standby, where it would be taken for one to the primary: of an entry with several hosts, and of
-    /// one whose reads depend on it.
+    /// Refuses a connection to a standby, where it would be taken for one to the primary: of an entry with several hosts, of the
+    /// file's server with standbys, and of an entry whose reads depend on it.
     pub(super) async fn check_role(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let is_asked = self.has_hosts() || self.config.reads == Reads::Causal;
-        if is_asked && is_standby(driver).await? {
+        let config = &self.config;
+        let needs_primary =
+            self.has_hosts() || config.must_be_primary || config.reads == Reads::Causal;
+        if needs_primary && is_standby(driver).await? {
             let said = format!("{} is a standby", self.at());
             return Err(sqlx::Error::Configuration(Box::new(NotPrimary(said))));
         }

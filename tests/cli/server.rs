@@ -64,6 +64,35 @@ fn it_goes_up_shows_itself_and_goes_down_and_its_data_stays() {
     project.run(&["run", "shop", "SELECT n FROM kept"]).well().says(&["1"]);
 }
 
+#[test]
+fn a_failover_says_where_the_primary_is_and_status_who_follows_it() {
+    let yaml = yaml(&name("failover"), "5MB");
+    let project = Project::new(&yaml);
+    project.run(&["server", "failover"]).failed(4, &["run `wharf server up`"]);
+    project.run(&["server", "up"]).well();
+    project.run(&["server", "failover"]).failed(1, &["no standby is running", "enabled: true"]);
+    project.write(&yaml.replacen("pgserver:\n", "pgserver:\n  replica: {enabled: true}\n", 1));
+    let up = project.run(&["server", "up", "--json"]).well().json();
+    let (primary, standby) = (up["port"].clone(), up["replica_port"].clone());
+    assert_eq!(up["replica_ports"], serde_json::json!([standby]), "{up}");
+    let status = project.run(&["server", "status"]).well();
+    status.says(&["as postgres, the primary", &format!("streaming at 127.0.0.1:{standby}")]);
+    let create = "CREATE TABLE kept AS SELECT 1 AS n";
+    project.run(&["run", "shop", create, "--write"]).well();
+    let moved = project.run(&["server", "failover"]).well();
+    moved.says(&[
+        &format!("primary at 127.0.0.1:{standby}, was 127.0.0.1:{primary}; took "),
+        &format!("standby at 127.0.0.1:{primary}\n"),
+    ]);
+    project.run(&["run", "shop", "INSERT INTO kept VALUES (2)", "--write"]).well();
+    let status = project.run(&["server", "status", "--json"]).well().json();
+    assert_eq!((&status["port"], &status["replica_port"]), (&standby, &primary), "{status}");
+    assert_eq!(status["standbys"][0]["port"], primary, "{status}");
+    let back = project.run(&["server", "failover", "--json"]).well().json();
+    assert_eq!((&back["old_port"], &back["port"]), (&standby, &primary), "{back}");
+    project.run(&["run", "shop", "SELECT count(*) FROM kept", "--csv"]).well().says(&["2"]);
+}
+
 /// What the server logs from then on is printed, until Ctrl-C.
 fn follows_the_log(project: &Project) {
     let mut follow = project.spawn(&["server", "logs", "-f", "-n", "1"], Stdio::null());

@@ -88,6 +88,7 @@ fn the_servers_values_are_shown() {
         ("off".into(), "***".into())
     );
     assert_eq!(value("port"), "(chosen at start)");
+    assert_eq!((value("replica.enabled"), value("replica.count")), ("false".into(), "1".into()));
 }
 
 #[test]

@@ -14,7 +14,7 @@ pgserver: &p
   user: postgres
   pass: 'p@ss'
   postgres_conf: {max_connections: 50, shared_preload_libraries: [a, b]}
-  replica: {enabled: true, port: 5434}
+  replica: {enabled: true, count: 2, port: 5434}
 x: {<<: *p, y: '${pgserver.port}'}
 databases:
   main:

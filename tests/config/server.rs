@@ -20,6 +20,7 @@ fn every_field_has_the_documented_default() {
     assert!(
         server.postgres_conf.is_empty() && !server.replica.enabled && server.replica.port.is_none()
     );
+    assert_eq!(server.replica.count, 1);
     assert_eq!(server.runtime, Runtime::Auto);
     assert_eq!(server.shm_size, None);
 }
@@ -50,7 +51,7 @@ fn every_field_is_read() {
     let server = server(
         "version: 17.5, image: 'postgres:17', name: my-pg, host: 0.0.0.0, port: 6000, user: boss, pass: pw, \
          postgres_conf: {max_connections: 50, fsync: off, shared_preload_libraries: [a, b], auto_explain.log_min_duration: 1s}, \
-         replica: {enabled: true, port: 6001}, runtime: docker",
+         replica: {enabled: true, count: 2, port: 6001}, runtime: docker",
     );
     assert_eq!(server.version.as_deref(), Some("17.5"));
     assert_eq!(server.image.as_deref(), Some("postgres:17"));
@@ -72,7 +73,7 @@ fn every_field_is_read() {
         ]
     );
     assert!(server.replica.enabled);
-    assert_eq!(server.replica.port, Some(6001));
+    assert_eq!((server.replica.count, server.replica.port), (2, Some(6001)));
     assert_eq!(server.runtime, Runtime::Docker);
 }
 
@@ -102,6 +103,40 @@ fn a_standby_has_a_port_of_its_own() {
         &refusal("pgserver: {version: 17, port_r: 5, replica: {port: 6}}"),
         &["`pgserver.port_r`", "keep one"],
     );
+}
+
+#[test]
+fn standbys_are_one_to_eight_also_where_there_are_none_yet() {
+    assert_eq!(server("version: 17, replica: {enabled: false, count: 8}").replica.count, 8);
+    for (count, fault) in [
+        ("0", "must be 1 to 8"),
+        ("9", "must be 1 to 8"),
+        ("-1", "must be an integer ≥ 0"),
+        ("two", "must be an integer ≥ 0"),
+    ] {
+        let refused = refusal(&format!("pgserver: {{version: 17, replica: {{count: {count}}}}}"));
+        says(&refused, &["infra.yaml:1", "`pgserver.replica.count`", fault]);
+    }
+}
+
+#[test]
+fn the_ports_of_several_standbys_follow_the_first_and_are_their_own() {
+    let ports = |port: u16, first: u16, count: u32| {
+        format!(
+            "pgserver: {{version: 17, port: {port}, replica: {{enabled: true, count: {count}, port: {first}}}}}"
+        )
+    };
+    for (port, first) in [(5433, 5434), (5437, 5434), (5433, 65533)] {
+        load(&ports(port, first, 3));
+    }
+    let refused = refusal(&ports(5436, 5434, 3));
+    says(
+        &refused,
+        &["`pgserver.replica.port`", "5434 to 5436, and 5436 is the port of the server"],
+    );
+    says(&refusal(&ports(5433, 65534, 3)), &["pgserver.replica.port", "no port for 3 standbys"]);
+    // Without standbys it says nothing.
+    load("pgserver: {version: 17, port: 5436, replica: {count: 3, port: 5434}}");
 }
 
 #[test]

@@ -67,8 +67,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        docker(&["rm", "-f", &self.name, &self.standby()]);
-        for volume in ["data", "replica-data", "shm", "replica-shm"] {
+        let second = format!("{}-2", self.standby());
+        docker(&["rm", "-f", &self.name, &self.standby(), &second]);
+        let volumes =
+            ["data", "replica-data", "replica-2-data", "shm", "replica-shm", "replica-2-shm"];
+        for volume in volumes {
             docker(&["volume", "rm", "-f", &format!("{}-{volume}", self.name)]);
         }
         docker(&["network", "rm", &format!("{}-network", self.name)]);

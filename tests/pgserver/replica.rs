@@ -6,7 +6,7 @@ use std::path::Path;
 use wharf::config::{PgServerConfig, Runtime};
 use wharf::pgserver::{Endpoint, PgServer, PgServerError};
 
-use crate::support::{Dir, answers, config, connect, run, server, signal, try_run, wait_until};
+use crate::support::{Dir, answers, config, run, server, signal, try_run, wait_until};
 
 pub fn with_standbys(count: u32) -> PgServerConfig {
     let mut config = config(Runtime::Native);
@@ -21,13 +21,13 @@ pub fn at(endpoint: &Endpoint, port: u16) -> Endpoint {
     at
 }
 
-/// Marks a data folder, so that another clone is known from it.
+/// Marks a data folder with its name, so that another clone is known from it, of a marked one, too.
 pub fn mark(dir: &Dir, data: &str) {
-    std::fs::write(dir.native().join(data).join("marked"), "").unwrap();
+    std::fs::write(dir.native().join(data).join("marked"), data).unwrap();
 }
 
 pub fn is_marked(dir: &Dir, data: &str) -> bool {
-    dir.native().join(data).join("marked").exists()
+    std::fs::read(dir.native().join(data).join("marked")).is_ok_and(|name| name == data.as_bytes())
 }
 
 pub fn pid_of(data: &Path) -> u32 {
@@ -88,6 +88,34 @@ async fn they_follow_their_primary_and_no_start_clones_them_again() {
     assert_eq!(run(&third, SLOTS).await.unwrap(), "2");
     pg.remove().await.unwrap();
     assert!(!dir.native().exists());
+}
+
+#[tokio::test]
+async fn they_follow_a_primary_that_was_killed_and_has_another_port_and_password() {
+    let dir = Dir::new("replica-moved");
+    let mut config = with_standbys(1);
+    config.pass = Some("first".into());
+    let first = server(&dir, config.clone()).start().await.unwrap();
+    run(&first, "CREATE TABLE t AS SELECT 1 AS n").await;
+    mark(&dir, "data-1");
+    let standby = pid_of(&dir.native().join("data-1"));
+    signal("-KILL", dir.postmaster());
+    wait_until("it is gone", || TcpStream::connect(("127.0.0.1", first.port)).is_err());
+    let taken = TcpListener::bind(("127.0.0.1", first.port)).unwrap();
+    let second = server(&dir, config.clone()).start().await.unwrap();
+    assert_ne!(second.port, first.port);
+    run(&second, "INSERT INTO t VALUES (2)").await;
+    let rows = "SELECT count(*)::text FROM t";
+    answers(&at(&second, second.replica_ports[0]), rows, "2").await;
+    assert_eq!(pid_of(&dir.native().join("data-1")), standby, "the standby was restarted");
+
+    config.pass = Some("it's a: \\ \"second\"".into());
+    let third = server(&dir, config.clone()).restart().await.unwrap();
+    run(&third, "INSERT INTO t VALUES (3)").await;
+    answers(&at(&third, third.replica_ports[0]), rows, "3").await;
+    assert!(is_marked(&dir, "data-1"), "it was cloned again");
+    drop(taken);
+    server(&dir, config).stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -235,5 +263,6 @@ async fn nothing_is_left_of_a_temporary_servers() {
     assert!(Path::new(&data).exists());
     pg.stop().await.unwrap();
     assert!(!Path::new(&data).exists());
-    connect(&standby).await.unwrap_err();
+    // One whose files are gone would refuse a login, and still listen.
+    TcpStream::connect(("127.0.0.1", standby.port)).unwrap_err();
 }

@@ -175,6 +175,64 @@ async fn in_recovery(pg: &Pg) -> bool {
 }
 
 #[tokio::test]
+async fn several_have_a_container_and_a_slot_each() {
+    if !engine() {
+        return;
+    }
+    let server = Server::new("several");
+    let mut config = with_standby(&server);
+    config.replica.count = 2;
+    let pg = server.pg(config.clone());
+    let first = pg.start().await.unwrap();
+    run(&first, "CREATE TABLE t AS SELECT 1 AS n").await;
+    let standbys = |at: &Endpoint| -> Vec<Endpoint> {
+        let at = |port: &u16| {
+            let mut standby = at.clone();
+            standby.port = *port;
+            standby
+        };
+        first.replica_ports.iter().map(at).collect()
+    };
+    assert_eq!(first.replica_ports.len(), 2);
+    for standby in standbys(&first) {
+        answers(&standby, "SELECT count(*)::text FROM t", "1").await;
+    }
+    let report = pg.report().await.unwrap().unwrap();
+    let ports: Vec<_> = report.standbys.iter().map(|it| it.port.unwrap()).collect();
+    assert_eq!(ports, first.replica_ports, "{:?}", report.standbys);
+    mark(&server);
+    pg.stop().await.unwrap();
+    for standby in standbys(&first) {
+        assert!(connect(&standby).await.is_err());
+    }
+    let second = pg.start().await.unwrap();
+    assert_eq!((second.port, &second.replica_ports), (first.port, &first.replica_ports));
+    run(&second, "INSERT INTO t VALUES (2)").await;
+    for standby in standbys(&second) {
+        answers(&standby, "SELECT count(*)::text FROM t", "2").await;
+    }
+    assert!(is_marked(&server), "it was cloned anew");
+    assert_eq!(pg.running().await.unwrap().unwrap().replica_ports, first.replica_ports);
+    let error = pg.failover(false).await.unwrap_err().to_string();
+    assert!(error.contains("not supported by runtime docker; set `runtime: native`"), "{error}");
+
+    config.replica.count = 1;
+    let pg = server.pg(config);
+    let third = pg.start().await.unwrap();
+    assert_eq!(third.replica_ports, first.replica_ports[..1]);
+    let second = format!("{}-2", server.standby());
+    assert!(!docker(&["inspect", &second]).status.success());
+    // The slot of a container that is gone is free a moment later; the next start drops it.
+    answers(&third, "SELECT count(*)::text FROM pg_replication_slots WHERE active", "1").await;
+    pg.start().await.unwrap();
+    assert_eq!(run(&third, "SELECT count(*)::text FROM pg_replication_slots").await.unwrap(), "1");
+    // Its data is removed with all else.
+    assert!(pg.holdings().await.unwrap().iter().any(|it| it.contains(&format!("{second}-data"))));
+    pg.remove().await.unwrap();
+    assert!(pg.holdings().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn one_that_was_removed_by_hand_costs_the_primary_no_disk() {
     if !engine() {
         return;

@@ -48,7 +48,7 @@ impl Drop for Dir {
         natives.push(self.native());
         natives.push(self.0.join("home/wharf/pgserver/wharf/native"));
         // Its standbys' too.
-        let nodes = natives.iter().flat_map(|native| std::fs::read_dir(native)).flatten().flatten();
+        let nodes = natives.iter().flat_map(std::fs::read_dir).flatten().flatten();
         for node in nodes {
             let pid_file = node.path().join("postmaster.pid");
             let text = std::fs::read_to_string(&pid_file).unwrap_or_default();

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::container::Container;
 use super::engine::{CallError, Engine};
 use super::{Docker, LABEL};
+use crate::config::ReplicaConfig;
 use crate::pgserver::error::PgServerError;
 
 /// What there may be.
@@ -73,18 +74,20 @@ impl Docker {
             |error| self.failed("could not list the engine's containers and volumes", begun, error);
         let mut found = Vec::new();
         let server = self.request.name();
-        for name in [self.standby_name(), server.to_owned()] {
+        let standbys = || (1..=ReplicaConfig::MAX_COUNT).map(|number| self.standby_name(number));
+        let volumes = (1..=ReplicaConfig::MAX_COUNT).map(|number| self.standby_volume(number));
+        for name in standbys().chain([server.to_owned()]) {
             let container = Container::of(engine, &name).await.map_err(failed)?;
             if container.is_some_and(|container| container.is_of(server)) {
                 found.push((Kind::Container, name));
             }
         }
-        for name in [self.standby_volume(), self.volume()] {
+        for name in volumes.chain([self.volume()]) {
             if self.has_volume(engine, &name).await.map_err(failed)? {
                 found.push((Kind::Volume, name));
             }
         }
-        for name in [self.standby_name(), server.to_owned()] {
+        for name in standbys().chain([server.to_owned()]) {
             let name = format!("{name}-shm");
             if self.has_volume(engine, &name).await.map_err(failed)? {
                 found.push((Kind::Memory, name));

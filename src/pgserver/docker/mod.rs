@@ -371,18 +371,15 @@ impl Launcher for Docker {
         let Some(port) = found.and_then(|container| container.port) else {
             return Ok(None);
         };
-        let replica = match self.request.config.replica.enabled {
-            true => self.standby(&engine).await?.filter(|container| container.running),
-            false => None,
-        };
+        let mut replica_ports = Vec::new();
+        for number in self.wanted_standbys() {
+            let standby = self.standby(&engine, number).await?;
+            let running = standby.filter(|container| container.running);
+            replica_ports.extend(running.and_then(|container| container.port));
+        }
         let version = Remembered::read(&self.remembered());
         let version = version.get("version").unwrap_or_default();
-        Ok(Some(self.endpoint(
-            &engine,
-            port,
-            replica.and_then(|it| it.port).into_iter().collect(),
-            version,
-        )))
+        Ok(Some(self.endpoint(&engine, port, replica_ports, version)))
     }
 
     async fn start(&self) -> Result<Endpoint, PgServerError> {
@@ -404,10 +401,7 @@ impl Launcher for Docker {
             it.set("port", port);
             it.set("version", &endpoint.version);
         })?;
-        match self.request.config.replica.enabled {
-            true => endpoint.replica_ports = vec![self.follow(&engine, &endpoint, begun).await?],
-            false => self.unfollow(&engine, &endpoint, begun).await?,
-        }
+        endpoint.replica_ports = self.follow_all(&engine, &endpoint, begun).await?;
         if self.is_starting() {
             self.remember(|it| it.set(STARTING, false))?;
         }
@@ -430,8 +424,10 @@ impl Launcher for Docker {
             }
         };
         let failed = |error| self.failed("its container did not stop", begun, error);
-        if self.standby(&engine).await?.is_some_and(|container| container.running) {
-            Container::stop(&engine, &self.standby_name()).await.map_err(failed)?;
+        for number in self.known_standbys() {
+            if self.standby(&engine, number).await?.is_some_and(|container| container.running) {
+                Container::stop(&engine, &self.standby_name(number)).await.map_err(failed)?;
+            }
         }
         let Some(Container { running: true, port: Some(port), .. }) =
             self.container(&engine).await?
@@ -465,17 +461,18 @@ impl Launcher for Docker {
             container.settings.remove("port");
         }
         let mut differences = Difference::between(&container.settings, &wanted);
-        let replica = self.request.config.replica;
-        if let (true, Some(fixed)) = (replica.enabled, replica.port)
-            && let Some(Container { running: true, port: Some(port), .. }) =
-                self.standby(&engine).await?
-            && port != fixed
-        {
-            differences.push(Difference {
-                setting: "replica.port".to_owned(),
-                running: Some(port.to_string()),
-                wanted: Some(fixed.to_string()),
-            });
+        for number in self.wanted_standbys() {
+            if let Some(fixed) = self.request.config.replica.fixed_port(number - 1)
+                && let Some(Container { running: true, port: Some(port), .. }) =
+                    self.standby(&engine, number).await?
+                && port != fixed
+            {
+                differences.push(Difference {
+                    setting: "replica.port".to_owned(),
+                    running: Some(port.to_string()),
+                    wanted: Some(fixed.to_string()),
+                });
+            }
         }
         Ok(differences)
     }

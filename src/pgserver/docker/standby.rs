@@ -1,9 +1,10 @@
-//! A streaming standby, in a container of its own.
+//! Streaming standbys, each in a container of its own. They are numbered from 1 on.
 //!
-//! It clones the primary once, by pg_basebackup, and then follows it. A replication slot on the
+//! Each clones the primary once, by pg_basebackup, and then follows it. A replication slot on the
 //! primary keeps what the standby has not read yet; the slot's name is that of the clone, so a
 //! standby whose slot is gone, or was overrun, is known to be out of touch and clones anew.
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use docker_api::opts::{ContainerConnectionOpts, NetworkCreateOpts};
@@ -12,6 +13,7 @@ use secrecy::ExposeSecret as _;
 use super::container::{Container, Recipe};
 use super::engine::{CallError, Engine};
 use super::{Docker, FILE, LABEL, STARTING, files, image, settings};
+use crate::config::ReplicaConfig;
 use crate::pgserver::error::PgServerError;
 use crate::pgserver::folder::{Remembered, random_hex};
 use crate::pgserver::password;
@@ -53,51 +55,103 @@ grep -q "^host replication all all " "$1" || echo "host replication all all $2" 
 "#;
 
 impl Docker {
-    pub(super) fn standby_name(&self) -> String {
-        format!("{}-replica", self.request.name())
+    pub(super) fn standby_name(&self, number: u32) -> String {
+        match number {
+            1 => format!("{}-replica", self.request.name()),
+            _ => format!("{}-replica-{number}", self.request.name()),
+        }
     }
 
-    pub(super) fn standby_volume(&self) -> String {
-        format!("{}-replica-data", self.request.name())
+    pub(super) fn standby_volume(&self, number: u32) -> String {
+        format!("{}-data", self.standby_name(number))
+    }
+
+    /// Under which a standby's port is remembered.
+    fn port_key(number: u32) -> String {
+        match number {
+            1 => "replica_port".to_owned(),
+            _ => format!("replica_port_{number}"),
+        }
+    }
+
+    /// The numbers of the standbys that are asked for.
+    pub(super) fn wanted_standbys(&self) -> RangeInclusive<u32> {
+        1..=self.request.config.replica.wanted()
+    }
+
+    /// The numbers of all standbys that there may be: those that are asked for, and those that are remembered. Somebody may
+    /// have removed a container by hand.
+    pub(super) fn known_standbys(&self) -> Vec<u32> {
+        let remembered = Remembered::read(&self.remembered());
+        let wanted = self.wanted_standbys();
+        let is_known = |number: &u32| {
+            wanted.contains(number) || remembered.get(&Docker::port_key(*number)).is_some()
+        };
+        (1..=ReplicaConfig::MAX_COUNT).filter(is_known).collect()
     }
 
     pub(super) fn network(&self) -> String {
         format!("{}-network", self.request.name())
     }
 
-    /// The container of the standby, if there is one; one that somebody else made is an error.
+    /// The container of a standby, if there is one; one that somebody else made is an error.
     pub(super) async fn standby(
         &self,
         engine: &Engine,
+        number: u32,
     ) -> Result<Option<Container>, PgServerError> {
-        self.own_container(engine, &self.standby_name()).await
+        self.own_container(engine, &self.standby_name(number)).await
     }
 
-    /// Finds the standby that follows the primary, or starts it; where it listens. Returns after a
-    /// login succeeded.
-    pub(super) async fn follow(
+    /// Finds the standbys that follow the primary, or starts them; where they listen. Those that are not asked for are
+    /// removed.
+    pub(super) async fn follow_all(
         &self,
         engine: &Engine,
         primary: &Endpoint,
         begun: Instant,
+    ) -> Result<Vec<u16>, PgServerError> {
+        let wanted = self.wanted_standbys();
+        let had_some = self.unfollow(engine, begun).await?;
+        if wanted.is_empty() && !had_some {
+            return Ok(Vec::new());
+        }
+        if !wanted.is_empty() {
+            self.join_network(engine, begun).await?;
+            self.admit(engine, primary, begun).await?;
+        }
+        let slots = self.slots(engine, primary, begun).await?;
+        let mut ports = Vec::new();
+        for (number, slot) in wanted.zip(slots) {
+            ports.push(self.follow(engine, primary, number, &slot, begun).await?);
+        }
+        Ok(ports)
+    }
+
+    /// Finds a standby that follows the primary, or starts it; where it listens. Returns after a
+    /// login succeeded.
+    async fn follow(
+        &self,
+        engine: &Engine,
+        primary: &Endpoint,
+        number: u32,
+        slot: &str,
+        begun: Instant,
     ) -> Result<u16, PgServerError> {
-        self.join_network(engine, begun).await?;
-        self.admit(engine, primary, begun).await?;
-        let slot = self.slot(primary, begun).await?;
-        let name = self.standby_name();
-        let port = match self.standby(engine).await? {
+        let name = self.standby_name(number);
+        let port = match self.standby(engine, number).await? {
             Some(Container { running: true, port: Some(port), labels, .. })
-                if labels.get(SLOT) == Some(&slot) =>
+                if labels.get(SLOT).is_some_and(|known| known == slot) =>
             {
                 port
             }
-            _ => self.launch_standby(engine, &slot, begun).await?,
+            _ => self.launch_standby(engine, number, slot, begun).await?,
         };
         let at = Endpoint { port, ..primary.clone() };
         self.ready(engine, &name, &at, begun).await?;
         let follows = self.ask(&at, "SELECT pg_is_in_recovery()::text", begun).await?;
         if follows.as_deref() != Some("true") {
-            let volume = self.standby_volume();
+            let volume = self.standby_volume(number);
             return Err(self.request.invalid(format!(
                 "its standby was promoted and no longer follows; rows written to it since then exist only there. Copy them if you need them; then run `docker rm -f {name} && docker volume rm {volume}`, and the next start clones it again"
             )));
@@ -105,24 +159,21 @@ impl Docker {
         Ok(port)
     }
 
-    /// Removes a standby that is not asked for any more, and its slot, for which the primary would
-    /// keep its log for ever.
-    pub(super) async fn unfollow(
-        &self,
-        engine: &Engine,
-        primary: &Endpoint,
-        begun: Instant,
-    ) -> Result<(), PgServerError> {
-        // Somebody may have removed the container by hand: its slot is still there.
-        let was_there = Remembered::read(&self.remembered()).get("replica_port").is_some();
-        if self.standby(engine).await?.is_none() && !was_there {
-            return Ok(());
+    /// Removes the containers of standbys that are not asked for any more; whether there are or were any. Their slots are
+    /// dropped by [`Docker::slots`], because the primary would keep its log for them.
+    async fn unfollow(&self, engine: &Engine, begun: Instant) -> Result<bool, PgServerError> {
+        let wanted = self.wanted_standbys();
+        let known = self.known_standbys();
+        let mut had_some = !known.is_empty();
+        for number in known.into_iter().chain([1]).filter(|number| !wanted.contains(number)) {
+            if self.standby(engine, number).await?.is_none() {
+                continue;
+            }
+            had_some = true;
+            let removed = Container::remove(engine, &self.standby_name(number)).await;
+            removed.map_err(|error| self.failed("could not remove its standby", begun, error))?;
         }
-        let removed = Container::remove(engine, &self.standby_name()).await;
-        removed.map_err(|error| self.failed("could not remove its standby", begun, error))?;
-        let drop = "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \
-                    WHERE slot_name LIKE 'wharf\\_%' AND NOT active";
-        self.ask(primary, drop, begun).await.map(|_| ())
+        Ok(had_some)
     }
 
     /// A network on which the two find each other by name.
@@ -176,23 +227,52 @@ impl Docker {
         self.ask(primary, "SELECT pg_reload_conf()::text", begun).await.map(|_| ())
     }
 
-    /// The slot of the clone there is, if the primary can still serve it; else a new one.
-    async fn slot(&self, primary: &Endpoint, begun: Instant) -> Result<String, PgServerError> {
-        let lost = "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \
+    /// A slot for each standby that is asked for: that of its clone, if the primary can still serve it, else one whose
+    /// container is gone, else a new one. All others are dropped.
+    async fn slots(
+        &self,
+        engine: &Engine,
+        primary: &Endpoint,
+        begun: Instant,
+    ) -> Result<Vec<String>, PgServerError> {
+        let lost = "SELECT count(pg_drop_replication_slot(slot_name))::text FROM pg_replication_slots \
                     WHERE slot_name LIKE 'wharf\\_%' AND wal_status = 'lost' AND NOT active";
         self.ask(primary, lost, begun).await?;
-        let known = "SELECT slot_name::text FROM pg_replication_slots \
-                     WHERE slot_name LIKE 'wharf\\_%' ORDER BY active DESC, slot_name LIMIT 1";
-        if let Some(slot) = self.ask(primary, known, begun).await? {
-            // There is one standby, so others are of one that is gone.
-            let others = format!(
-                "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \
-                 WHERE slot_name LIKE 'wharf\\_%' AND slot_name <> {} AND NOT active",
-                sql::quote_literal(&slot)
-            );
-            self.ask(primary, &others, begun).await?;
-            return Ok(slot);
+        let known = "SELECT string_agg(slot_name, ' ' ORDER BY active DESC, slot_name) \
+                     FROM pg_replication_slots WHERE slot_name LIKE 'wharf\\_%'";
+        let known = self.ask(primary, known, begun).await?.unwrap_or_default();
+        let mut free: Vec<String> = known.split_whitespace().map(str::to_owned).collect();
+        let mut slots: Vec<Option<String>> = Vec::new();
+        for number in self.wanted_standbys() {
+            let container = self.standby(engine, number).await?;
+            let own = container.and_then(|mut container| container.labels.remove(SLOT));
+            let at = free.iter().position(|slot| own.as_ref() == Some(slot));
+            slots.push(at.map(|at| free.remove(at)));
         }
+        let mut free = free.into_iter();
+        for slot in slots.iter_mut().filter(|slot| slot.is_none()) {
+            *slot = free.next();
+        }
+        let others: Vec<String> = free.map(|slot| sql::quote_literal(&slot)).collect();
+        if !others.is_empty() {
+            let drop = format!(
+                "SELECT count(pg_drop_replication_slot(slot_name))::text FROM pg_replication_slots \
+                 WHERE slot_name IN ({}) AND NOT active",
+                others.join(", ")
+            );
+            self.ask(primary, &drop, begun).await?;
+        }
+        let mut all = Vec::new();
+        for slot in slots {
+            all.push(match slot {
+                Some(known) => known,
+                None => self.new_slot(primary, begun).await?,
+            });
+        }
+        Ok(all)
+    }
+
+    async fn new_slot(&self, primary: &Endpoint, begun: Instant) -> Result<String, PgServerError> {
         let random =
             random_hex().map_err(|error| self.failed("could not generate a name", begun, error))?;
         let slot = format!("wharf_{}", &random[..12]);
@@ -204,17 +284,18 @@ impl Docker {
     async fn launch_standby(
         &self,
         engine: &Engine,
+        number: u32,
         slot: &str,
         begun: Instant,
     ) -> Result<u16, PgServerError> {
         let (image, env) = self.image(engine, begun).await?;
         self.remember(|it| it.set(STARTING, true))?;
-        let name = self.standby_name();
+        let name = self.standby_name(number);
         let failed = |error: CallError| self.failed("could not create its standby", begun, error);
         Container::remove(engine, &name).await.map_err(failed)?;
-        self.volume_for(engine, &self.standby_volume(), &env, begun).await?;
+        self.volume_for(engine, &self.standby_volume(number), &env, begun).await?;
         let shm = self.shared_memory(engine, &name).await.map_err(failed)?;
-        let (volume, network) = (self.standby_volume(), self.network());
+        let (volume, network) = (self.standby_volume(number), self.network());
         let file = self.file();
         let mount = image::data_mount(&env);
         let secret = password::of(&self.request, &self.root().join("password")).map(|secret| {
@@ -247,8 +328,8 @@ impl Docker {
             host: self.listen_host(engine),
             secret,
         };
-        let fixed = self.request.config.replica.port;
-        self.start_one(engine, &recipe, "replica_port", fixed, begun).await
+        let fixed = self.request.config.replica.fixed_port(number - 1);
+        self.start_one(engine, &recipe, &Docker::port_key(number), fixed, begun).await
     }
 
     /// The first column of the first row that the primary answers, as text.

@@ -49,17 +49,25 @@ impl Native {
         }
         let this = self.clone();
         blocking(move || this.stop_node()).await?;
-        let chosen = match self.last_position(begun).await? {
-            Some(last) => self.caught_up(&old, begun, patience, |it| it > last).await?,
-            // Not shut down in time: where its log ends is not known.
-            None => Err(candidate.unwrap_or_else(|behind| behind)),
+        let chosen = async {
+            match self.last_position(begun).await? {
+                Some(last) => self.caught_up(&old, begun, patience, |it| it > last).await,
+                // Not shut down in time: where its log ends is not known.
+                None => Ok(Err(candidate.unwrap_or_else(|behind| behind))),
+            }
         };
-        let (chosen, loses) = match chosen {
-            Ok(chosen) => (chosen, false),
-            Err(behind) if may_lose => (behind, true),
-            Err(behind) => {
+        let (chosen, loses) = match chosen.await {
+            Ok(Ok(chosen)) => (chosen, false),
+            Ok(Err(behind)) if may_lose => (behind, true),
+            refused => {
+                // Nothing can take its place.
                 self.start_again(&old, begun).await?;
-                return Err(self.would_lose(behind.node, &old, behind.port, 0));
+                return Err(match refused {
+                    Ok(Ok(behind) | Err(behind)) => {
+                        self.would_lose(behind.node, &old, behind.port, 0)
+                    }
+                    Err(error) => error,
+                });
             }
         };
         let new = self.at(chosen.node);
@@ -198,7 +206,7 @@ impl Native {
         .await
     }
 
-    /// Starts the old primary as it was, because nothing can take its place.
+    /// Starts the old primary as it was.
     async fn start_again(&self, old: &Endpoint, begun: Instant) -> Result<(), PgServerError> {
         let (this, port) = (self.clone(), old.port);
         blocking(move || {
