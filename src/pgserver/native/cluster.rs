@@ -283,7 +283,12 @@ impl Cluster {
             lines.push(line("unix_socket_directories", if fits { &folder } else { "" }));
         }
         if request.temporary {
-            let free = DURABILITY.iter().filter(|key| !conf.contains_key(**key));
+            // Without synchronous commits, standbys receive what was written some 200 ms later.
+            let has_standbys = request.config.replica.enabled;
+            let is_free = |key: &&&str| {
+                !conf.contains_key(**key) && !(has_standbys && **key == "synchronous_commit")
+            };
+            let free = DURABILITY.iter().filter(is_free);
             lines.extend(free.map(|key| line(key, "off")));
         }
         if request.config.replica.enabled && !conf.contains_key(SLOT_KEEPS.0) {
