@@ -19,6 +19,7 @@ mod peers;
 mod ratios;
 mod run;
 mod server;
+mod soak;
 mod streams;
 mod table;
 mod vectors;
@@ -70,6 +71,8 @@ enum Part {
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
+    /// Faults of all kinds while wharf is at work, and a check of what it promised.
+    Soak(soak::Soak),
     /// A million rows as they come, in place of everything else.
     Streams,
     /// One reading of them, on the server that the environment names.
@@ -92,6 +95,10 @@ fn main() -> Result<()> {
             println!("{}", runtime.block_on(streams::read(reader, &url()?))?);
             Ok(())
         }
+        Some(Part::Soak(told)) => match runtime.block_on(soak::run(told))? {
+            true => Ok(()),
+            false => std::process::exit(1),
+        },
         Some(Part::Vectors(told)) => runtime.block_on(vectors::run(told)),
         Some(Part::Measure { peer, work, tasks, seconds }) => {
             let url = url()?;
