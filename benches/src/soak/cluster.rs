@@ -1,6 +1,7 @@
 //! The servers: one, or a primary with two standbys, of this machine's PostgreSQL, each in a folder of its own.
 
 use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
@@ -15,7 +16,8 @@ pub const USER: &str = "soak";
 pub const DATABASE: &str = "soak";
 pub const PASSWORD: &str = "first";
 
-/// A kill leaves the operating system's cache alone, so a server that waits for no disk loses nothing by it.
+/// Connections are opened all the time, so a login must be cheap, and SCRAM is made not to be: with it, a build without
+/// optimization did little else. A kill leaves the operating system's cache alone, so a server that waits for no disk loses nothing by it.
 const SETTINGS: &str = "fsync = off
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -26,12 +28,13 @@ wal_log_hints = on
 wal_keep_size = 1GB
 max_wal_size = 512MB
 deadlock_timeout = 200ms
+password_encryption = md5
 wal_receiver_timeout = 5s
 wal_retrieve_retry_interval = 200ms
 ";
 const LOGINS: &str = "host replication all 127.0.0.1/32 trust
 host all nemesis 127.0.0.1/32 trust
-host all all 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 md5
 ";
 
 pub struct Cluster {
@@ -79,6 +82,15 @@ impl Cluster {
         self.folder.path().join("password")
     }
 
+    pub fn write_password(&self, password: &str) -> Result<()> {
+        let file = self.password_file();
+        // Whole at each moment, because wharf reads it whenever it connects.
+        let fresh = file.with_extension("new");
+        std::fs::write(&fresh, password)?;
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+        Ok(std::fs::rename(fresh, file)?)
+    }
+
     fn write(&self, file: &str, text: &str) -> Result<()> {
         let mut tee = as_owner("sh");
         tee.args(["-c", "printf %s \"$1\" > \"$2\"", "sh", text]);
@@ -100,9 +112,14 @@ impl Cluster {
     pub fn up(&self, server: usize) -> Result<()> {
         let log = self.folder.path().join(format!("{server}.log"));
         let port = format!("-p {}", self.ports[server]);
-        let log = log.to_string_lossy();
-        let started = self.control(server, &["start", "-l", &log, "-o", &port])?;
-        ensure!(started.status.success(), "server {server} did not start: {started:?}");
+        let path = log.to_string_lossy();
+        let started = self.control(server, &["start", "-l", &path, "-o", &port])?;
+        if !started.status.success() {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(20)..].join("\n");
+            bail!("server {server} did not start; its log ends:\n{last}");
+        }
         Ok(())
     }
 
@@ -278,8 +295,7 @@ fn programs() -> Result<PathBuf> {
 
 /// The server refuses to run as root.
 fn as_owner(program: impl AsRef<str>) -> Command {
-    let is_root = std::fs::metadata("/proc/self")
-        .is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0);
     if !is_root {
         return Command::new(program.as_ref());
     }

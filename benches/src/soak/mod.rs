@@ -67,7 +67,7 @@ pub async fn run(soak: Soak) -> Result<bool> {
     let standbys = if soak.cluster { 2 } else { 0 };
     println!("seed {seed}, {length:?}, {} server(s)", standbys + 1);
     let cluster = Cluster::start(standbys).await?;
-    std::fs::write(cluster.password_file(), cluster::PASSWORD)?;
+    cluster.write_password(cluster::PASSWORD)?;
     tables::create(&cluster).await?;
     let mut networks = Vec::new();
     for port in &cluster.ports {
@@ -91,6 +91,7 @@ pub async fn run(soak: Soak) -> Result<bool> {
     world.pg.ping().await?;
     let watch = tokio::spawn(watch(Arc::clone(&world), length));
     let tasks = workers::start(&world);
+    let began = Instant::now();
     let mut nemesis = Nemesis::new(&cluster, &networks, seed);
     let struck = tokio::select! {
         struck = nemesis.run(Instant::now() + length) => struck,
@@ -98,7 +99,7 @@ pub async fn run(soak: Soak) -> Result<bool> {
     };
     networks.iter().for_each(|network| network.set(Mode::Whole));
     struck?;
-    println!("all is healed; the workers end");
+    println!("{:7.1} s  all is healed; the workers end", began.elapsed().as_secs_f64());
     world.is_stopped.store(true, Ordering::Relaxed);
     // A worker may have a call under way, which is not to be waited for longer than the longest bound.
     let patience = Instant::now() + Duration::from_secs(240);
@@ -113,6 +114,7 @@ pub async fn run(soak: Soak) -> Result<bool> {
             }
         }
     }
+    println!("{:7.1} s  the workers have ended", began.elapsed().as_secs_f64());
     let memory = watch.await??;
     let primary = nemesis.primary();
     if cluster.primary().await != Some(primary) {
@@ -129,6 +131,7 @@ pub async fn run(soak: Soak) -> Result<bool> {
     if let Err(error) = gone.await {
         world.history.violation(check::VERDICTS[7], error.to_string());
     }
+    println!("{:7.1} s  all connections are closed", began.elapsed().as_secs_f64());
     check::tables(&world, &cluster, primary).await?;
     check::notifications(&world);
     report(&world, &nemesis.counts, &memory, length)
@@ -217,12 +220,12 @@ fn report(
         println!("| {kind} | {times} |");
     }
     let stall = world.waits.stall();
-    println!(
-        "\n| call | times | longest | bound (slack: {SLACK:?} and {stall:.1?}) |\n|---|--:|--:|--:|"
-    );
-    for (call, (times, longest)) in world.waits.longest() {
+    println!("\n| call | times | mean | longest | bound (slack: {SLACK:?} and {stall:.1?}) |");
+    println!("|---|--:|--:|--:|--:|");
+    for (call, it) in world.waits.taken() {
         let bound = call.bound().map_or_else(|| "–".to_owned(), |it| format!("{it:.2?}"));
-        println!("| {} | {times} | {longest:.2?} | {bound} |", call.name());
+        let (mean, longest) = (it.sum / it.times.max(1), it.longest);
+        println!("| {} | {} | {mean:.1?} | {longest:.2?} | {bound} |", call.name(), it.times);
     }
     let Memory { at_a_quarter, at_the_end } = memory;
     println!("\nresident memory: {at_a_quarter} KiB at a quarter, {at_the_end} KiB at the end\n");

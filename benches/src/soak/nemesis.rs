@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -60,7 +59,6 @@ const IN_A_CLUSTER: [Fault; 5] =
 pub struct Nemesis<'a> {
     cluster: &'a Cluster,
     networks: &'a [Network],
-    password_file: PathBuf,
     rng: Rng,
     began: Instant,
     passwords: u32,
@@ -74,7 +72,6 @@ impl<'a> Nemesis<'a> {
         Nemesis {
             cluster,
             networks,
-            password_file: cluster.password_file(),
             rng: Rng::with_seed(seed),
             began: Instant::now(),
             passwords: 0,
@@ -275,7 +272,7 @@ impl<'a> Nemesis<'a> {
         self.cluster.run(self.primary, &format!("ALTER ROLE {USER} PASSWORD '{password}'")).await?;
         // Nobody can connect until the file has it, too.
         tokio::time::sleep(Duration::from_millis(self.rng.u64(0..300))).await;
-        std::fs::write(&self.password_file, password)?;
+        self.cluster.write_password(&password)?;
         if self.rng.bool() {
             self.each_backend("pg_terminate_backend(pid)", "pid % 2 = 0").await?;
         }
@@ -316,6 +313,8 @@ impl<'a> Nemesis<'a> {
             false => "cloned anew",
         };
         if way == "rewound" {
+            // Before its first checkpoint the new primary says that it is on the old timeline, and nothing is rewound.
+            self.cluster.run(new, "CHECKPOINT").await?;
             self.cluster.rewind_to(old, new)?;
         } else {
             self.cluster.clone_from(old, new)?;

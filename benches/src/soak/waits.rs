@@ -98,9 +98,17 @@ impl Call {
     }
 }
 
+/// How long the calls of a kind took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taken {
+    pub times: u32,
+    pub sum: Duration,
+    pub longest: Duration,
+}
+
 #[derive(Debug, Default)]
 pub struct Waits {
-    longest: Mutex<BTreeMap<Call, (u64, Duration)>>,
+    taken: Mutex<BTreeMap<Call, Taken>>,
     running: Mutex<HashMap<u64, Running>>,
     next: AtomicU64,
     stall_micros: AtomicU64,
@@ -138,10 +146,11 @@ impl Waits {
         let took = since.elapsed();
         let is_told = lock(&self.running).get(&number).is_some_and(|it| it.is_told);
         drop(guard);
-        let mut longest = lock(&self.longest);
-        let (times, most) = longest.entry(call).or_default();
-        *times += 1;
-        *most = took.max(*most);
+        let mut taken = lock(&self.taken);
+        let taken = taken.entry(call).or_default();
+        taken.times += 1;
+        taken.sum += took;
+        taken.longest = took.max(taken.longest);
         let is_overdue = self.is_overdue(call, took) && !is_told;
         (done, is_overdue.then_some(Overdue { call, worker, took, has_ended: true }))
     }
@@ -175,9 +184,8 @@ impl Waits {
         Duration::from_micros(self.stall_micros.load(Ordering::Relaxed))
     }
 
-    /// How often each call was made, and the longest one.
-    pub fn longest(&self) -> BTreeMap<Call, (u64, Duration)> {
-        lock(&self.longest).clone()
+    pub fn taken(&self) -> BTreeMap<Call, Taken> {
+        lock(&self.taken).clone()
     }
 }
 

@@ -66,8 +66,12 @@ async fn read(worker: &Worker, pg: &Pg, id: i64, way: u8) -> Result<bool, Error>
             Ok(worker.timed(Call::Read, pg.query_one(&select)).await?.is_some())
         }
         1 => {
-            let exists = format!("SELECT EXISTS (SELECT FROM ledger WHERE id = {id})");
+            let exists =
+                format!("SELECT EXISTS (SELECT FROM ledger WHERE id = {id}), pg_is_in_recovery()");
             let row = worker.timed(Call::Read, first(pg, &exists)).await?;
+            if row.try_get_by_index(1)? {
+                worker.world.history.count("(reads that a standby served)", Outcome::Acknowledged);
+            }
             Ok(row.try_get_by_index(0)?)
         }
         2 => {
