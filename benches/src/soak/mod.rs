@@ -23,6 +23,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use wharf::{Manager, config::Config};
 
 use self::{
@@ -57,8 +58,17 @@ pub struct Soak {
 /// A run of this length and more has to end with the memory that it had at its first quarter.
 const LONG: Duration = Duration::from_secs(300);
 
-/// Runs it and prints its report. Returns whether all promises were kept.
+/// Runs it and prints its report. Returns whether all promises were kept. Stops its servers when it is interrupted.
 pub async fn run(soak: Soak) -> Result<bool> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        kept = run_to_its_end(soak) => kept,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
+    }
+}
+
+async fn run_to_its_end(soak: Soak) -> Result<bool> {
     if let Some(level) = soak.log {
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     }
@@ -93,10 +103,7 @@ pub async fn run(soak: Soak) -> Result<bool> {
     let tasks = workers::start(&world);
     let began = Instant::now();
     let mut nemesis = Nemesis::new(&cluster, &networks, seed);
-    let struck = tokio::select! {
-        struck = nemesis.run(Instant::now() + length) => struck,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted; the servers are stopped"),
-    };
+    let struck = nemesis.run(began + length).await;
     networks.iter().for_each(|network| network.set(Mode::Whole));
     struck?;
     println!("{:7.1} s  all is healed; the workers end", began.elapsed().as_secs_f64());

@@ -1,5 +1,10 @@
 //! Transfers, each in a session: through `run`, by `commit`, and with `retry`.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use sea_orm::IsolationLevel;
 use wharf::Error;
 
@@ -31,7 +36,16 @@ async fn by_hand(worker: &Worker, id: i64) -> Result<(), Error> {
         let _ = worker.timed(Call::Rollback, s.rollback()).await;
         return Err(error);
     }
-    Ok(worker.timed(Call::Commit, s.commit()).await?)
+    let is_called = Arc::new(AtomicBool::new(false));
+    let hook = Arc::clone(&is_called);
+    s.after_commit(move || hook.store(true, Ordering::SeqCst));
+    let committed = worker.timed(Call::Commit, s.commit()).await;
+    if is_called.load(Ordering::SeqCst) != committed.is_ok() {
+        let what =
+            format!("the hook of transfer {id} was called: {is_called:?}, after {committed:?}");
+        worker.violation("nothing is lost or doubled", what);
+    }
+    Ok(committed?)
 }
 
 /// A doubled row in the ledger would tell of a session that was run again after its COMMIT.
