@@ -14,7 +14,7 @@ pub async fn run(mut worker: Worker) {
     while worker.goes_on() {
         let id = worker.world.history.ledger.begin();
         let may_have_committed = AtomicBool::new(false);
-        let limit = Duration::from_micros(worker.rng.u64(100..60_000));
+        let limit = Duration::from_micros(worker.rng.u64(100..150_000));
         let work = async {
             let s = worker.timed(Call::Begin, worker.world.pg.session().into_future()).await?;
             worker.hand.clone().transfer(&s, id, None).await?;
