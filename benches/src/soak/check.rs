@@ -33,9 +33,6 @@ const COPIES: &str = VERDICTS[4];
 const HEARD: &str = VERDICTS[5];
 const POOLS: &str = VERDICTS[7];
 
-/// More of a kind are counted only.
-const SHOWN: usize = 10;
-
 /// Waits until the pools of a world without workers are at rest, and says what is not.
 pub async fn pools(world: &World, cluster: &Cluster, primary: usize) {
     let history = &world.history;
@@ -91,38 +88,26 @@ pub async fn tables(world: &World, cluster: &Cluster, primary: usize) -> Result<
     Ok(())
 }
 
-/// Notes up to [`SHOWN`] violations one by one.
+/// Notes violations of one verdict.
 struct Told<'a> {
     history: &'a History,
     verdict: &'static str,
-    times: usize,
 }
 
 impl<'a> Told<'a> {
     fn new(history: &'a History, verdict: &'static str) -> Told<'a> {
-        Told { history, verdict, times: 0 }
+        Told { history, verdict }
     }
 
-    fn add(&mut self, what: String) {
-        self.times += 1;
-        if self.times <= SHOWN {
-            self.history.violation(self.verdict, what);
-        }
-    }
-}
-
-impl Drop for Told<'_> {
-    fn drop(&mut self) {
-        if self.times > SHOWN {
-            self.history.violation(self.verdict, format!("and {} more", self.times - SHOWN));
-        }
+    fn add(&self, what: String) {
+        self.history.violation(self.verdict, what);
     }
 }
 
 async fn ledger(client: &Client, world: &World) -> Result<()> {
     let outcomes = world.history.ledger.outcomes();
     let mut found = vec![0_u32; outcomes.len()];
-    let mut told = Told::new(&world.history, LOST);
+    let told = Told::new(&world.history, LOST);
     let no_values: [i64; 0] = [];
     let rows = client.query_raw("SELECT id, source, target, cents FROM ledger", no_values).await?;
     pin_mut!(rows);
@@ -178,7 +163,7 @@ async fn accounts(client: &Client, history: &History) -> Result<()> {
 async fn copies(client: &Client, world: &World) -> Result<()> {
     let outcomes = world.history.copies.outcomes();
     let mut found = vec![0; outcomes.len()];
-    let mut told = Told::new(&world.history, COPIES);
+    let told = Told::new(&world.history, COPIES);
     for row in client.query("SELECT batch, count(*) FROM batch GROUP BY batch", &[]).await? {
         let (batch, rows): (i64, i64) = (row.get(0), row.get(1));
         match usize::try_from(batch).ok().and_then(|at| found.get_mut(at)) {
@@ -209,7 +194,7 @@ pub fn notifications(world: &World) {
         .filter(|(_, it)| **it == Outcome::Acknowledged)
         .map(|(n, _)| n)
         .collect();
-    let mut told = Told::new(&world.history, HEARD);
+    let told = Told::new(&world.history, HEARD);
     let mut heard = BTreeSet::new();
     // The last one that was heard without anything lost since. None after `Lost`, until the next one.
     let mut last: Option<i64> = None;

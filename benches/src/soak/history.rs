@@ -9,6 +9,9 @@ use std::{
 use sea_orm::DbErr;
 use wharf::Error;
 
+/// Violations of a verdict that are printed; more of it are counted.
+pub const SHOWN: usize = 10;
+
 /// What is known of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
@@ -131,8 +134,12 @@ impl History {
 
     /// Notes a broken promise, and prints it at once, so that the faults before it are seen.
     pub fn violation(&self, verdict: &'static str, what: String) {
-        println!("{:7.1} s  VIOLATION ({verdict}): {what}", self.began.elapsed().as_secs_f64());
-        lock(&self.violations).push((verdict, what));
+        let mut violations = lock(&self.violations);
+        if violations.iter().filter(|(of, _)| *of == verdict).count() < SHOWN {
+            let at = self.began.elapsed().as_secs_f64();
+            println!("{at:7.1} s  VIOLATION ({verdict}): {what}");
+        }
+        violations.push((verdict, what));
     }
 
     pub fn violations(&self) -> Vec<(&'static str, String)> {

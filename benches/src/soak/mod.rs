@@ -249,7 +249,10 @@ fn report(
         let broken: Vec<&String> =
             violations.iter().filter(|(of, _)| *of == verdict).map(|(_, what)| what).collect();
         println!("{}: {verdict}", if broken.is_empty() { "ok" } else { "BROKEN" });
-        broken.iter().for_each(|what| println!("    {what}"));
+        broken.iter().take(history::SHOWN).for_each(|what| println!("    {what}"));
+        if broken.len() > history::SHOWN {
+            println!("    and {} more", broken.len() - history::SHOWN);
+        }
     }
     println!("seed {}: {} violations", world.seed, violations.len());
     Ok(violations.is_empty())

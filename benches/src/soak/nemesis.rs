@@ -18,6 +18,7 @@ enum Fault {
     Cut,
     Reset,
     Truncate,
+    Ambush,
     Delay,
     BlackHole,
     Refuse,
@@ -34,12 +35,14 @@ enum Fault {
 }
 
 /// Each as often as it stands here.
-const ON_ONE_SERVER: [Fault; 17] = [
+const ON_ONE_SERVER: [Fault; 19] = [
     Fault::Cut,
     Fault::Reset,
     Fault::Reset,
     Fault::Truncate,
     Fault::Truncate,
+    Fault::Ambush,
+    Fault::Ambush,
     Fault::Delay,
     Fault::BlackHole,
     Fault::BlackHole,
@@ -141,6 +144,12 @@ impl<'a> Nemesis<'a> {
                 let bytes = self.rng.usize(1..60);
                 self.tell("truncate", &format!("{name}, {bytes} bytes"));
                 network.strike(Blow::Truncate(bytes));
+            }
+            Fault::Ambush => {
+                let (before, after) = (self.rng.u32(..4), self.rng.u32(..8));
+                let what = format!("the primary, {before} before and {after} after");
+                self.tell("reset at COMMIT", &what);
+                self.networks[self.primary].ambush(before, after);
             }
             Fault::Delay => {
                 let delay = Duration::from_millis(self.rng.u64(10..300));

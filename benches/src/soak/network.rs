@@ -1,6 +1,13 @@
 //! The network between wharf and a server, which can be broken: a TCP proxy.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Result;
 use tokio::{
@@ -36,6 +43,15 @@ pub enum Blow {
     Truncate(usize),
 }
 
+/// What happens to connections that send a COMMIT: that many of them.
+#[derive(Debug, Default)]
+struct Ambush {
+    /// They are reset before the server gets it.
+    before: AtomicU32,
+    /// They are reset when the server has answered, without the answer.
+    after: AtomicU32,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     mode: Mode,
@@ -46,6 +62,7 @@ struct State {
 pub struct Network {
     pub port: u16,
     state: watch::Sender<State>,
+    ambush: Arc<Ambush>,
     listening: JoinHandle<()>,
 }
 
@@ -55,8 +72,9 @@ impl Network {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let state = watch::Sender::new(State::default());
-        let listening = tokio::spawn(accept(listener, server, state.clone()));
-        Ok(Network { port, state, listening })
+        let ambush = Arc::new(Ambush::default());
+        let listening = accept(listener, server, state.clone(), Arc::clone(&ambush));
+        Ok(Network { port, state, ambush, listening: tokio::spawn(listening) })
     }
 
     pub fn set(&self, mode: Mode) {
@@ -71,17 +89,37 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Resets the next connections that send a COMMIT: so many before the server gets it, and so many afterwards.
+    pub fn ambush(&self, before: u32, after: u32) {
+        self.ambush.before.store(before, Ordering::SeqCst);
+        self.ambush.after.store(after, Ordering::SeqCst);
+    }
+}
+
+impl Ambush {
+    fn take(of: &AtomicU32) -> bool {
+        of.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
 impl Drop for Network {
     fn drop(&mut self) {
         self.listening.abort();
     }
 }
 
-async fn accept(listener: TcpListener, server: u16, state: watch::Sender<State>) {
+async fn accept(
+    listener: TcpListener,
+    server: u16,
+    state: watch::Sender<State>,
+    ambush: Arc<Ambush>,
+) {
     loop {
         // Out of file descriptors, say: the next one may go well.
         let Ok((client, _)) = listener.accept().await else { continue };
         let mut state = state.subscribe();
+        let ambush = Arc::clone(&ambush);
         tokio::spawn(async move {
             if state.borrow().mode == Mode::Refuse {
                 return;
@@ -89,7 +127,7 @@ async fn accept(listener: TcpListener, server: u16, state: watch::Sender<State>)
             // A server behind a black hole is not reached at all.
             let open = state.wait_for(|state| state.mode != Mode::BlackHole).await.is_ok();
             if open && let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
-                let _ = carry(client, server, state).await;
+                let _ = carry(client, server, state, &ambush).await;
             }
         });
     }
@@ -105,13 +143,27 @@ async fn carry(
     mut client: TcpStream,
     mut server: TcpStream,
     state: watch::Receiver<State>,
+    ambush: &Ambush,
 ) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let questions = pump(from_client, to_server, state.clone(), false);
-    let answers = pump(from_server, to_client, state, true);
+    // Its COMMIT was answered, and the answer is not to arrive.
+    let is_doomed = AtomicBool::new(false);
+    let strike = |question: &[u8]| {
+        if !question.windows(6).any(|it| it == b"COMMIT") {
+            return false;
+        }
+        if Ambush::take(&ambush.before) {
+            return true;
+        }
+        is_doomed.store(Ambush::take(&ambush.after), Ordering::SeqCst);
+        false
+    };
+    let questions = pump(from_client, to_server, state.clone(), false, strike);
+    let answers =
+        pump(from_server, to_client, state, true, |_: &[u8]| is_doomed.load(Ordering::SeqCst));
     let end = tokio::select! {
         end = questions => end,
         end = answers => end,
@@ -128,6 +180,7 @@ async fn pump(
     mut to: impl AsyncWrite + Unpin,
     mut state: watch::Receiver<State>,
     are_answers: bool,
+    resets_at: impl Fn(&[u8]) -> bool,
 ) -> End {
     let seen = state.borrow_and_update().blows;
     let mut buffer = vec![0; 16 << 10];
@@ -172,6 +225,9 @@ async fn pump(
         let Ok(read @ 1..) = read else { return End::Closed };
         if filled == 0 {
             (filled, is_delayed) = (read, false);
+            if resets_at(&buffer[..read]) {
+                return End::Reset;
+            }
             continue;
         }
         if !delay.is_zero() {
