@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "migrate")]
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{
     PgPool,
@@ -99,6 +101,23 @@ impl SeaOrm {
 
     pub(crate) async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+#[cfg(feature = "migrate")]
+impl ConnectTo {
+    /// Returns why the driver's pool could not open its connection, as wharf's own pools say it.
+    pub(crate) fn not_opened(&self, elapsed: Duration, error: DbErr) -> Error {
+        match error {
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
+                Error::Connect(self.timed_out(elapsed))
+            }
+            DbErr::Conn(RuntimeErr::SqlxError(error)) => match Arc::try_unwrap(error) {
+                Ok(error) => Error::Connect(self.failed(&self.config.user, elapsed, error)),
+                Err(error) => DbErr::Conn(RuntimeErr::SqlxError(error)).into(),
+            },
+            error => error.into(),
+        }
     }
 }
 

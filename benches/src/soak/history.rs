@@ -174,10 +174,6 @@ fn kind(error: &Error) -> (String, bool) {
         Error::SessionEnded { .. } => "SessionEnded",
         Error::RolledBack { .. } => "RolledBack",
         Error::StatementAbandoned { .. } => "StatementAbandoned",
-        // As it connects to migrate, while the password is changed.
-        Error::Db(DbErr::Conn(_)) if error.sqlstate().as_deref() == Some("28P01") => {
-            "SQLSTATE 28P01"
-        }
         // Migrations run on a pool of the driver, which connects anew where its connection was lost.
         Error::Db(DbErr::ConnectionAcquire(_)) => "a migration's connection was lost",
         error => match error.sqlstate() {
