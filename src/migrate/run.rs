@@ -163,6 +163,7 @@ impl<M: MigratorTrait> Run<M> {
     pub(super) fn steps(&self) -> Steps<'_> {
         Steps {
             db: &self.db,
+            sea_orm: &self.sea_orm,
             pg: &self.ending.pg,
             backend: self.ending.backend,
             table: M::migration_table_name().to_string(),

@@ -554,6 +554,22 @@ async fn a_network_that_swallows_the_first_answer_ends_a_migration() {
     pg.migrate::<Two>().await.unwrap();
 }
 
+/// The driver opens another connection without a word, and that one lacks the lock.
+#[tokio::test]
+async fn no_migration_runs_after_the_connection_with_the_lock_was_lost() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let migrating = pg.migrate::<Two>().before(async |db: sea_orm::DatabaseConnection| {
+        let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+        assert!(db.execute_unprepared(end).await.is_err());
+        Ok(())
+    });
+    let error = migrating.await.unwrap_err();
+    assert!(error.to_string().contains("and with it the lock"), "{error}");
+    assert_eq!(states::<Two>(&pg).await, ["m1_one pending", "m2_two pending"]);
+    pg.migrate::<Two>().await.unwrap();
+}
+
 migrator!(Longer: text("m1_longer", "SELECT pg_sleep(3.5)", ""));
 
 /// That no connection is free says nothing about the server.
