@@ -70,7 +70,7 @@ impl Call {
     /// | further row, statement in a session, savepoint | S |
     /// | begin | 2 P + S |
     /// | commit, rollback | 2 S + 250 ms |
-    /// | run | begin, three statements, commit |
+    /// | run | begin, four statements, commit |
     /// | retry(3).run | four times that, and three pauses of 1 s |
     /// | statement of a view | begin, a statement, commit, because it is a session of one statement |
     /// | read | twice that of a view, because it may run again on the primary; no page has a bound for it |
@@ -81,7 +81,7 @@ impl Call {
     pub fn bound(self) -> Option<Duration> {
         let begin = 2 * P + S;
         let commit = 2 * S + Duration::from_millis(250);
-        let run = begin + 3 * S + commit;
+        let run = begin + 4 * S + commit;
         Some(match self {
             Call::Statement | Call::FirstRow | Call::Token => P + S,
             Call::InSession | Call::NextRow | Call::Savepoint => S,

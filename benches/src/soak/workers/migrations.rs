@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::{
     MigrationTrait, MigratorTrait,
     prelude::{DbErr, MigrationName, SchemaManager, async_trait},
@@ -72,14 +72,25 @@ async fn until_applied(worker: &mut Worker, schema: &str) -> Result<bool, Error>
     let view = worker.world.pg.scoped(schema)?;
     while worker.goes_on() {
         let hand = worker.hand.clone();
-        let migrate = || async {
-            let migrate = view.migrate::<Migrator>().wait(Duration::from_secs(20));
-            hand.timed(Call::Migrate, migrate.into_future()).await
+        let migrate = |loses_connection: bool| {
+            let (hand, view) = (hand.clone(), view.clone());
+            async move {
+                let mut migrate = view.migrate::<Migrator>().wait(Duration::from_secs(20));
+                if loses_connection {
+                    migrate = migrate.before(lose_connection);
+                }
+                hand.timed(Call::Migrate, migrate.into_future()).await
+            }
         };
-        let (a, b, c) = tokio::join!(migrate(), migrate(), migrate());
+        let is_lost = worker.rng.u8(..) < 64;
+        let (a, b, c) = tokio::join!(migrate(is_lost), migrate(is_lost), migrate(is_lost));
         let results = [a, b, c];
         for result in &results {
             match result {
+                Ok(done) if is_lost && !done.migrations.is_empty() => {
+                    let what = format!("{schema} was migrated by one who had lost the lock");
+                    worker.violation(VERDICT, what);
+                }
                 Err(Error::Migrate(_)) | Ok(_) => {}
                 Err(error) => worker.world.history.error(worker.name, error),
             }
@@ -90,6 +101,12 @@ async fn until_applied(worker: &mut Worker, schema: &str) -> Result<bool, Error>
         worker.pause(200).await;
     }
     Ok(false)
+}
+
+/// Loses the connection, and with it the lock, as a fault between two statements does, which the driver notices before wharf.
+async fn lose_connection(db: DatabaseConnection) -> Result<(), DbErr> {
+    let _ = db.execute_unprepared("SELECT pg_terminate_backend(pg_backend_pid())").await;
+    Ok(())
 }
 
 async fn check(worker: &Worker, schema: &str) -> Result<(), Error> {

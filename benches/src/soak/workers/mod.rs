@@ -146,13 +146,21 @@ impl Hand {
         Ok(self.timed(Call::InSession, s.execute_raw(statement)).await?.rows_affected())
     }
 
-    /// Does a transfer in a session: its row in the ledger, and both accounts.
+    /// Does a transfer in a session: its row in the ledger, which it reads again, and both accounts.
     async fn transfer(self, s: &Session, id: i64, parent: Option<i64>) -> Result<(), Error> {
         let Transfer { source, target, cents } = Transfer::new(self.world.seed, id);
         let row =
             "INSERT INTO ledger (id, parent, source, target, cents) VALUES ($1, $2, $3, $4, $5)";
         let values = vec![id.into(), parent.into(), source.into(), target.into(), cents.into()];
         self.execute(s, row, values).await?;
+        // Its prepared statement is stale after ALTER TABLE.
+        let select = "SELECT * FROM ledger WHERE id = $1";
+        let select = Statement::from_sql_and_values(DbBackend::Postgres, select, [id.into()]);
+        let rows = self.timed(Call::InSession, s.query_all_raw(select)).await?;
+        if rows.len() != 1 {
+            let what = format!("a session found its own row {id} {} times", rows.len());
+            self.violation("nothing is lost or doubled", what);
+        }
         let update = "UPDATE account SET cents = cents + $1 WHERE id = $2";
         for (account, cents) in [(source, -cents), (target, cents)] {
             let updated = self.execute(s, update, vec![cents.into(), account.into()]).await?;
