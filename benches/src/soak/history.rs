@@ -120,7 +120,7 @@ impl History {
 
     /// Notes an error that a worker met. One that no fault of the nemesis explains is a violation.
     pub fn error(&self, worker: &'static str, error: &Error) {
-        let (kind, is_expected) = kind(error);
+        let (kind, is_expected) = kind(worker, error);
         let is_first = {
             let mut errors = lock(&self.errors);
             let times = errors.entry(kind.clone()).or_default();
@@ -156,7 +156,7 @@ impl History {
 }
 
 /// What kind of error it is, and whether the nemesis explains it.
-fn kind(error: &Error) -> (String, bool) {
+fn kind(worker: &str, error: &Error) -> (String, bool) {
     /// SQLSTATEs of what the nemesis does, and of transactions that meet.
     const EXPECTED: [&str; 14] = [
         "0A000", // a prepared statement in a session, after ALTER TABLE
@@ -174,8 +174,10 @@ fn kind(error: &Error) -> (String, bool) {
         Error::SessionEnded { .. } => "SessionEnded",
         Error::RolledBack { .. } => "RolledBack",
         Error::StatementAbandoned { .. } => "StatementAbandoned",
-        // Migrations run on a pool of the driver, which connects anew where its connection was lost.
-        Error::Db(DbErr::ConnectionAcquire(_)) => "a migration's connection was lost",
+        // Migrations run on a pool of the driver, which opens another connection after one that was lost.
+        Error::Db(DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) if worker == "migrations" => {
+            "a migration's connection was lost"
+        }
         error => match error.sqlstate() {
             Some(state) => {
                 let is_expected = EXPECTED.contains(&&*state);

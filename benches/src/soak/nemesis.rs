@@ -104,6 +104,11 @@ impl<'a> Nemesis<'a> {
             if left.is_empty() {
                 left.clone_from(&faults);
                 self.rng.shuffle(&mut left);
+                // The third one, so that a short run of a cluster has one, too.
+                if let Some(promote) = left.iter().position(|fault| *fault == Fault::Promote) {
+                    let third = left.len() - 3;
+                    left.swap(promote, third);
+                }
             }
             let Some(fault) = left.pop() else { return Ok(()) };
             self.strike(fault).await.with_context(|| format!("{fault:?}"))?;
