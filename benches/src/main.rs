@@ -19,6 +19,7 @@ mod peers;
 mod ratios;
 mod run;
 mod server;
+mod soak;
 mod standbys;
 mod streams;
 mod table;
@@ -71,6 +72,8 @@ enum Part {
     /// One measurement, on the server that the environment names.
     #[command(hide = true)]
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
+    /// Faults of all kinds while wharf is at work, and a check of what it promised.
+    Soak(soak::Soak),
     /// What reads on standbys cost, in place of everything else.
     Standbys,
     /// A million rows as they come, in place of everything else.
@@ -96,6 +99,10 @@ fn main() -> Result<()> {
             println!("{}", runtime.block_on(streams::read(reader, &url()?))?);
             Ok(())
         }
+        Some(Part::Soak(told)) => match runtime.block_on(soak::run(told))? {
+            true => Ok(()),
+            false => std::process::exit(1),
+        },
         Some(Part::Vectors(told)) => runtime.block_on(vectors::run(told)),
         Some(Part::Measure { peer, work, tasks, seconds }) => {
             let url = url()?;

@@ -40,7 +40,8 @@ async fn look_ups<P: Peer>(peer: &P, number: usize) -> Result<()> {
     Ok(())
 }
 
-fn now() -> Result<u64> {
+/// The resident memory of this process, in KiB.
+pub fn now() -> Result<u64> {
     status("VmRSS:")
 }
 

@@ -1,6 +1,11 @@
 //! Migrations on the one connection that they have.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -107,7 +112,18 @@ impl<M: MigratorTrait> Run<M> {
         let (scope, schema) = (pg.scope().cloned(), named_schema(pg.scope(), shared.as_deref()));
         let db = sea_orm.connection();
         let backend = "SELECT pg_backend_pid()";
-        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, backend)).await?;
+        let asked = db.query_one_raw(Statement::from_string(DbBackend::Postgres, backend));
+        let (begun, limit) = (Instant::now(), to.config.socket_timeout);
+        // Nobody asks yet whether the server still answers.
+        let asked = match limit.map(|limit| limit.saturating_add(to.config.pool_timeout)) {
+            Some(limit) => tokio::time::timeout(limit, asked).await,
+            None => Ok(asked.await),
+        };
+        let Ok(asked) = asked else {
+            let database = to.name.to_string();
+            return Err(Error::NoAnswer { database, waited: begun.elapsed() });
+        };
+        let row = asked.map_err(|error| to.not_opened(begun.elapsed(), error))?;
         let backend = row.map(|row| row.try_get_by_index(0)).transpose()?;
         let ending = Ending { pg: pg.in_scope(None), backend };
         Ok(Run { db, sea_orm, to, shared, scope, schema, ending, migrator: PhantomData })
@@ -147,6 +163,7 @@ impl<M: MigratorTrait> Run<M> {
     pub(super) fn steps(&self) -> Steps<'_> {
         Steps {
             db: &self.db,
+            sea_orm: &self.sea_orm,
             pg: &self.ending.pg,
             backend: self.ending.backend,
             table: M::migration_table_name().to_string(),

@@ -12,7 +12,7 @@ use super::{
     invalid_index, status,
     transaction::{self, Left, Transaction},
 };
-use crate::{error::Error, pg::Pg, sql};
+use crate::{error::Error, pg::Pg, pool::SeaOrm, sql};
 
 /// How often a migration is tried that did not get its locks.
 const ATTEMPTS: u32 = 5;
@@ -28,6 +28,8 @@ pub(super) enum Direction {
 /// Runs one migration after the other on the connection that has the lock.
 pub(super) struct Steps<'a> {
     pub(super) db: &'a DatabaseConnection,
+    /// Whose only connection that is.
+    pub(super) sea_orm: &'a SeaOrm,
     /// The same database, on other connections.
     pub(super) pg: &'a Pg,
     pub(super) backend: Option<i32>,
@@ -98,6 +100,8 @@ impl Steps<'_> {
         let begun = Transaction::begin(self.db).await;
         let transaction = begun.map_err(Undone::nothing_left)?;
         let done = async {
+            // A transaction keeps its connection, so it has the lock to its end.
+            self.check_lock()?;
             call(migration, direction, &SchemaManager::new(transaction.open()), heard).await?;
             transaction.reset().await?;
             self.record(transaction.open(), migration.name(), direction).await
@@ -130,6 +134,7 @@ impl Steps<'_> {
         let is_noted = matches!(direction, Direction::Up);
         let name = migration.name();
         let begun = async {
+            self.check_lock()?;
             if is_noted {
                 status::begun(self.db, name).await?;
             }
@@ -171,6 +176,16 @@ impl Steps<'_> {
             invalid_index::drop_own(self.db, last_statement.as_deref(), &known, database).await;
         self.warn(dropped.err(), "could not drop its invalid index", migration);
         Err(Undone { error, left: Left::Parts })
+    }
+
+    /// Fails if the connection was lost that had the lock: another process may have it now.
+    fn check_lock(&self) -> Result<(), DbErr> {
+        if !self.sea_orm.has_reconnected() {
+            return Ok(());
+        }
+        let lost = "the connection was lost, and with it the lock that keeps other processes from migrating; run the \
+                    migrations again";
+        Err(DbErr::Custom(lost.to_owned()))
     }
 
     /// Records that a migration is applied, or is no more.

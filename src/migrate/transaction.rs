@@ -90,7 +90,7 @@ impl<'a> Transaction<'a> {
             open.commit().await
         };
         let committed = committed.await;
-        // The outcome does not depend on this; a lost connection fails at the next statement.
+        // The outcome does not depend on this; after a lost connection, no further migration runs.
         let _ = db.execute_unprepared(RESET).await;
         let Err(error) = committed else { return Ok(()) };
         match status(pg, id).await.as_deref() {

@@ -1,7 +1,15 @@
 //! SeaORM's own connection, over sqlx's pool, with the startup parameters that ours have.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+#[cfg(feature = "migrate")]
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{
     PgPool,
@@ -18,6 +26,11 @@ use crate::{config::Role, error::Error, monitor::Monitor};
 pub(crate) struct SeaOrm {
     pool: PgPool,
     monitor: Arc<Monitor>,
+    /// How many connections the pool has opened.
+    #[cfg(feature = "migrate")]
+    opened: Arc<AtomicUsize>,
+    #[cfg(feature = "migrate")]
+    is_embedded: bool,
 }
 
 impl SeaOrm {
@@ -64,6 +77,9 @@ impl SeaOrm {
             Some(relay) => options.socket(relay.folder()),
             None => options,
         };
+        #[cfg(feature = "migrate")]
+        let is_embedded = slot.is_some();
+        let opened = Arc::new(AtomicUsize::new(0));
         let pool = PgPoolOptions::new()
             .max_connections(most)
             .acquire_timeout(config.pool_timeout)
@@ -72,7 +88,9 @@ impl SeaOrm {
             .after_connect({
                 // Held here, because the pool needs the relay for as long as it opens connections.
                 let shared = Arc::new((to.clone(), relay));
+                let opened = Arc::clone(&opened);
                 move |driver, _| {
+                    opened.fetch_add(1, Ordering::SeqCst);
                     let shared = Arc::clone(&shared);
                     Box::pin(async move { shared.0.settle(driver).await })
                 }
@@ -81,7 +99,14 @@ impl SeaOrm {
         if let Some(slot) = slot {
             slot.give_to_sea_orm(&to.name, &pool)?;
         }
-        Ok(SeaOrm { pool, monitor: Arc::clone(&to.monitor) })
+        Ok(SeaOrm {
+            pool,
+            monitor: Arc::clone(&to.monitor),
+            #[cfg(feature = "migrate")]
+            opened,
+            #[cfg(feature = "migrate")]
+            is_embedded,
+        })
     }
 
     pub(crate) fn connection(&self) -> DatabaseConnection {
@@ -93,12 +118,37 @@ impl SeaOrm {
         connection
     }
 
+    /// Whether the pool has replaced a connection, and with it whatever belonged to that one, such as a lock. It does so in
+    /// silence where it finds a connection lost that came back to it. An embedded engine has its one connection change hands,
+    /// and no other process.
+    #[cfg(feature = "migrate")]
+    pub(crate) fn has_reconnected(&self) -> bool {
+        !self.is_embedded && self.opened.load(Ordering::SeqCst) > 1
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.pool.is_closed()
     }
 
     pub(crate) async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+#[cfg(feature = "migrate")]
+impl ConnectTo {
+    /// Returns why the driver's pool could not open its connection, as wharf's own pools say it.
+    pub(crate) fn not_opened(&self, elapsed: Duration, error: DbErr) -> Error {
+        match error {
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
+                Error::Connect(self.timed_out(elapsed))
+            }
+            DbErr::Conn(RuntimeErr::SqlxError(error)) => match Arc::try_unwrap(error) {
+                Ok(error) => Error::Connect(self.failed(&self.config.user, elapsed, error)),
+                Err(error) => DbErr::Conn(RuntimeErr::SqlxError(error)).into(),
+            },
+            error => error.into(),
+        }
     }
 }
 

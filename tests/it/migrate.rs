@@ -18,7 +18,7 @@ use wharf::migrate::{MigrateError, MigrationState};
 use wharf::{Error, Pg};
 
 use crate::{
-    proxy::{Network, Proxy},
+    proxy::{Network, Proxy, Trap},
     support::{TestDatabase, config, number, until},
 };
 
@@ -539,6 +539,35 @@ async fn a_network_that_swallows_everything_ends_a_migration() {
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \
                AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()";
     number(&other, end).await;
+}
+
+/// Before anybody asks whether it still answers, too.
+#[tokio::test]
+async fn a_network_that_swallows_the_first_answer_ends_a_migration() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start().await;
+    let pg = proxy.pg(&database, &["socket_timeout: 1", "pool_timeout: 2"]);
+    proxy.trap("SELECT pg_backend_pid()", Trap::SwallowAfter);
+    let ended = tokio::time::timeout(Duration::from_secs(60), pg.migrate::<Two>().into_future());
+    let error = ended.await.expect("it waits for ever").unwrap_err();
+    assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
+    pg.migrate::<Two>().await.unwrap();
+}
+
+/// The driver opens another connection without a word, and that one lacks the lock.
+#[tokio::test]
+async fn no_migration_runs_after_the_connection_with_the_lock_was_lost() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let migrating = pg.migrate::<Two>().before(async |db: sea_orm::DatabaseConnection| {
+        let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+        assert!(db.execute_unprepared(end).await.is_err());
+        Ok(())
+    });
+    let error = migrating.await.unwrap_err();
+    assert!(error.to_string().contains("and with it the lock"), "{error}");
+    assert_eq!(states::<Two>(&pg).await, ["m1_one pending", "m2_two pending"]);
+    pg.migrate::<Two>().await.unwrap();
 }
 
 migrator!(Longer: text("m1_longer", "SELECT pg_sleep(3.5)", ""));
