@@ -559,7 +559,7 @@ async fn a_network_that_swallows_the_first_answer_ends_a_migration() {
 async fn no_migration_runs_after_the_connection_with_the_lock_was_lost() {
     let database = TestDatabase::new().await;
     let pg = database.pg().await;
-    let migrating = pg.migrate::<Two>().before(async |db: sea_orm::DatabaseConnection| {
+    let migrating = pg.migrate::<Two>().before(async move |db: sea_orm::DatabaseConnection| {
         let end = "SELECT pg_terminate_backend(pg_backend_pid())";
         assert!(db.execute_unprepared(end).await.is_err());
         Ok(())

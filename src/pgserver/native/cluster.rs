@@ -285,9 +285,8 @@ impl Cluster {
         if request.temporary {
             // Without synchronous commits, standbys receive what was written some 200 ms later.
             let has_standbys = request.config.replica.enabled;
-            let is_free = |key: &&&str| {
-                !conf.contains_key(**key) && !(has_standbys && **key == "synchronous_commit")
-            };
+            let is_kept = |key: &str| has_standbys && key == "synchronous_commit";
+            let is_free = |key: &&&str| !conf.contains_key(**key) && !is_kept(key);
             let free = DURABILITY.iter().filter(is_free);
             lines.extend(free.map(|key| line(key, "off")));
         }
