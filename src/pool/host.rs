@@ -96,7 +96,7 @@ impl Host {
         self.written.as_ref()
     }
 
-    pub(super) fn timeline(&self) -> u32 {
+    pub(crate) fn timeline(&self) -> u32 {
         self.timeline.load(Ordering::Relaxed)
     }
 

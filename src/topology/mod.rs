@@ -168,7 +168,8 @@ impl Topology {
         for _ in &self.servers {
             let now = Instant::now();
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            let choice = self.state().choose(need, self.primary.cluster(), turn, now);
+            let primary = (self.primary.cluster(), self.primary.timeline());
+            let choice = self.state().choose(need, primary, turn, now);
             let Choice { server, id, timeline, needed, is_proven } = match choice {
                 Ok(choice) => choice,
                 Err(reason) => {
@@ -206,9 +207,10 @@ impl Topology {
         Ok(Err(Reason::NoStandby))
     }
 
-    /// What the primary said last, and when it was asked.
+    /// What the primary said last, and when it was asked. One that a promotion has left behind does not count.
     pub(crate) fn sample(&self) -> Option<(Position, Instant)> {
-        self.state().sample()
+        let newest = self.primary.timeline();
+        self.state().sample().filter(|(position, _)| position.timeline >= newest)
     }
 
     pub(crate) fn fallback(&self) -> Fallback {

@@ -304,17 +304,21 @@ impl State {
         Some((last.lsn.saturating_sub(position.lsn), lag))
     }
 
-    /// Chooses the standby for a read. `turn` is where the search begins.
+    /// Chooses the standby for a read. `cluster` and `timeline` are those of the primary that writes go to, as far as they are
+    /// known; `turn` is where the search begins.
     pub(super) fn choose(
         &self,
         need: &Need,
-        cluster: Option<u64>,
+        (cluster, timeline): (Option<u64>, u32),
         turn: usize,
         now: Instant,
     ) -> Result<Choice, Reason> {
         let needed = self.needed(need, cluster)?;
         if self.timeline == 0 {
             return Err(Reason::NoPrimary);
+        }
+        if self.timeline < timeline {
+            return Err(Reason::OldTimeline);
         }
         let count = self.servers.len();
         let mut best: Option<(Position, Choice)> = None;
@@ -510,7 +514,7 @@ mod tests {
 
         fn serves(&self, lsn: u64, at: Instant) -> Result<Choice, Reason> {
             let position = Some(Position { timeline: self.timeline, lsn });
-            self.choose(&Need { position, ..Need::default() }, Some(7), 0, at)
+            self.choose(&Need { position, ..Need::default() }, (Some(7), 0), 0, at)
         }
     }
 
@@ -609,7 +613,7 @@ mod tests {
         let token = CausalToken { cluster: 7, position: Position { timeline: 1, lsn: 1_000 } };
         let serves = |state: &State, token, came| {
             let need = Need { token: Some((token, came)), ..Need::default() };
-            state.choose(&need, Some(7), 0, now).map(|choice| choice.is_proven)
+            state.choose(&need, (Some(7), 0), 0, now).map(|choice| choice.is_proven)
         };
         assert_eq!(serves(&state, token, now), Ok(false));
         assert_eq!(serves(&state, token, now - SECOND), Ok(true));
@@ -618,5 +622,8 @@ mod tests {
         assert_eq!(serves(&state, newer, now - SECOND), Err(Reason::OldTimeline));
         let other = CausalToken { cluster: 8, ..token };
         assert_eq!(serves(&state, other, now), Err(Reason::OtherCluster));
+        // Writes go to a primary that this has not seen yet.
+        let chosen = state.choose(&Need::default(), (Some(7), 2), 0, now);
+        assert_eq!(chosen, Err(Reason::OldTimeline));
     }
 }
