@@ -33,13 +33,13 @@ pub(super) async fn all(topology: Weak<Topology>, hurry: Arc<Notify>) {
 
 /// Asks for the list of servers, where that may change, until it has.
 async fn list(topology: Weak<Topology>, hurry: &Notify) {
-    let Some(pause) = topology.upgrade().map(|it| it.to.config.topology.interval * LISTED_EVERY)
-    else {
-        return;
-    };
+    let Some(least) = topology.upgrade().map(|it| it.to.config.topology.interval) else { return };
+    let pause = least * LISTED_EVERY;
     loop {
-        // A close ends the pause, too.
-        let _ = timeout(pause, hurry.notified()).await;
+        // Those who hurry may be many.
+        if timeout(pause, hurry.notified()).await.is_ok() {
+            sleep(least).await;
+        }
         let Some(topology) = topology.upgrade().filter(|topology| topology.to.is_listed) else {
             return;
         };
