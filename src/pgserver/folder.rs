@@ -154,6 +154,7 @@ impl Remembered {
         self.values.get(key).map(String::as_str)
     }
 
+    #[cfg(feature = "embedded")]
     pub(crate) fn port(&self) -> Option<u16> {
         self.get("port").and_then(|port| port.parse().ok())
     }
