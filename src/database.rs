@@ -312,13 +312,16 @@ impl Database {
         if is_asked {
             let mut lent = self.lend(self.read_only, Purpose::Statement).await?;
             let asked_at = Instant::now();
-            let asked = lent.position().await;
-            let asked = asked.map_err(|error| Error::Db(DbErr::Query(pool::runtime(error))))?;
-            known = written.required_after(asked.position, asked_at);
-            cluster = Some(asked.cluster);
-            host.note_cluster(asked.cluster);
+            let said = lent.ask_server().await;
+            let said = said.map_err(|error| Error::Db(DbErr::Query(pool::runtime(error))))?;
+            if let (false, Some(position)) = (said.is_standby, said.position) {
+                known = written.required_after(position, asked_at);
+            }
+            said.cluster.into_iter().for_each(|cluster| host.note_cluster(cluster));
+            cluster = said.cluster;
         }
-        let (Some(position), Some(cluster)) = (known.position, cluster) else { return Ok(token) };
+        let Some(position) = known.position else { return Ok(token) };
+        let cluster = cluster.unwrap_or(CausalToken::ANY_CLUSTER);
         let own = CausalToken { cluster, position };
         Ok(Some(match token.filter(|token| token.cluster == cluster) {
             Some(token) => CausalToken { position: position.merge(token.position), ..own },

@@ -74,7 +74,7 @@ enum Part {
     Measure { peer: Name, work: Work, tasks: usize, seconds: u64 },
     /// Faults of all kinds while wharf is at work, and a check of what it promised.
     Soak(soak::Soak),
-    /// What reads on standbys cost, in place of everything else.
+    /// Measure what reads on standbys cost, and nothing else.
     Standbys,
     /// A million rows as they come, in place of everything else.
     Streams,

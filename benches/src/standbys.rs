@@ -1,4 +1,4 @@
-//! What reads on standbys cost, on a primary with two standbys on this machine, and that none waits for nothing.
+//! Measures what reads on standbys cost, and how many reads wait in vain, on a primary with two standbys.
 
 use std::{
     env,

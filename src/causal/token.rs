@@ -99,6 +99,11 @@ pub struct CausalToken {
     pub(crate) position: Position,
 }
 
+impl CausalToken {
+    /// In place of the system identifier, if the login may not read it.
+    pub(crate) const ANY_CLUSTER: u64 = 0;
+}
+
 impl fmt::Display for CausalToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CausalToken { cluster, position: Position { timeline, lsn } } = self;

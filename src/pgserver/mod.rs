@@ -38,6 +38,7 @@ mod native;
 mod owner;
 mod password;
 mod program;
+mod replication_slot;
 mod report;
 mod request;
 mod server;

@@ -92,22 +92,6 @@ impl Said {
     }
 }
 
-/// Where the primary's WAL ends, and of which cluster.
-pub(crate) struct End {
-    pub(crate) position: Position,
-    pub(crate) cluster: u64,
-}
-
-impl End {
-    pub(super) async fn ask(driver: &mut PgConnection) -> Result<End, sqlx::Error> {
-        let said = Said::ask(driver).await?;
-        match (said.position.filter(|_| !said.is_standby), said.cluster) {
-            (Some(position), Some(cluster)) => Ok(End { position, cluster }),
-            _ => Err(unclear()),
-        }
-    }
-}
-
 impl ServerId {
     pub(super) async fn ask(driver: &mut PgConnection) -> Result<ServerId, sqlx::Error> {
         let sql = AssertSqlSafe(format!("SELECT /* wharf pool */ {SERVER}"));

@@ -3,6 +3,7 @@
 //! One task asks every server on a connection of its own, because a pool that is exhausted must not delay that.
 
 mod state;
+mod status;
 mod watch;
 
 use std::{
@@ -17,7 +18,7 @@ use futures_util::future::join_all;
 use tokio::{sync::Notify, task::JoinHandle};
 
 pub(crate) use state::{Need, Reason};
-pub use state::{ServerRole, ServerStatus};
+pub use status::{ServerRole, ServerStatus};
 
 use self::state::{Choice, State};
 use crate::{

@@ -13,7 +13,7 @@ use super::{
     workers::World,
 };
 
-/// In the order in which they are printed. What a worker sees during the run counts to the same ones.
+/// The verdicts, in the order in which they are printed. Violations that a worker sees during the run count, too.
 pub const VERDICTS: [&str; 10] = [
     "nothing is lost or doubled",
     "nothing stale was read",

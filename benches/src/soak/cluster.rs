@@ -65,7 +65,7 @@ impl Cluster {
         }
         if standbys > 0 {
             cluster.until_streaming(0).await?;
-            // What was acknowledged is on one standby at least, so the standby that is furthest has it.
+            // Each acknowledged commit is on at least one standby, so the most advanced standby has all of them.
             for server in 0..=standbys {
                 cluster.set(server, "synchronous_standby_names", "'ANY 1 (*)'").await?;
             }

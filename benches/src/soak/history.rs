@@ -1,4 +1,4 @@
-//! What was attempted, and what came of it.
+//! Records each attempt and its outcome.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use wharf::Error;
 /// Violations of a verdict that are printed; more of it are counted.
 pub const SHOWN: usize = 10;
 
-/// What is known of an attempt.
+/// The outcome of an attempt, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
     /// It may have taken effect or not. So begins every attempt.
@@ -155,7 +155,7 @@ impl History {
     }
 }
 
-/// What kind of error it is, and whether the nemesis explains it.
+/// The kind of an error, and whether a fault of the nemesis explains it.
 fn kind(worker: &str, error: &Error) -> (String, bool) {
     /// SQLSTATEs of what the nemesis does, and of transactions that meet.
     const EXPECTED: [&str; 14] = [

@@ -17,12 +17,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What the network does until it is told otherwise.
+/// The state of the network. It holds until another one is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     #[default]
     Whole,
-    /// Nothing arrives, and nobody is told. What was sent meanwhile arrives afterwards, as TCP sends it again.
+    /// Nothing arrives, and no error is reported. Data that is sent meanwhile arrives afterwards, because TCP repeats it.
     BlackHole,
     /// Answers take so much longer.
     Delay(Duration),
@@ -30,7 +30,7 @@ pub enum Mode {
     Refuse,
 }
 
-/// What happens once to the connections that are open.
+/// A fault that hits each open connection once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Blow {
     #[default]
@@ -43,7 +43,7 @@ pub enum Blow {
     Truncate(usize),
 }
 
-/// What happens to connections that send a COMMIT: that many of them.
+/// A fault that hits the next connections that send a COMMIT, and how many.
 #[derive(Debug, Default)]
 struct Ambush {
     /// They are reset before the server gets it.

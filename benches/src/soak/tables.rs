@@ -6,15 +6,15 @@ use fastrand::Rng;
 use super::cluster::{Cluster, USER};
 
 pub const ACCOUNTS: i32 = 200;
-/// What each account begins with.
+/// The first balance of each account.
 const CENTS: i64 = 1_000_000;
-/// What all have together, at each moment.
+/// The sum of all balances, which never changes.
 pub const TOTAL: i64 = CENTS * ACCOUNTS as i64;
 pub const TENANTS: usize = 4;
 /// Rows of `big`.
 pub const ROWS: i64 = 3_000;
 
-/// What a transfer moves, and where.
+/// The amount of a transfer, and its two accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     pub source: i32,

@@ -15,7 +15,7 @@ use super::history::lock;
 pub const P: Duration = Duration::from_secs(5);
 /// `socket_timeout` of the entry.
 pub const S: Duration = Duration::from_secs(5);
-/// What a busy machine adds to a bound, beside the longest stall of the runtime that was measured.
+/// The time that a busy machine may add to a bound. The longest measured stall of the runtime is added to it.
 pub const SLACK: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,7 +163,7 @@ impl Waits {
     pub fn overdue(&self) -> Vec<Overdue> {
         let mut running = lock(&self.running);
         let late = running.values_mut().filter(|it| {
-            // What has no bound has to end, too.
+            // A call without a documented bound must end, too.
             let took = it.since.elapsed();
             !it.is_told && (self.is_overdue(it.call, took) || took > Duration::from_secs(300))
         });

@@ -15,9 +15,10 @@ use super::engine::{CallError, Engine};
 use super::{Docker, FILE, LABEL, STARTING, files, image, settings};
 use crate::config::ReplicaConfig;
 use crate::pgserver::error::PgServerError;
-use crate::pgserver::folder::{Remembered, random_hex};
+use crate::pgserver::folder::Remembered;
 use crate::pgserver::password;
 use crate::pgserver::program::Program;
+use crate::pgserver::replication_slot;
 use crate::pgserver::server::Endpoint;
 use crate::sql;
 
@@ -273,11 +274,9 @@ impl Docker {
     }
 
     async fn new_slot(&self, primary: &Endpoint, begun: Instant) -> Result<String, PgServerError> {
-        let random =
-            random_hex().map_err(|error| self.failed("could not generate a name", begun, error))?;
-        let slot = format!("wharf_{}", &random[..12]);
-        let make = format!("SELECT pg_create_physical_replication_slot('{slot}', true)::text");
-        self.ask(primary, &make, begun).await?;
+        let failed = |error| self.failed("could not generate a name", begun, error);
+        let slot = replication_slot::new_name(failed)?;
+        self.ask(primary, &replication_slot::create(&slot), begun).await?;
         Ok(slot)
     }
 

@@ -20,7 +20,8 @@ use super::programs::Installation;
 use super::upstream::{self, Upstream};
 use crate::pgserver::difference::Difference;
 use crate::pgserver::error::PgServerError;
-use crate::pgserver::folder::{Remembered, random_hex};
+use crate::pgserver::folder::Remembered;
+use crate::pgserver::replication_slot;
 use crate::pgserver::server::{Endpoint, blocking};
 use crate::sql;
 
@@ -299,11 +300,9 @@ impl Native {
 
     /// Makes a slot that no clone uses yet.
     async fn new_slot(&self, primary: &Endpoint, begun: Instant) -> Result<String, PgServerError> {
-        let random =
-            random_hex().map_err(|error| self.failed("could not generate a name", begun, error))?;
-        let slot = format!("wharf_{}", &random[..12]);
-        let make = format!("SELECT pg_create_physical_replication_slot('{slot}', true)::text");
-        self.ask(primary, &make, begun).await?;
+        let failed = |error| self.failed("could not generate a name", begun, error);
+        let slot = replication_slot::new_name(failed)?;
+        self.ask(primary, &replication_slot::create(&slot), begun).await?;
         Ok(slot)
     }
 

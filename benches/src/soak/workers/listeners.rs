@@ -12,7 +12,7 @@ use crate::soak::{
 
 const CHANNEL: &str = "soak";
 
-/// What a listener heard, in order; None for [`Event::Lost`].
+/// The notifications of a listener, in order. None stands for [`Event::Lost`].
 #[derive(Debug, Default)]
 pub struct Heard(Mutex<Vec<Option<i64>>>);
 
@@ -63,7 +63,7 @@ pub async fn listen(worker: Worker) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    // What was said before is nobody's loss.
+    // A listener that was not there yet misses nothing.
     lock(&worker.world.heard.0).push(None);
     let mut quiet_since = None;
     loop {

@@ -1,4 +1,4 @@
-//! Migrations: three at once on one schema, of which one migrates, and each migration is applied once.
+//! Three migrators at once on one schema: one migrates, and each migration is applied once.
 
 // async_trait takes `SchemaManager<'_>` for another signature than the trait's own `SchemaManager`.
 #![allow(elided_lifetimes_in_paths)]

@@ -35,7 +35,7 @@ use super::{
 
 pub use listeners::Heard;
 
-/// What the workers share.
+/// The state that the workers share.
 pub struct World {
     pub pg: Pg,
     /// The same entry, opened once more, as another process has it.
@@ -45,7 +45,7 @@ pub struct World {
     pub seed: u64,
     pub is_cluster: bool,
     pub is_stopped: AtomicBool,
-    /// What the listeners heard.
+    /// The notifications that the listeners received.
     pub heard: Heard,
 }
 
