@@ -119,7 +119,14 @@ impl Lent {
     pub(crate) async fn begin(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         // Before it is sent: if that is dropped half-way, nobody knows.
         self.state.transaction = Transaction::Open;
-        self.control(sql).await
+        let limit = self.standby_limit();
+        self.control_within(sql, limit).await
+    }
+
+    /// The longest wait for what a standby answers at once, because another server can serve the read.
+    pub(super) fn standby_limit(&self) -> Option<Duration> {
+        let to = &self.pool.connector.to;
+        to.is_standby.then_some(to.config.connect_timeout)
     }
 
     /// Sends COMMIT or ROLLBACK. The connection is put right before its next use if that fails.
@@ -206,9 +213,18 @@ impl Lent {
 
     /// Sends `BEGIN`, `COMMIT` and their kin: wharf's own words, which need no scan.
     pub(crate) async fn control(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        self.control_within(sql, None).await
+    }
+
+    /// The same, and the answer is waited for at most as long as `limit`, if that is given.
+    async fn control_within(
+        &mut self,
+        sql: &str,
+        limit: Option<Duration>,
+    ) -> Result<(), sqlx::Error> {
         let flight = self.statement(Text::new(sql), None).map_err(|_| sqlx::Error::PoolClosed)?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let result = flight.wait.until(flight.driver.execute(query)).await;
+        let result = flight.wait.at_most(limit).until(flight.driver.execute(query)).await;
         flight.land(result).map(|_| ())
     }
 
@@ -325,7 +341,7 @@ impl Lent {
         let pool: &Pool = pool;
         if open.cut.is_cut() {
             state.work = Work::Broken;
-            let wait = Wait { pool, cut: &open.cut };
+            let wait = Wait { pool, cut: &open.cut, limit: None };
             return Err(DbErr::Conn(runtime(wait.was_cut())));
         }
         let Open { driver, cut, memory, heard_at, .. } = open;
@@ -334,7 +350,14 @@ impl Lent {
             Error::NPlusOne { database: pool.name(), count, statement, opened_at }
         })?;
         state.work = Work::Statement;
-        Ok(InFlight { driver, state, heard_at, wait: Wait { pool, cut }, running, watch: None })
+        Ok(InFlight {
+            driver,
+            state,
+            heard_at,
+            wait: Wait { pool, cut, limit: None },
+            running,
+            watch: None,
+        })
     }
 
     /// Notes what a text that is about to be sent may leave on the connection, so that it is reset before the next
@@ -378,11 +401,23 @@ pub(super) struct Watch {
 pub(crate) struct Wait<'a> {
     pool: &'a Pool,
     cut: &'a Cut,
+    /// Shorter than `socket_timeout`, for this answer.
+    limit: Option<Duration>,
 }
 
 impl Wait<'_> {
     pub(super) fn has_limit(self) -> bool {
-        self.pool.connector.to.config.socket_timeout.is_some()
+        self.limit().is_some()
+    }
+
+    /// The same wait, which ends after `limit` at the latest, if that is given.
+    pub(super) fn at_most(self, limit: Option<Duration>) -> Self {
+        Wait { limit, ..self }
+    }
+
+    fn limit(self) -> Option<Duration> {
+        let socket_timeout = self.pool.connector.to.config.socket_timeout;
+        self.limit.into_iter().chain(socket_timeout).min()
     }
 
     pub(super) async fn until<T>(
@@ -390,7 +425,7 @@ impl Wait<'_> {
         work: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
         let answer = self.cut.unless_cut(work);
-        let answered = match self.pool.connector.to.config.socket_timeout {
+        let answered = match self.limit() {
             None => answer.await,
             Some(limit) => match tokio::time::timeout(limit, answer).await {
                 Ok(answered) => answered,

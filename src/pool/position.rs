@@ -65,10 +65,11 @@ impl Lent {
         timeline: Option<u32>,
     ) -> Result<Checked, sqlx::Error> {
         self.state.transaction = Transaction::Open;
+        let limit = self.standby_limit();
         let sent = Text::new(sql);
         let flight = self.statement(sent, None).map_err(|_| sqlx::Error::PoolClosed)?;
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let answered = flight.wait.until(flight.driver.fetch_all(query)).await;
+        let answered = flight.wait.at_most(limit).until(flight.driver.fetch_all(query)).await;
         let rows = flight.land(answered)?;
         let first = rows.first();
         Ok(Checked(first.filter(|row| probe::in_recovery(row).is_ok_and(|it| it)).and_then(

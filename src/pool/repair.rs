@@ -63,7 +63,8 @@ impl Lent {
         }
         let Check { forget_statements, .. } = std::mem::take(&mut self.check);
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let limit = PING_TIMEOUT.min(left.unwrap_or(PING_TIMEOUT));
+        let longest = self.standby_limit().map_or(PING_TIMEOUT, |limit| limit.min(PING_TIMEOUT));
+        let limit = longest.min(left.unwrap_or(longest));
         let checked = tokio::time::timeout(limit, async {
             match forget_statements {
                 // Answers as a ping does.

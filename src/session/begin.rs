@@ -248,7 +248,9 @@ impl SessionBuilder {
             Err(error) => {
                 let error = Error::from(DbErr::Exec(pool::runtime(error)));
                 // One that did not answer in time is not tried once more: the caller has waited for it.
-                let again = lent.is_broken() && !matches!(error, Error::NoAnswer { .. });
+                // A read that a standby did not serve goes to the primary.
+                let has_waited = matches!(error, Error::NoAnswer { .. }) && !lent.is_on_standby();
+                let again = lent.is_broken() && !has_waited;
                 Err((error, again))
             }
         }

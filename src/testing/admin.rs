@@ -15,7 +15,10 @@ const ATTEMPTS: u32 = 200;
 const INTERVAL: Duration = Duration::from_millis(25);
 /// Longest wait for a database to be dropped. While somebody logs in, a server drops none; and if that is
 /// another future of the thread that waits here, it is not done before this gives up.
-const DROP: Duration = Duration::from_secs(1);
+pub(super) const DROP: Duration = Duration::from_secs(1);
+/// Longest wait for the mark on a database that is kept, which nobody is in the way of. Without it the next process
+/// drops what a person wants to look at.
+pub(super) const MARK: Duration = Duration::from_secs(30);
 
 /// Longest time for one CREATE or DROP DATABASE, after which the server is taken for gone.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -69,14 +72,14 @@ impl Admin {
         is_done.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Blocks until it is done, or for a second: it goes on then, and what a process that ends meanwhile
+    /// Blocks until it is done, or for as long as `longest`: it goes on then, and what a process that ends meanwhile
     /// leaves is swept by the next.
-    pub(super) fn run_now(&self, sql: String) -> Result<(), Error> {
+    pub(super) fn run_now(&self, sql: String, longest: Duration) -> Result<(), Error> {
         let (done, is_done) = blocking::channel();
         self.send(sql, ATTEMPTS, move |outcome| {
             let _ = done.send(outcome);
         });
-        match is_done.recv_timeout(DROP) {
+        match is_done.recv_timeout(longest) {
             Ok(outcome) => outcome,
             Err(blocking::RecvTimeoutError::Timeout) => Ok(()),
             Err(blocking::RecvTimeoutError::Disconnected) => Err(gone()),

@@ -227,11 +227,13 @@ impl Drop for TestDatabase {
             leftovers::tell(&format!("the database of this test is kept: {}", self.url()));
         }
         let name = sql::quote_ident(&self.name);
-        let sql = match kept {
-            true => format!("COMMENT ON DATABASE {name} IS '{}'", leftovers::kept_now()),
-            false => format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+        let (sql, longest) = match kept {
+            true => {
+                (format!("COMMENT ON DATABASE {name} IS '{}'", leftovers::kept_now()), admin::MARK)
+            }
+            false => (format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), admin::DROP),
         };
-        if let Err(error) = self.server.admin.run_now(sql) {
+        if let Err(error) = self.server.admin.run_now(sql, longest) {
             leftovers::tell(&format!("database {}: {error}", self.name));
         }
     }

@@ -1,6 +1,7 @@
 //! A primary with standbys, from this machine's PostgreSQL, each in a folder of its own.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::{Command, Output},
     sync::{
@@ -9,14 +10,29 @@ use std::{
     },
 };
 
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait, sea_query::Query};
 use tokio::{io::copy_bidirectional, net::TcpListener, task::JoinHandle};
 use wharf::{
-    Pg,
+    Error, Pg,
     config::{Config, DatabaseConfig},
 };
 
-use crate::support::{config, major};
+use crate::support::{config, major, number, until};
+
+/// The table that tests write into.
+pub const TABLE: &str = "CREATE TABLE entry (id int8 PRIMARY KEY)";
+
+/// Writes into it by a built statement, as SeaORM makes it.
+pub async fn insert(on: &impl ConnectionTrait, id: i64) -> Result<(), Error> {
+    let mut insert = Query::insert();
+    insert.into_table("entry").columns(["id"]).values_panic([id.into()]);
+    on.execute(&insert).await.map(drop).map_err(Error::from)
+}
+
+/// The port of the server that answers.
+pub async fn port(on: &impl ConnectionTrait) -> u16 {
+    u16::try_from(number(on, "SELECT inet_server_port()::int8").await).unwrap()
+}
 
 pub struct Cluster {
     folder: tempfile::TempDir,
@@ -110,6 +126,19 @@ impl Cluster {
         let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
         let file = format!("databases:\n  cluster:\n    database: postgres\n    user: it\n{lines}");
         wharf::Manager::from_config(config(&file)).db("cluster").unwrap()
+    }
+
+    /// Waits until reads run on these nodes, and on no other.
+    pub async fn serves(&self, pg: &Pg, nodes: &[usize]) {
+        let wanted: BTreeSet<u16> = nodes.iter().map(|node| self.ports[*node]).collect();
+        until("the right servers serve reads", async || {
+            let mut ports = BTreeSet::new();
+            for _ in 0..6 {
+                ports.insert(port(&pg.read()).await);
+            }
+            ports == wanted
+        })
+        .await;
     }
 
     pub fn promote(&self, node: usize) {

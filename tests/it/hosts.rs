@@ -8,23 +8,14 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement, sea_query::Query};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use wharf::{ConnectErrorKind, Error, Pg, config::DatabaseConfig, listen::Event};
 
 use crate::{
-    cluster::{Cluster, Vip, free_port},
+    cluster::{Cluster, TABLE, Vip, free_port, insert},
     proxy::{Network, Proxy},
     support::{number, say, until},
 };
-
-const TABLE: &str = "CREATE TABLE entry (id int8 PRIMARY KEY)";
-
-/// A built statement, as SeaORM makes it.
-async fn insert(on: &impl ConnectionTrait, id: i64) -> Result<(), Error> {
-    let mut insert = Query::insert();
-    insert.into_table("entry").columns(["id"]).values_panic([id.into()]);
-    on.execute(&insert).await.map(drop).map_err(Error::from)
-}
 
 fn connect_error(error: Error) -> wharf::ConnectError {
     match error {

@@ -1,11 +1,7 @@
 //! A cluster whose servers Patroni lists. Its REST interface is a stub that answers as Patroni's does; the servers are real.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
-use sea_orm::ConnectionTrait;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -14,8 +10,8 @@ use tokio::{
 use wharf::{Error, Pg};
 
 use crate::{
-    cluster::{Cluster, free_port},
-    support::{number, until},
+    cluster::{Cluster, free_port, port},
+    support::until,
 };
 
 /// `GET /cluster` of Patroni 4.1.
@@ -92,22 +88,6 @@ fn entry(ports: &[u16]) -> Pg {
     ])
 }
 
-async fn port(on: &impl ConnectionTrait) -> u16 {
-    u16::try_from(number(on, "SELECT inet_server_port()::int8").await).unwrap()
-}
-
-async fn served_by(cluster: &Cluster, pg: &Pg, nodes: &[usize]) {
-    let wanted: BTreeSet<u16> = nodes.iter().map(|node| cluster.ports[*node]).collect();
-    until("the right servers serve reads", async || {
-        let mut ports = BTreeSet::new();
-        for _ in 0..6 {
-            ports.insert(port(&pg.read()).await);
-        }
-        ports == wanted
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn the_servers_are_those_that_patroni_lists_as_they_come_and_go() {
     let cluster = Cluster::start(2);
@@ -115,12 +95,12 @@ async fn the_servers_are_those_that_patroni_lists_as_they_come_and_go() {
     // One address of two is enough.
     let pg = entry(&[free_port(), rest.port]);
     assert_eq!(port(&pg).await, cluster.ports[0]);
-    served_by(&cluster, &pg, &[1]).await;
+    cluster.serves(&pg, &[1]).await;
     let held = pg.read().session().await.unwrap();
     rest.says(members(&cluster, &[0, 1, 2]));
-    served_by(&cluster, &pg, &[1, 2]).await;
+    cluster.serves(&pg, &[1, 2]).await;
     rest.says(members(&cluster, &[0, 2]));
-    served_by(&cluster, &pg, &[2]).await;
+    cluster.serves(&pg, &[2]).await;
     // What runs on a server that has left goes on.
     assert_eq!(port(&held).await, cluster.ports[1]);
 

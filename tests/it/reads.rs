@@ -16,41 +16,16 @@ use sea_orm::{
 use wharf::{CausalToken, Error, Pg, ServerRole};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, TABLE, insert, port},
     proxy::Proxy,
     support::{number, say, until},
 };
-
-const TABLE: &str = "CREATE TABLE entry (id int8 PRIMARY KEY)";
-
-async fn insert(on: &impl ConnectionTrait, id: i64) -> Result<(), Error> {
-    let mut insert = Query::insert();
-    insert.into_table("entry").columns(["id"]).values_panic([id.into()]);
-    on.execute(&insert).await.map(drop).map_err(Error::from)
-}
 
 /// A built SELECT, as SeaORM makes it.
 async fn has(on: &impl ConnectionTrait, id: i64) -> Result<bool, Error> {
     let mut select = Query::select();
     select.column("id").from("entry").and_where(Expr::col("id").eq(id));
     Ok(on.query_one(&select).await?.is_some())
-}
-
-/// The port of the server that answers.
-async fn port(on: &impl ConnectionTrait) -> u16 {
-    u16::try_from(number(on, "SELECT inet_server_port()::int8").await).unwrap()
-}
-
-/// Waits until every standby is known.
-async fn settled(pg: &Pg, standbys: usize) {
-    until("the standbys are known", async || {
-        let mut ports = BTreeSet::new();
-        for _ in 0..standbys * 2 {
-            ports.insert(port(&pg.read()).await);
-        }
-        ports.len() == standbys
-    })
-    .await;
 }
 
 async fn cluster(standbys: usize, lines: &[&str]) -> (Cluster, Pg) {
@@ -64,7 +39,7 @@ async fn cluster(standbys: usize, lines: &[&str]) -> (Cluster, Pg) {
 #[tokio::test]
 async fn reads_run_on_standbys_and_all_else_on_the_primary() {
     let (cluster, pg) = cluster(2, &["reads: causal"]).await;
-    settled(&pg, 2).await;
+    cluster.serves(&pg, &[1, 2]).await;
     let standbys = BTreeSet::from([cluster.ports[1], cluster.ports[2]]);
     let read = pg.read();
     assert!(read.is_read_only());
@@ -169,7 +144,7 @@ async fn stale(cluster: &Cluster, pg: &Pg, reads: usize) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_causal_read_is_stale_and_eventual_ones_are() {
     let (cluster, pg) = cluster(2, &["reads: causal"]).await;
-    settled(&pg, 2).await;
+    cluster.serves(&pg, &[1, 2]).await;
     cluster.set(1, "recovery_min_apply_delay", "'400ms'").await;
     let (missed, on_standby) = stale(&cluster, &pg, 10_000).await;
     say(&format!("causal: {missed} of 10000 reads stale; {on_standby} last reads on a standby"));
@@ -177,7 +152,7 @@ async fn no_causal_read_is_stale_and_eventual_ones_are() {
     assert!(on_standby > 0);
     // The same without the check.
     let eventual = cluster.pg(&[0, 1, 2], &["reads: eventual"]);
-    settled(&eventual, 2).await;
+    cluster.serves(&eventual, &[1, 2]).await;
     let (missed, _) = stale(&cluster, &eventual, 1_000).await;
     say(&format!("eventual: {missed} of 1000 reads stale"));
     assert!(missed > 0);
@@ -188,7 +163,7 @@ async fn no_causal_read_is_stale_and_eventual_ones_are() {
 async fn reads_soon_after_a_write_run_on_standbys() {
     const REQUESTS: i64 = 40;
     let (cluster, pg) = cluster(2, &["reads: causal"]).await;
-    settled(&pg, 2).await;
+    cluster.serves(&pg, &[1, 2]).await;
     for standby in [1, 2] {
         cluster.set(standby, "recovery_min_apply_delay", "'50ms'").await;
     }
@@ -209,7 +184,7 @@ async fn reads_soon_after_a_write_run_on_standbys() {
 #[tokio::test]
 async fn a_scope_waits_for_its_own_writes_only() {
     let (cluster, pg) = cluster(1, &["reads: causal", "replica: {wait: 0}"]).await;
-    settled(&pg, 1).await;
+    cluster.serves(&pg, &[1]).await;
     cluster.node(1).execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
     pg.session().run(async |s| insert(s, 1).await).await.unwrap();
     // The process has written.
@@ -240,7 +215,7 @@ async fn a_token_has_the_reads_of_another_process_see_what_was_written() {
     let lines = ["reads: causal", "replica: {wait: 0}", "topology: {interval: 100ms}"];
     let (cluster, pg) = cluster(1, &lines).await;
     let other = cluster.pg(&[0, 1], &lines);
-    settled(&other, 1).await;
+    cluster.serves(&other, &[1]).await;
     assert_eq!(pg.causal_token().await.unwrap(), None);
     cluster.node(1).execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
 
@@ -288,7 +263,7 @@ async fn a_token_has_the_reads_of_another_process_see_what_was_written() {
 #[tokio::test]
 async fn a_standby_that_catches_up_within_wait_serves_the_read() {
     let (cluster, pg) = cluster(1, &["reads: causal", "replica: {wait: 60s}"]).await;
-    settled(&pg, 1).await;
+    cluster.serves(&pg, &[1]).await;
     let standby = cluster.node(1);
     standby.execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
     pg.session().run(async |s| insert(s, 1).await).await.unwrap();
@@ -328,12 +303,12 @@ async fn a_read_that_no_standby_may_serve_fails_where_the_entry_says_so() {
 async fn a_standby_that_is_too_far_behind_serves_no_reads() {
     let lines = ["reads: eventual", "replica: {max_lag_bytes: 64kB}", "topology: {interval: 50ms}"];
     let (cluster, pg) = cluster(2, &lines).await;
-    settled(&pg, 2).await;
+    cluster.serves(&pg, &[1, 2]).await;
     let by_time = cluster.pg(
         &[0, 1, 2],
         &["reads: eventual", "replica: {max_lag: 300ms}", "topology: {interval: 50ms}"],
     );
-    settled(&by_time, 2).await;
+    cluster.serves(&by_time, &[1, 2]).await;
     cluster.node(1).execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
     let more = "INSERT INTO entry SELECT generate_series(1, 5000)";
     pg.execute_unprepared(more).await.unwrap();
@@ -355,7 +330,7 @@ async fn a_standby_that_is_too_far_behind_serves_no_reads() {
         assert_eq!((other.role, &other.problem), (ServerRole::Standby, &None), "{other}");
     }
     cluster.node(1).execute_unprepared("SELECT pg_wal_replay_resume()").await.unwrap();
-    settled(&pg, 2).await;
+    cluster.serves(&pg, &[1, 2]).await;
 }
 
 /// The old primary goes on, and its standby gets ahead of the new one, in bytes.
@@ -449,8 +424,8 @@ async fn a_commit_with_its_position_and_a_check_cost_no_round_trip_more() {
 async fn a_repeatable_read_begins_after_the_check() {
     const TASKS: i64 = 16;
     const ROUNDS: i64 = 250;
-    let (_cluster, pg) = cluster(1, &["reads: causal", "pool_size: 16"]).await;
-    settled(&pg, 1).await;
+    let (cluster, pg) = cluster(1, &["reads: causal", "pool_size: 16"]).await;
+    cluster.serves(&pg, &[1]).await;
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let pg = pg.clone();
@@ -474,4 +449,40 @@ async fn a_repeatable_read_begins_after_the_check() {
         stale += task.await.unwrap();
     }
     assert_eq!(stale, 0);
+}
+
+/// A login that may not read the control file learns a standby's timeline by pg_monitor, and no cluster's identifier.
+#[tokio::test]
+async fn a_login_with_few_rights_reads_where_it_knows_enough() {
+    let (cluster, admin) = cluster(1, &[]).await;
+    let restrict = "REVOKE EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint(), pg_control_recovery() FROM PUBLIC; \
+                    CREATE ROLE app LOGIN; GRANT SELECT, INSERT ON entry TO app";
+    admin.execute_unprepared(restrict).await.unwrap();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", cluster.ports[0], cluster.ports[1]);
+    let mut config =
+        wharf::config::DatabaseConfig::from_url(&format!("postgres://app@{hosts}/postgres"))
+            .unwrap();
+    config.reads = wharf::config::Reads::Causal;
+    config.topology.interval = Duration::from_millis(100);
+    let pg = Pg::from_config("restricted", config);
+    until("the servers are known", async || {
+        let servers = pg.servers().await.unwrap();
+        servers.iter().any(|it| it.to_string().contains("grant it pg_monitor"))
+    })
+    .await;
+    assert_eq!(port(&pg.read()).await, cluster.ports[0]);
+    pg.session().run(async |s| insert(s, 1).await).await.unwrap();
+    let token = pg.causal_token().await.unwrap().unwrap();
+    admin.execute_unprepared("GRANT pg_monitor TO app").await.unwrap();
+    cluster.serves(&pg, &[1]).await;
+    insert(&pg, 2).await.unwrap();
+    let later = pg.causal_token().await.unwrap().unwrap();
+    assert_ne!(token, later);
+    for token in [token, later] {
+        until("the standby serves it", async || {
+            port(&pg.read().at_least(token)).await == cluster.ports[1]
+        })
+        .await;
+        assert!(has(&pg.read().at_least(token), 1).await.unwrap());
+    }
 }
