@@ -351,6 +351,13 @@ impl Database {
         }
     }
 
+    /// The names of settings that have to come with each transaction, because a pooler lends the connections of the server.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn settings_by_transaction(&self, read_only: bool) -> Result<String, Error> {
+        let lent = self.lend(read_only, Purpose::Statement).await?;
+        Ok(lent.local_settings().map(|local| local.needed.clone()).unwrap_or_default())
+    }
+
     /// A connection from the pool for reading, or from the one for writing.
     pub(crate) async fn lend(&self, read_only: bool, purpose: Purpose) -> Result<Lent, Error> {
         let lent = self.pool(read_only).await?.lend(purpose).await?;

@@ -213,7 +213,7 @@ impl Manager {
         if let Some(own) = open.get(name).filter(|own| !own.is_closed()) {
             return Ok(own.connection());
         }
-        let own = SeaOrm::new(&to, &login)?;
+        let own = SeaOrm::new(to, &login)?;
         let connection = own.connection();
         open.insert(name.to_owned(), own);
         Ok(connection)

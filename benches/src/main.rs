@@ -16,6 +16,7 @@ mod measure;
 mod memory;
 mod monitored;
 mod peers;
+mod pgbouncer;
 mod ratios;
 mod run;
 mod server;
@@ -26,7 +27,7 @@ mod table;
 mod vectors;
 mod work;
 
-use std::env;
+use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -53,6 +54,9 @@ struct Args {
     /// Only this peer (again for another).
     #[arg(long)]
     peer: Vec<Name>,
+    /// Go through this PgBouncer, 1.21 or later.
+    #[arg(long, value_name = "PROGRAM")]
+    pgbouncer: Option<PathBuf>,
     #[command(subcommand)]
     part: Option<Part>,
 }

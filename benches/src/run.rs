@@ -47,7 +47,7 @@ impl Measured {
 }
 
 pub async fn all(args: Args) -> Result<()> {
-    let server = Server::start().await?;
+    let server = Server::start(args.pgbouncer.as_deref()).await?;
     let result = measured(&args, &server).await;
     let version = server.version().to_owned();
     server.stop().await?;

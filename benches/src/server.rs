@@ -7,8 +7,13 @@ use std::{
     process::Command,
 };
 
+use crate::{
+    peers::CONNECTIONS,
+    pgbouncer::{POOLED, PgBouncer},
+};
 use anyhow::{Context, Result, ensure};
 use sea_orm::ConnectionTrait;
+
 use wharf::{
     Pg,
     config::{PgServerConfig, Runtime},
@@ -30,10 +35,12 @@ pub struct Server {
     at: Endpoint,
     pg: Pg,
     pgbench: PathBuf,
+    pooler: Option<PgBouncer>,
 }
 
 impl Server {
-    pub async fn start() -> Result<Server> {
+    /// Behind a PgBouncer, if its program is given.
+    pub async fn start(pgbouncer: Option<&Path>) -> Result<Server> {
         let mut config = PgServerConfig::new("benches");
         config.runtime = Runtime::Native;
         config.pass = Some(String::new().into());
@@ -51,8 +58,11 @@ impl Server {
         let at = server.start().await?;
         let pgbench = pgbench(&at.version)?;
         let pg = Pg::from_url(&url(&at)).await?;
-        let server = Server { server, at, pg, pgbench };
+        let mut server = Server { server, at, pg, pgbench, pooler: None };
         server.fill().await?;
+        server.pooler = pgbouncer
+            .map(|program| PgBouncer::start(program, &server.at, CONNECTIONS))
+            .transpose()?;
         Ok(server)
     }
 
@@ -76,8 +86,13 @@ impl Server {
 
     /// Has the process of a measurement find it. Not by arguments, which everybody can read.
     pub fn environment(&self, mut command: Command) -> Command {
-        let Endpoint { host, port, user, .. } = &self.at;
-        command.env(URL, url(&self.at)).env(PGBENCH, &self.pgbench);
+        let mut at = self.at.clone();
+        if let Some(pooler) = &self.pooler {
+            at.port = pooler.port;
+            command.env(POOLED, "1");
+        }
+        let Endpoint { host, port, user, .. } = &at;
+        command.env(URL, url(&at)).env(PGBENCH, &self.pgbench);
         command.env("PGHOST", host).env("PGPORT", port.to_string());
         command.env("PGUSER", user).env("PGDATABASE", "postgres");
         command

@@ -149,7 +149,7 @@ async fn timed(mut read: impl AsyncFnMut() -> Result<i64>) -> Result<Read> {
 
 /// Rounds, and in each every reader in its turn.
 pub async fn all(rounds: usize) -> Result<()> {
-    let server = Server::start().await?;
+    let server = Server::start(None).await?;
     let result = measured(rounds, &server).await;
     let version = server.version().to_owned();
     server.stop().await?;

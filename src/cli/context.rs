@@ -65,7 +65,10 @@ impl Context {
     }
 
     pub(super) fn manager(&self) -> Result<Manager, Failure> {
-        Ok(Manager::from_config(self.config()?))
+        let mut config = self.config()?;
+        // What an operator does may need a connection of its own.
+        config.databases.values_mut().for_each(DatabaseConfig::past_pooler);
+        Ok(Manager::from_config(config))
     }
 
     /// The databases with the file's server, which it must have.

@@ -12,9 +12,9 @@ use super::out::{self, Colour};
 use super::project;
 use super::server::extensions_of;
 use super::visible::visible;
-use crate::config::{Config, DatabaseConfig, Origin};
+use crate::config::{Config, DatabaseConfig, Origin, Pooler};
 use crate::pgserver::{self, Difference, Status};
-use crate::{Manager, Pg};
+use crate::{Manager, Pg, sql};
 
 /// A clock that is further off makes a mess of timestamps and tokens.
 const CLOCK: f64 = 1.0;
@@ -284,6 +284,9 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
     for (verdict, said) in doubts(&facts, entry, &host) {
         findings.add(name, verdict, said);
     }
+    for (verdict, said) in pooling(&pg, entry).await {
+        findings.add(name, verdict, said);
+    }
     match pg.servers().await {
         Ok(servers) => {
             for server in servers {
@@ -317,6 +320,45 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
         };
         findings.add(name, verdict, said);
     }
+}
+
+/// Whether the entry says how its pooler lends connections, and what its settings cost behind that.
+async fn pooling(pg: &Pg, entry: &DatabaseConfig) -> Vec<(Verdict, String)> {
+    let lends = match pg.database().current().await {
+        Ok(to) => to.lends_by_transaction().await,
+        Err(_) => return Vec::new(),
+    };
+    let mut findings = Vec::new();
+    match (lends, entry.pooler) {
+        (Ok(true), Pooler::None | Pooler::Session) => findings.push((
+            Verdict::Wrong,
+            "a pooler lends its connections for a transaction each; say `pooler: transaction`, because settings, locks and \
+             prepared statements reach other clients otherwise"
+                .to_owned(),
+        )),
+        (Ok(_), _) => {}
+        (Err(error), _) => findings.push((Verdict::Wrong, error.to_string())),
+    }
+    if entry.pooler == Pooler::Transaction {
+        match pg.database().settings_by_transaction(pg.is_read_only()).await {
+            Ok(needed) if !needed.is_empty() => findings.push((
+                Verdict::Doubtful,
+                format!(
+                    "each statement outside of a session costs two round trips more, to set {needed} in a transaction; give the \
+                     login those settings, by ALTER ROLE {} SET …",
+                    sql::quote_ident(&entry.user)
+                ),
+            )),
+            Ok(_) => {}
+            Err(error) => findings.push((Verdict::Wrong, error.to_string())),
+        }
+        if entry.direct.is_none() {
+            let said =
+                "it names no `direct` address past its pooler, so it cannot migrate or listen";
+            findings.push((Verdict::Doubtful, said.to_owned()));
+        }
+    }
+    findings
 }
 
 /// How to create an extension, if the server has it and the login has the rights.

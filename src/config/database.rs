@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-use super::{MonitorConfig, Reads, ReplicaLimits, TopologyConfig, pgserver::holds_secret};
+use super::{MonitorConfig, Pooler, Reads, ReplicaLimits, TopologyConfig, pgserver::holds_secret};
 
 /// Where the server of a database listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,6 +305,16 @@ pub struct DatabaseConfig {
     /// Standbys of an entry with `host`, whose primary that is. An entry with `hosts` has them among those, and one on the
     /// file's own server has that server's. Default none.
     pub replicas: Vec<HostPort>,
+    /// The pooler at its address, such as PgBouncer, and how that lends its connections. Default: none. In transaction mode,
+    /// whatever a connection is to keep is sent with BEGIN, and what would stay on a connection is refused with
+    /// [`Error::BehindPooler`](crate::Error::BehindPooler).
+    pub pooler: Pooler,
+    /// The server itself, past the pooler, for what needs a connection of its own: migrations and
+    /// [`Pg::listen`](crate::Pg::listen). Default: none.
+    pub direct: Option<HostPort>,
+    /// Whether statements are kept prepared. Without it, each is prepared anew, unnamed, and behind a pooler in transaction
+    /// mode in a transaction of its own: for PgBouncer before 1.21. Default true.
+    pub prepared: bool,
     /// Where [`Pg::read`](crate::Pg::read) reads. Default: on the primary.
     pub reads: Reads,
     /// Which standbys may serve a read.
@@ -395,6 +405,15 @@ impl DatabaseConfig {
     {
         let ask = Arc::new(move |configured| -> Asked { Box::pin(source(configured)) });
         self.login_source = Some(LoginSource { ask });
+    }
+
+    /// Has it connect to the server itself, if the entry names that beside its pooler.
+    pub(crate) fn past_pooler(&mut self) {
+        if let Some(HostPort { host, port }) = self.direct.take() {
+            self.address = Address::Host { host, port };
+            self.replicas = Vec::new();
+            (self.pooler, self.reads) = (Pooler::None, Reads::Primary);
+        }
     }
 
     pub(crate) fn login(&self) -> Role {

@@ -141,6 +141,9 @@ impl Rows<'_> {
             }
             ("url" | "pgserver" | "host" | "port" | "hosts", _) => return,
             ("replicas", Address::Host { .. }) => list(&database.replicas),
+            ("pooler", _) => database.pooler.as_str().to_owned(),
+            ("direct", _) => text(database.direct.as_ref().map(ToString::to_string).as_deref()),
+            ("prepared", _) => database.prepared.to_string(),
             ("reads", _) => database.reads.as_str().to_owned(),
             ("replica", _) => return self.limits(&path, &database.replica),
             ("topology", _) => return self.topology(&path, &database.topology),

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Address, ConfigError, DatabaseConfig, HostPort, MonitorConfig, Origin, PgServerConfig, Reads,
-    ReplicaLimits, Role, TopologyConfig,
+    Address, ConfigError, DatabaseConfig, HostPort, MonitorConfig, Origin, PgServerConfig, Pooler,
+    Reads, ReplicaLimits, Role, TopologyConfig,
     database::DEFAULT_PORT,
     fields, form, monitor,
     read::{
-        self, Count, FallbackName, FileName, Flag, Millis, Own, Port, ReadsName, Seconds, Secret,
-        Settings, Size, Span, Ssl, Text, Type,
+        self, Count, FallbackName, FileName, Flag, Millis, Own, PoolerName, Port, ReadsName,
+        Seconds, Secret, Settings, Size, Span, Ssl, Text, Type,
     },
     source,
     tree::{self, Value},
@@ -56,6 +56,9 @@ struct Entry {
     hosts: Option<Vec<Text>>,
     patroni: Option<Vec<Text>>,
     replicas: Option<Vec<Text>>,
+    pooler: Option<PoolerName>,
+    direct: Option<Text>,
+    prepared: Option<Flag>,
     database: Option<Text>,
     user: Option<Text>,
     password: Option<Secret>,
@@ -228,6 +231,8 @@ impl Checked<'_> {
                  `reads: primary`",
             ));
         }
+        let pooler = self.pooler(&address, entry.pooler)?;
+        let direct = self.direct(&address, pooler, entry.direct)?;
         let readonly = entry.readonly.is_some_and(|flag| flag.0);
         let create_db = entry.create_db.is_some_and(|flag| flag.0);
         if readonly && create_db {
@@ -286,6 +291,9 @@ impl Checked<'_> {
             readonly,
             read_role: self.role(entry.read_role)?,
             replicas,
+            pooler,
+            direct,
+            prepared: entry.prepared.is_none_or(|flag| flag.0),
             reads,
             replica: self.limits(entry.replica)?,
             topology: self.topology(entry.topology)?,
@@ -479,6 +487,44 @@ impl Checked<'_> {
             return Err(self.invalid(&format!("replicas.{index}"), reason));
         }
         Ok(replicas)
+    }
+
+    fn pooler(&self, address: &Address, given: Option<PoolerName>) -> Result<Pooler, ConfigError> {
+        let pooler = given.map(|pooler| pooler.0).unwrap_or_default();
+        let is_own = matches!(address, Address::PgServer | Address::PgServerReplica);
+        if is_own && pooler != Pooler::None {
+            return Err(self.invalid(
+                "pooler",
+                "is for an entry with an address of its own; there is none before the file's own server. Remove it",
+            ));
+        }
+        Ok(pooler)
+    }
+
+    fn direct(
+        &self,
+        address: &Address,
+        pooler: Pooler,
+        given: Option<Text>,
+    ) -> Result<Option<HostPort>, ConfigError> {
+        let Some(text) = self.filled("direct", given)? else { return Ok(None) };
+        let direct = HostPort::parse(&text).map_err(|reason| self.invalid("direct", reason))?;
+        if pooler == Pooler::None {
+            return Err(self.invalid(
+                "direct",
+                "is the way past a pooler, and the entry has none; add `pooler: transaction` or `session`, or remove it",
+            ));
+        }
+        let is_pooler = match address {
+            Address::Host { host, port } => (host, *port) == (&direct.host, direct.port),
+            Address::Hosts(hosts) => hosts.contains(&direct),
+            _ => false,
+        };
+        if is_pooler {
+            let reason = format!("names {direct}, where the pooler is; name the server behind it");
+            return Err(self.invalid("direct", reason));
+        }
+        Ok(Some(direct))
     }
 
     fn limits(&self, given: Option<EntryReplica>) -> Result<ReplicaLimits, ConfigError> {

@@ -24,6 +24,9 @@ pub(super) enum Shape {
     Type,
     SslMode,
     Runtime,
+    Pooler,
+    /// A host with its port.
+    Host,
     Reads,
     Fallback,
     /// The file's own server, or its standby.
@@ -59,6 +62,9 @@ pub(super) const DATABASE: &[Field] = &[
     field("hosts", Shape::Hosts),
     field("patroni", Shape::Patroni),
     field("replicas", Shape::Hosts),
+    field("pooler", Shape::Pooler),
+    field("direct", Shape::Host),
+    field("prepared", Shape::Flag),
     field("database", Shape::Text),
     field("user", Shape::Text),
     field("password", Shape::Secret),
@@ -229,6 +235,8 @@ impl Shape {
             Self::Type => "`postgresql`, the only type so far",
             Self::SslMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
             Self::NPlusOne => "one of off, warn, error",
+            Self::Pooler => "one of none, session, transaction",
+            Self::Host => "a host, such as pg1:5432",
             Self::Reads => "one of primary, causal, eventual",
             Self::Fallback => "primary or error",
             Self::Own => "true, false or replica",

@@ -92,6 +92,7 @@ mod interpolate;
 mod monitor;
 mod overrides;
 mod pgserver;
+mod pooler;
 mod read;
 mod reads;
 mod server;
@@ -116,6 +117,7 @@ pub use monitor::{MonitorConfig, NPlusOne};
 #[cfg(feature = "pgserver")]
 pub(crate) use pgserver::holds_secret;
 pub use pgserver::{PgServerConfig, ReplicaConfig, Runtime};
+pub use pooler::Pooler;
 pub use reads::{Fallback, Reads, ReplicaLimits, TopologyConfig};
 #[cfg(feature = "cli")]
 pub(crate) use source::USUAL;

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    Address, ConfigError, Fallback, NPlusOne, Reads, Runtime, SslMode, fields,
+    Address, ConfigError, Fallback, NPlusOne, Pooler, Reads, Runtime, SslMode, fields,
     tree::{self, Value, ValueKind},
 };
 
@@ -140,6 +140,12 @@ typed! {
         "off" => NPlusOne::Off,
         "warn" => NPlusOne::Warn,
         "error" => NPlusOne::Error,
+        _ => return None,
+    });
+    PoolerName(Pooler) = |text| Some(match text.as_str() {
+        "none" => Pooler::None,
+        "session" => Pooler::Session,
+        "transaction" => Pooler::Transaction,
         _ => return None,
     });
     ReadsName(Reads) = |text| Some(match text.as_str() {

@@ -32,7 +32,8 @@ pub enum ConnectErrorKind {
     SplitBrain,
     /// The hosts of the entry belong to different clusters.
     OtherCluster,
-    /// The connection opened without settings of the entry: a pooler dropped them. `source` names them.
+    /// The connection opened without settings of the entry, or was refused for them, as by a pooler that the entry does not
+    /// name. `source` says which.
     SettingsIgnored,
     /// The server refused for another reason, which `source` names.
     Refused,
@@ -58,6 +59,20 @@ impl ConnectErrorKind {
                 Some("3D000") => Kind::NoSuchDatabase,
                 Some("53300") => Kind::TooManyConnections,
                 Some("57P01" | "57P02" | "57P03") => Kind::NotReady,
+                // PgBouncer has no other code. The server has words of its own for a parameter that it does not know.
+                Some("08P01") => match error.message() {
+                    said if said.contains("startup parameter") => Kind::SettingsIgnored,
+                    said if said.contains("max_client_conn")
+                        || said.contains("no more connections") =>
+                    {
+                        Kind::TooManyConnections
+                    }
+                    said if said.contains("server login") || said.contains("connect failed") => {
+                        Kind::NotReady
+                    }
+                    said if said.contains("no such database") => Kind::NoSuchDatabase,
+                    _ => Kind::Refused,
+                },
                 _ => Kind::Refused,
             },
             _ => Kind::Refused,
@@ -162,8 +177,8 @@ impl fmt::Display for ConnectError {
                 "name only hosts that replicate from each other",
             ),
             Kind::SettingsIgnored => (
-                "ignored settings of the entry",
-                "connect to PostgreSQL itself, or configure the pooler to pass startup `options` on",
+                "does not take the settings of the entry",
+                "if this is a pooler, such as PgBouncer, say `pooler: transaction` or `pooler: session` in the entry",
             ),
             Kind::Refused => ("refused the connection", "see the server's log"),
         };

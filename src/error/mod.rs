@@ -295,6 +295,44 @@ pub enum Error {
         /// What was said.
         source: Box<DbErr>,
     },
+    /// The entry says `pooler: transaction`, and the text would leave something on a connection of the server, which the pooler
+    /// lends to somebody else next. It was not sent.
+    #[error(
+        "database `{database}`: {what} would stay on a connection that the pooler lends to others next; {instead}{}",
+        place(.opened_at)
+    )]
+    BehindPooler {
+        /// Key of the database in the file.
+        database: String,
+        /// What would stay: a setting, a lock.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+        /// Where the session was begun, if it was one.
+        opened_at: Option<&'static Location<'static>>,
+    },
+    /// The entry says `pooler: transaction`, and something needs a connection of its own.
+    #[error(
+        "database `{database}`: {what} needs a connection of its own, and the pooler lends one for a transaction only; add \
+         `direct: host:port`, the address of the server itself, to the entry"
+    )]
+    NeedsDirect {
+        /// Key of the database in the file.
+        database: String,
+        /// What needs it.
+        what: &'static str,
+    },
+    /// The server's error is what a pooler gives that lends its connections for a transaction each, and the entry names none.
+    #[error(
+        "database `{database}`: {}; this looks like a pooler in transaction mode, such as PgBouncer: say `pooler: transaction` \
+         in the entry", text(.source)
+    )]
+    LooksLikePooler {
+        /// Key of the database in the file.
+        database: String,
+        /// What the server said.
+        source: Box<DbErr>,
+    },
     /// Something that wharf held to be impossible.
     #[error("database `{database}`: {reason}; this is a bug in wharf, please report it")]
     Internal {
@@ -425,7 +463,9 @@ impl Error {
                 CopyFault::Server(error) => driver_error(error),
                 _ => None,
             },
-            Error::SearchPath { source, .. } => driver_error(source),
+            Error::SearchPath { source, .. } | Error::LooksLikePooler { source, .. } => {
+                driver_error(source)
+            }
             Error::Timescale(error) => error.said().and_then(driver_error),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),

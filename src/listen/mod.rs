@@ -59,9 +59,8 @@ impl Pg {
     /// # Errors
     /// [`Error::Connect`] where the server cannot be reached, at once; [`Error::Notifications`] for what
     /// cannot be a channel, on a standby (listen on the primary), and for the embedded engine, whose one
-    /// connection it would keep; [`Error::Closed`]. Dropping the future closes its connection.
-    ///
-    /// Behind a PgBouncer in transaction mode it hears nothing, and nobody is told: connect to the server.
+    /// connection it would keep; [`Error::NeedsDirect`] for an entry with `pooler: transaction` that names no way past it;
+    /// [`Error::Closed`]. Dropping the future closes its connection.
     pub fn listen<C: Into<String>>(&self, channels: impl IntoIterator<Item = C>) -> Listen {
         let channels = channels.into_iter().map(Into::into).collect();
         Listen { pg: self.clone(), channels, ping_every: PING_EVERY }

@@ -80,7 +80,9 @@ impl Task {
 
     async fn open(&self) -> Result<Listening, Error> {
         let to = self.pg.database().connect_to(self.pg.is_read_only()).await?;
-        ListensTo::new(to)?.open(self.channels.iter().map(String::as_str)).await
+        ListensTo::new(to.direct("listening")?)?
+            .open(self.channels.iter().map(String::as_str))
+            .await
     }
 
     async fn reopen(&self) -> Listening {

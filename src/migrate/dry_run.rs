@@ -67,7 +67,7 @@ pub(super) async fn on_target<M: MigratorTrait>(run: &Run<M>) -> Result<DryRun, 
     let mut linter = Linter::default();
     // Asked first, because the transaction has the only connection.
     let pending = run.pending().await?;
-    let transaction = Transaction::begin(&run.db).await?;
+    let transaction = Transaction::begin(&run.db, &run.reset).await?;
     // In their schema, if it exists; else the server says that there is none.
     for migration in pending {
         let heard = Heard::default();

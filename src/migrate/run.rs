@@ -14,6 +14,7 @@ use super::{
     MigrateError, fresh,
     status::{self, MigrationState},
     step::{Direction, Steps},
+    transaction::reset_of,
 };
 use crate::{
     error::Error,
@@ -43,6 +44,8 @@ pub(super) struct Run<M> {
     pub(super) db: DatabaseConnection,
     sea_orm: SeaOrm,
     pub(super) to: ConnectTo,
+    /// Undoes what a migration has set on the connection.
+    pub(super) reset: String,
     /// The entry's own search path.
     pub(super) shared: Option<String>,
     pub(super) scope: Option<Scope>,
@@ -91,7 +94,8 @@ impl<M: MigratorTrait> Run<M> {
         lock_timeout: Duration,
         quiet: Quiet,
     ) -> Result<Run<M>, Error> {
-        let to = pg.database().connect_to(false).await?;
+        // A lock on a pooler's connection would stay there.
+        let to = pg.database().connect_to(false).await?.direct("a migration")?;
         let mut config = (*to.config).clone();
         // One, which is never exchanged for another: it has the lock.
         (config.pool_size, config.pool_pre_ping) = (1, false);
@@ -126,7 +130,8 @@ impl<M: MigratorTrait> Run<M> {
         let row = asked.map_err(|error| to.not_opened(begun.elapsed(), error))?;
         let backend = row.map(|row| row.try_get_by_index(0)).transpose()?;
         let ending = Ending { pg: pg.in_scope(None), backend };
-        Ok(Run { db, sea_orm, to, shared, scope, schema, ending, migrator: PhantomData })
+        let reset = reset_of(&to);
+        Ok(Run { db, sea_orm, to, reset, shared, scope, schema, ending, migrator: PhantomData })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -166,6 +171,7 @@ impl<M: MigratorTrait> Run<M> {
             sea_orm: &self.sea_orm,
             pg: &self.ending.pg,
             backend: self.ending.backend,
+            reset: &self.reset,
             table: M::migration_table_name().to_string(),
             lock_timeout: self.to.config.lock_timeout.unwrap_or_default(),
         }

@@ -33,6 +33,8 @@ pub(super) struct Steps<'a> {
     /// The same database, on other connections.
     pub(super) pg: &'a Pg,
     pub(super) backend: Option<i32>,
+    /// Undoes what a migration has set on it.
+    pub(super) reset: &'a str,
     /// Of SeaORM, with what is applied.
     pub(super) table: String,
     pub(super) lock_timeout: Duration,
@@ -97,7 +99,7 @@ impl Steps<'_> {
         direction: Direction,
         heard: Option<&Heard>,
     ) -> Result<(), Undone> {
-        let begun = Transaction::begin(self.db).await;
+        let begun = Transaction::begin(self.db, self.reset).await;
         let transaction = begun.map_err(Undone::nothing_left)?;
         let done = async {
             // A transaction keeps its connection, so it has the lock to its end.
@@ -152,7 +154,7 @@ impl Steps<'_> {
             last_statement = asked.unwrap_or_default();
         }
         let ended = transaction::end(self.db).await;
-        let reset = self.db.execute_unprepared(transaction::RESET).await;
+        let reset = self.db.execute_unprepared(self.reset).await;
         let done: Result<(), DbErr> = async {
             called?;
             ended?;

@@ -5,15 +5,16 @@ use sea_orm::{
     Statement, TransactionTrait as _,
 };
 
-use crate::pg::Pg;
+use crate::{pg::Pg, pool::ConnectTo};
 
 /// Undoes what a migration has set on its connection. A dump of pg_dump, for one, empties the search path. RESET ROLE
 /// comes after RESET SESSION AUTHORIZATION, which also undoes a role that the login itself has been given.
-pub(super) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
+const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
 
-/// The same within a transaction, after which nothing may be written either.
-const RESET_WITHIN: &str =
-    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; SET default_transaction_read_only = on";
+/// The same, and what was set on the connection after it had been opened is set again.
+pub(super) fn reset_of(to: &ConnectTo) -> String {
+    [RESET.to_owned()].into_iter().chain(to.set_after()).collect::<Vec<_>>().join("; ")
+}
 
 /// Has COMMIT fail, and so roll back, until `wharf.may_commit` is set. Only SET CONSTRAINTS fires the trigger earlier,
 /// and takes the guard away. A server that lets nobody have a temporary table goes without.
@@ -46,6 +47,8 @@ END $$";
 /// A migration's transaction. A raw COMMIT in it fails, and after a raw ROLLBACK nothing can be written.
 pub(super) struct Transaction<'a> {
     db: &'a DatabaseConnection,
+    /// Undoes what the migration has set.
+    reset: &'a str,
     open: DatabaseTransaction,
     /// By which the server knows later what became of it.
     id: i64,
@@ -62,36 +65,41 @@ pub(super) enum Left {
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) async fn begin(db: &'a DatabaseConnection) -> Result<Transaction<'a>, DbErr> {
+    /// `reset` is [`reset_of`] its connection.
+    pub(super) async fn begin(
+        db: &'a DatabaseConnection,
+        reset: &'a str,
+    ) -> Result<Transaction<'a>, DbErr> {
         db.execute_unprepared("SET default_transaction_read_only = on").await?;
         let open = db.begin_with_config(None, Some(AccessMode::ReadWrite)).await?;
         open.execute_unprepared(GUARD).await?;
         let id = "SELECT txid_current()";
         let id = open.query_one_raw(Statement::from_string(DbBackend::Postgres, id)).await?;
         let id = id.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or_default();
-        Ok(Transaction { db, open, id })
+        Ok(Transaction { db, reset, open, id })
     }
 
     pub(super) fn open(&self) -> &DatabaseTransaction {
         &self.open
     }
 
-    /// Undoes what the migration has set.
+    /// Undoes what the migration has set. Nothing may be written after it.
     pub(super) async fn reset(&self) -> Result<(), DbErr> {
-        self.open.execute_unprepared(RESET_WITHIN).await?;
+        let reset = format!("{}; SET default_transaction_read_only = on", self.reset);
+        self.open.execute_unprepared(&reset).await?;
         Ok(())
     }
 
     /// Commits. `pg` is asked about the outcome where the answer was lost.
     pub(super) async fn commit(self, pg: &Pg) -> Result<(), (DbErr, Left)> {
-        let Transaction { db, open, id } = self;
+        let Transaction { db, reset, open, id } = self;
         let committed = async {
             open.execute_unprepared("SET LOCAL wharf.may_commit = 'yes'").await?;
             open.commit().await
         };
         let committed = committed.await;
         // The outcome does not depend on this; after a lost connection, no further migration runs.
-        let _ = db.execute_unprepared(RESET).await;
+        let _ = db.execute_unprepared(reset).await;
         let Err(error) = committed else { return Ok(()) };
         match status(pg, id).await.as_deref() {
             Some("committed") => Ok(()),
@@ -101,10 +109,10 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) async fn roll_back(self) -> Left {
-        let Transaction { db, open, id } = self;
+        let Transaction { db, reset, open, id } = self;
         // A connection that is lost is rolled back by the server.
         let _ = open.rollback().await;
-        let _ = db.execute_unprepared(RESET).await;
+        let _ = db.execute_unprepared(reset).await;
         match status(db, id).await.as_deref() {
             Some("committed") => Left::Parts,
             _ => Left::Nothing,

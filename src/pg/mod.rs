@@ -111,6 +111,19 @@ impl Pg {
         Pg { database: Database::new(name, read_only, monitor, locate, explain::explainer) }
     }
 
+    /// The same view over connections to the server itself, if the entry has a pooler that lends for a transaction each.
+    #[cfg(feature = "vector")]
+    pub(crate) async fn past_pooler(&self, what: &'static str) -> Result<Option<Pg>, Error> {
+        let to = self.database.located(false).await?;
+        if !to.is_pooled() {
+            return Ok(None);
+        }
+        let to = to.direct(what)?;
+        let mut pg = Pg::from_config(self.name(), (*to.config).clone());
+        pg.database.view = Arc::clone(&self.database.view);
+        Ok(Some(pg))
+    }
+
     /// Its key in the file.
     pub fn name(&self) -> &str {
         self.database.name()

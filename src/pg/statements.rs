@@ -33,9 +33,10 @@ impl Pg {
             return Ok(Way::Alone(self.alone(purpose).await?));
         }
         let mut lent = self.database.lend(read_only, purpose).await?;
-        if read_only && writer == Writer::Builder && !lent.facts(text).only_reads {
+        let is_guarded = read_only && writer == Writer::Builder && !lent.facts(text).only_reads;
+        if is_guarded || lent.needs_transaction() {
             let session = SessionBuilder::new(self.database.clone(), purpose);
-            return Ok(Way::Alone(Box::pin(session.begin_with(lent, true)).await?));
+            return Ok(Way::Alone(Box::pin(session.begin_with(lent, read_only)).await?));
         }
         Ok(Way::Direct(lent))
     }
@@ -50,6 +51,7 @@ impl Pg {
         let (mut lent, check) = self.database.lend_to_read(purpose).await?;
         let is_direct = check.is_none()
             && self.view().is_empty()
+            && !lent.needs_transaction()
             && writer != Writer::Caller
             && (writer == Writer::Wharf || lent.facts(text).only_reads);
         if is_direct {
@@ -93,8 +95,25 @@ impl Pg {
             return Err(error);
         }
         drop(lent);
-        let mut lent = self.database.lend(self.is_read_only(), Purpose::Statement).await?;
-        lent.ask::<F>(Request::new(author)).await
+        let read_only = self.is_read_only();
+        let lent = self.database.lend(read_only, Purpose::Statement).await?;
+        self.ask_on::<F>(lent, author, read_only).await
+    }
+
+    /// Runs a built statement on a connection that was lent for it.
+    async fn ask_on<F: Fetch>(
+        &self,
+        mut lent: Lent,
+        author: Author<'_>,
+        read_only: bool,
+    ) -> Result<F::Answer, DbErr> {
+        if !lent.needs_transaction() {
+            return lent.ask::<F>(Request::new(author)).await;
+        }
+        let session = SessionBuilder::new(self.database.clone(), Purpose::Statement);
+        let session = session.begin_with(lent, read_only).await?;
+        let result = session.ask::<F>(author).await;
+        session.finish_with(result, || author.may_write()).await
     }
 
     /// Sends a built statement that only reads to the primary, if a standby canceled it or was lost.
@@ -110,8 +129,8 @@ impl Pg {
             return Err(error);
         }
         drop(lent);
-        let mut lent = self.database.lend_after(Reason::Conflict, Purpose::Statement).await?;
-        lent.ask::<F>(Request::new(author)).await
+        let lent = self.database.lend_after(Reason::Conflict, Purpose::Statement).await?;
+        self.ask_on::<F>(lent, author, true).await
     }
 
     /// One statement in a transaction of its own. Where its plan was stale, nothing of it was kept, so the
@@ -207,7 +226,15 @@ impl Pg {
         rows: &mut dyn pool::TextRows,
     ) -> Result<u64, DbErr> {
         let mut lent = self.database.lend(self.is_read_only(), Purpose::Statement).await?;
-        lent.note(Text::new(sql), Writer::Caller);
+        if lent.needs_transaction() {
+            let database = self.name().to_owned();
+            return Err(Error::NeedsDirect {
+                database,
+                what: "a statement outside of a transaction",
+            }
+            .into());
+        }
+        lent.note(Text::new(sql), Writer::Caller)?;
         lent.text_rows(sql, rows).await
     }
 }

@@ -11,13 +11,17 @@ use std::{
 
 use futures_util::FutureExt;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection,
+    Connection, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::{ConnectTo, Host, ServerId, checkout::Cut, options};
+use super::{
+    ConnectTo, Host, LocalSettings, ServerId, addresses,
+    checkout::Cut,
+    settings::{self, Settled},
+};
 use crate::{
-    config::{Role, SslMode},
+    config::{Pooler, Role, SslMode},
     error::{ConnectError, ConnectErrorKind},
     monitor::{Ledger, PoolMeter},
     statement::Texts,
@@ -64,6 +68,10 @@ pub(super) struct Memory {
     is_valid: Arc<AtomicBool>,
     /// Of a standby's connection, the server that it leads to.
     pub(super) server: ServerId,
+    /// What has to come with each transaction.
+    pub(super) local: Option<LocalSettings>,
+    /// That of the host, when a statement was sent last.
+    pub(super) generation: u32,
 }
 
 impl Connector {
@@ -89,15 +97,12 @@ impl Connector {
         // Before connecting, so that a demotion in the meantime invalidates this connection, too.
         let is_valid = self.host.validity();
         let opened = self.within_limit(async |to, login| {
-            let (mut driver, _) = self.connect(to, login).await?;
-            let server = match to.is_standby {
-                true => ServerId::ask(&mut driver).await?,
-                false => ServerId::default(),
-            };
-            Ok((driver, server))
+            let (mut driver, _) = self.connect_as_libpq(to, login).await?;
+            let settled = to.settle(&mut driver).await?;
+            Ok((driver, settled))
         });
-        let (driver, server) = opened.await?;
-        Ok(self.opened(driver, is_valid, server))
+        let (driver, settled) = opened.await?;
+        Ok(self.opened(driver, is_valid, settled))
     }
 
     /// What `connect` makes with the login of now, if it does within `connect_timeout`.
@@ -169,25 +174,28 @@ impl Connector {
         }
     }
 
-    /// A server that does not know how to look after its clients, or a PgBouncer that passes no
-    /// startup options on, is connected to without that, from the first refusal on.
+    /// A server that does not know how to look after its clients is connected to without that, from the first refusal on. What
+    /// a pooler does not pass on is not asked of it.
     async fn connect_with(
         &self,
         options: PgConnectOptions,
     ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
-        if !self.host.rejects_liveness() {
-            let with_liveness_checks = options::with_liveness_checks(options.clone());
-            match with_liveness_checks.connect().await {
-                Err(sqlx::Error::Database(error)) if options::rejects_liveness_params(&*error) => {
+        let limit = self.to.config.connect_timeout;
+        let has_pooler = self.to.config.pooler != Pooler::None;
+        if !has_pooler && !self.host.rejects_liveness() {
+            let with_liveness_checks = settings::with_liveness_checks(options.clone());
+            match addresses::connect(&with_liveness_checks, limit).await {
+                Err(sqlx::Error::Database(error)) if settings::rejects_liveness_params(&*error) => {
                     self.host.note_rejection();
                 }
                 connected => return connected.map(|driver| (driver, with_liveness_checks)),
             }
         }
-        options.connect().await.map(|driver| (driver, options))
+        let opened = addresses::connect(&options, limit).await;
+        opened.map(|driver| (driver, options))
     }
 
-    fn opened(&self, driver: PgConnection, is_valid: Arc<AtomicBool>, server: ServerId) -> Open {
+    fn opened(&self, driver: PgConnection, is_valid: Arc<AtomicBool>, settled: Settled) -> Open {
         let now = Instant::now();
         // Up to a tenth earlier than `pool_recycle`, so that connections opened together are not
         // closed together.
@@ -206,7 +214,9 @@ impl Connector {
                 texts: Texts::default(),
                 shrunk_at: now,
                 is_valid,
-                server,
+                server: settled.server,
+                local: settled.local,
+                generation: 0,
             }),
             prepares_since: now,
             // `never` is a time beyond what the clock can hold.

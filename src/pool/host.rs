@@ -33,6 +33,8 @@ pub(crate) struct Host {
     reached: AtomicBool,
     /// The server, or a pooler in front of it, rejects the settings by which a server checks its client.
     rejects_liveness: AtomicBool,
+    /// Behind a pooler, a number that all texts are prepared with, because the server's plans of those without it are stale.
+    generation: AtomicU32,
     /// Hashes of texts that must be prepared for each schema, because tenants' tables differ in a column's type.
     by_schema: Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>,
 }
@@ -62,6 +64,7 @@ impl Host {
             }),
             reached: AtomicBool::new(false),
             rejects_liveness: AtomicBool::new(rejects_liveness),
+            generation: AtomicU32::new(0),
             by_schema: Mutex::default(),
         }
     }
@@ -181,6 +184,19 @@ impl Host {
 
     pub(super) fn note_rejection(&self) {
         self.rejects_liveness.store(true, Ordering::Relaxed);
+    }
+
+    /// What texts are prepared with behind a pooler. Zero is nothing.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a statement of this generation was stale. The next one is random, because the pooler knows those of other
+    /// processes, too.
+    pub(super) fn note_stale(&self, generation: u32) {
+        let next = fastrand::u32(1..);
+        let (new, old) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.generation.compare_exchange(generation, next, new, old);
     }
 
     /// Whether the text must be prepared for each schema. `text` is its hash.

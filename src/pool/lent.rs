@@ -17,7 +17,7 @@ use sqlx::{
 };
 
 use super::{
-    Check, Fetch, Open, Pool,
+    Check, Fetch, LocalSettings, Open, Pool,
     checkout::Cut,
     dates,
     fetch::Prepared,
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::{Error, server_error},
     monitor::{Context, Ledger, Running, TooOften},
-    statement::{Author, Facts, Request, Text, Writer},
+    statement::{Author, Facts, Leaves, Request, Text, Writer},
     view::{Scope, View},
 };
 
@@ -82,6 +82,24 @@ impl Lent {
     /// What the entry says of the search path.
     pub(crate) fn search_path(&self) -> Option<&str> {
         self.pool.connector.to.config.schema.as_deref()
+    }
+
+    /// What has to come with each of its transactions, because the connection of the server may be another one each time.
+    pub(crate) fn local_settings(&self) -> Option<&LocalSettings> {
+        self.open.as_ref()?.memory.local.as_ref()
+    }
+
+    /// Whether its connection of the server may be another one in each transaction.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.pool.connector.to.is_pooled()
+    }
+
+    /// Whether a statement alone needs a transaction around it: for settings that have to come with it, or because a pooler may
+    /// prepare it on one connection of the server and run it on another.
+    pub(crate) fn needs_transaction(&self) -> bool {
+        self.is_pooled()
+            && (!self.keeps_statements()
+                || self.local_settings().is_some_and(|local| !local.needed.is_empty()))
     }
 
     pub(crate) fn pool_timeout(&self) -> Duration {
@@ -183,14 +201,29 @@ impl Lent {
         &mut self,
         mut request: Request<'_>,
     ) -> Result<F::Answer, DbErr> {
+        let mut guard = match self.may_lose(request.text()) {
+            true => Some(Box::pin(self.guard(request.text())).await?),
+            false => None,
+        };
         loop {
             let (author, hash) = (request.author, request.text().hash);
             let (flight, query) = self.send(request)?;
             let result = F::drive(flight.driver, flight.wait, query).await;
             match flight.land(result) {
+                Err(error)
+                    if guard.is_some()
+                        && Box::pin(self.recover_if_lost(guard.as_mut(), &error)).await =>
+                {
+                    request = Request::new(author);
+                }
                 Err(_) if self.recover_if_stale(Some(hash)).await => request = Request::new(author),
                 Err(error) => return Err(self.explained(error, F::failed).await),
-                landed => return answer::<F>(landed),
+                landed => {
+                    if let Some(guard) = &guard {
+                        Box::pin(self.release(guard)).await?;
+                    }
+                    return answer::<F>(landed);
+                }
             }
         }
     }
@@ -201,7 +234,7 @@ impl Lent {
         text: Text<'_>,
         writer: Writer,
     ) -> Result<PgQueryResult, DbErr> {
-        self.note(text, writer);
+        self.note(text, writer)?;
         let flight = self.statement(text, None)?;
         let query = sqlx::raw_sql(AssertSqlSafe(text.sql.to_owned()));
         let result = flight.wait.until(flight.driver.execute(query)).await;
@@ -255,20 +288,30 @@ impl Lent {
             && (is_foreign || values.is_some())
         {
             let known = open.memory.texts.of(request.text());
-            if is_foreign {
-                self.state.leaves = self.state.leaves.max(known.facts.leaves);
-                self.state.has_written |= !known.facts.only_reads;
-            }
+            let facts = known.facts;
             if let Some(values) = values {
                 let types = types_of(&values.0);
                 tag = known.has_other_types(types).then_some(types);
+            }
+            if is_foreign {
+                self.note_facts(facts)?;
             }
         }
         if let Some(scope) = self.scope()
             && is_kept
             && self.pool.connector.host.differs_by_schema(request.text().hash)
         {
-            tag = Some(tagged(tag.unwrap_or_default(), scope));
+            tag = Some(tagged(tag.unwrap_or_default(), scope.name()));
+        }
+        if let Some(open) = &mut self.open
+            && is_kept
+            && self.pool.connector.to.is_pooled()
+        {
+            // To a pooler, the same text is the same statement, however often it is prepared.
+            open.memory.generation = self.pool.connector.host.generation();
+            if open.memory.generation != 0 {
+                tag = Some(tagged(tag.unwrap_or_default(), open.memory.generation));
+            }
         }
         let author = *author;
         // Before the connection counts as in flight, because nothing is sent if they cannot be encoded.
@@ -290,7 +333,7 @@ impl Lent {
 
     /// Whether the driver keeps what it prepares.
     pub(super) fn keeps_statements(&self) -> bool {
-        self.pool.connector.to.config.statement_cache > 0
+        self.pool.connector.to.keeps_any_statements()
     }
 
     /// Something is about to be sent that is nobody's statement.
@@ -362,12 +405,41 @@ impl Lent {
 
     /// Notes what a text that is about to be sent may leave on the connection, so that it is reset before the next
     /// borrower has it.
-    pub(crate) fn note(&mut self, text: Text<'_>, writer: Writer) {
-        if writer != Writer::Wharf {
-            let facts = self.facts(text);
-            self.state.leaves = self.state.leaves.max(facts.leaves);
-            self.state.has_written |= !facts.only_reads;
+    ///
+    /// # Errors
+    /// [`Error::BehindPooler`] if it would stay on a connection that somebody else has next.
+    pub(crate) fn note(&mut self, text: Text<'_>, writer: Writer) -> Result<(), DbErr> {
+        match writer {
+            Writer::Wharf => Ok(()),
+            _ => {
+                let facts = self.facts(text);
+                self.note_facts(facts)
+            }
         }
+    }
+
+    fn note_facts(&mut self, facts: Facts) -> Result<(), DbErr> {
+        self.state.has_written |= !facts.only_reads;
+        if !self.is_pooled() {
+            self.state.leaves = self.state.leaves.max(facts.leaves);
+            return Ok(());
+        }
+        if let Some(lasting) = facts.lasting {
+            let (what, instead) = lasting.words();
+            let opened_at = self.open.as_ref().and_then(|open| open.opened_at);
+            return Err(Error::BehindPooler {
+                database: self.pool.name(),
+                what,
+                instead,
+                opened_at,
+            }
+            .into());
+        }
+        // A RESET would be for whoever has the connection of the server by then.
+        if facts.leaves == Leaves::More {
+            self.state.leaves = Leaves::More;
+        }
+        Ok(())
     }
 
     /// Returns what is known of a text. A connection scans each text once.
@@ -509,9 +581,9 @@ pub(crate) fn is_fatal(error: &sqlx::Error) -> bool {
     }
 }
 
-/// A hash of `types` and the schema that a text is prepared for.
-fn tagged(types: u64, scope: &Scope) -> u64 {
-    FixedState::default().hash_one((types, scope.name()))
+/// A hash of `types` and what else a text is prepared for.
+fn tagged(types: u64, what: impl Hash) -> u64 {
+    FixedState::default().hash_one((types, what))
 }
 
 /// A hash of the types of binds. NULL has its column's type.

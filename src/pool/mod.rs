@@ -1,5 +1,6 @@
 //! Connections: opened, lent, taken back, closed. The only room that talks to the driver.
 
+mod addresses;
 mod checkout;
 mod connector;
 #[cfg(feature = "copy")]
@@ -14,6 +15,8 @@ mod listening;
 mod opener;
 mod options;
 mod outcome;
+#[cfg(feature = "cli")]
+mod pooling;
 mod position;
 mod primary;
 mod probe;
@@ -23,11 +26,13 @@ mod relay;
 mod repair;
 mod sea_orm;
 mod search_path;
+mod settings;
 mod slot;
 mod state;
 mod stream;
 #[cfg(feature = "cli")]
 mod text;
+mod unnamed;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -54,6 +59,7 @@ pub(crate) use probe::{Probe, REPLAYED, Said, ServerId, replayed_with_timeline};
 use queue::{Answer, Check, Limits, Place, Queue};
 use repair::Readiness;
 pub(crate) use sea_orm::{SeaOrm, login_of};
+pub(crate) use settings::LocalSettings;
 use slot::Slot;
 pub(crate) use stream::rows;
 #[cfg(feature = "cli")]

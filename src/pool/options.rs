@@ -1,43 +1,23 @@
 //! What one connection starts with, as the driver takes it.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use futures_util::future::BoxFuture;
 use sea_orm::DbErr;
 use secrecy::ExposeSecret;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row,
+    ConnectOptions,
     postgres::{PgConnectOptions, PgSslMode},
 };
 
 use crate::{
-    config::{Address, DatabaseConfig, HostPort, Reads, Role, SslMode},
-    error::{Error, IgnoredSettings},
+    config::{Address, DatabaseConfig, HostPort, Pooler, Reads, Role, SslMode},
+    error::Error,
     monitor::Monitor,
-    sql::quote_literal,
 };
-
-/// How the server looks after a client: whether it still is there while a statement runs, so that
-/// one whose future was dropped is cancelled (PostgreSQL 14 has it on Linux, later ones on other
-/// systems too); and whether its machine is, so that a transaction left open by one that lost its
-/// power or its network is not kept for hours. The driver's own socket cannot be told to.
-const LOOKED_AFTER: [(&str, &str); 4] = [
-    ("client_connection_check_interval", "500ms"),
-    ("tcp_keepalives_idle", "60"),
-    ("tcp_keepalives_interval", "10"),
-    ("tcp_keepalives_count", "3"),
-];
-
-/// The same, and the server looks after its client.
-pub(super) fn with_liveness_checks(options: PgConnectOptions) -> PgConnectOptions {
-    options.options(LOOKED_AFTER)
-}
-
-/// Whether the server, or a PgBouncer, does not take that.
-pub(super) fn rejects_liveness_params(error: &dyn sqlx::error::DatabaseError) -> bool {
-    let said = error.message();
-    LOOKED_AFTER.iter().any(|(name, _)| said.contains(name)) || said.contains("startup parameter")
-}
 
 /// Where a pool connects to, as whom, and with which settings.
 #[derive(Clone)]
@@ -55,6 +35,8 @@ pub(crate) struct ConnectTo {
     /// It is for reading on one of several servers.
     pub(crate) is_standby: bool,
     pub(crate) monitor: Arc<Monitor>,
+    /// A pooler has proved that it keeps prepared statements for its clients.
+    pub(crate) keeps_statements: Arc<AtomicBool>,
     pub(crate) locate: Option<Arc<Locate>>,
 }
 
@@ -99,8 +81,24 @@ impl ConnectTo {
             is_listed: false,
             is_standby: false,
             monitor,
+            keeps_statements: Arc::default(),
             locate: None,
         })
+    }
+
+    /// The server itself, for `what` that needs a connection of its own: past the pooler, if the entry has one.
+    pub(crate) fn direct(self, what: &'static str) -> Result<ConnectTo, Error> {
+        match (&self.config.direct, self.config.pooler) {
+            (Some(at), _) => {
+                let mut config = (*self.config).clone();
+                config.past_pooler();
+                Ok(ConnectTo { config: Arc::new(config), ..self.alone(at) })
+            }
+            (None, Pooler::None | Pooler::Session) => Ok(self),
+            (None, Pooler::Transaction) => {
+                Err(Error::NeedsDirect { database: self.name.to_string(), what })
+            }
+        }
     }
 
     pub(crate) fn at(&self) -> HostPort {
@@ -194,7 +192,7 @@ impl ConnectTo {
         }
     }
 
-    /// Everything that a connection is to keep is a startup parameter: RESET ALL and DISCARD ALL
+    /// Where there is no pooler, everything that a connection is to keep is a startup parameter: RESET ALL and DISCARD ALL
     /// return to those, and forget what a SET after connecting had made.
     pub(crate) fn driver_options(&self, login: &Role) -> PgConnectOptions {
         let config = &*self.config;
@@ -236,97 +234,11 @@ impl ConnectTo {
         if let Some(file) = &config.ssl_key {
             options = options.ssl_client_key(file);
         }
-        let settings = self.settings();
-        if settings.is_empty() {
-            // An empty `options` is one too many for a PgBouncer that takes none.
-            return options;
+        match config.pooler {
+            Pooler::None => options.options(self.startup_settings()),
+            // A pooler refuses that as well, and does not pass `options` on.
+            Pooler::Session | Pooler::Transaction => options.extra_float_digits(None),
         }
-        options.options(settings)
-    }
-
-    fn settings(&self) -> Vec<(&str, String)> {
-        let config = &*self.config;
-        let millis = |limit: &Duration| limit.as_millis().to_string();
-        let mut settings = Vec::new();
-        let mut set = |name, value: Option<String>| {
-            if let Some(value) = value {
-                settings.push((name, value));
-            }
-        };
-        set("search_path", config.schema.as_deref().map(crate::sql::with_public));
-        set("statement_timeout", config.statement_timeout.as_ref().map(millis));
-        set("lock_timeout", config.lock_timeout.as_ref().map(millis));
-        set(
-            "idle_in_transaction_session_timeout",
-            config.idle_in_transaction_timeout.as_ref().map(millis),
-        );
-        for (name, value) in config.settings.iter() {
-            if !is_time_zone(name) {
-                set(name, Some(value.clone()));
-            }
-        }
-        // Last, so that nothing before it (PGOPTIONS included) has the last word.
-        set("default_transaction_read_only", self.read_only.then(|| "on".to_owned()));
-        settings
-    }
-
-    /// The statement that sets the entry's time zone. A startup option would not do, because the driver sends
-    /// TimeZone=UTC after the options; so a RESET has to be followed by this, too.
-    pub(crate) fn time_zone(&self) -> Option<String> {
-        let zone = self.config.settings.iter().find(|(name, _)| is_time_zone(name))?;
-        Some(format!("SET TimeZone = {}", quote_literal(zone.1)))
-    }
-
-    /// Sets what startup parameters cannot, and asks whether those that were sent are in force: a pooler may have
-    /// dropped them in silence. Nothing where none were sent; else one round trip, two where PostgreSQL writes a
-    /// value otherwise than the file (`64MB` and `65536kB`).
-    pub(super) async fn settle(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-        self.check_settings(driver).await?;
-        self.check_role(driver).await
-    }
-
-    async fn check_settings(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let sent = self.settings();
-        let set = self.time_zone();
-        if sent.is_empty() {
-            if let Some(set) = set {
-                driver.execute(sqlx::raw_sql(AssertSqlSafe(set))).await?;
-            }
-            return Ok(());
-        }
-        let values =
-            sent.iter().map(|(name, _)| format!("current_setting({}, true)", quote_literal(name)));
-        let ask = format!("SELECT {}", values.collect::<Vec<_>>().join(", "));
-        let sql = set.into_iter().chain([ask]).collect::<Vec<_>>().join("; ");
-        let row = driver.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        let mut differing = Vec::new();
-        for (at, (name, value)) in sent.iter().enumerate() {
-            let found: Option<String> = row.try_get(at)?;
-            if !found.as_ref().is_some_and(|found| is_same(found, value)) {
-                differing.push((*name, value, found));
-            }
-        }
-        if differing.is_empty() {
-            return Ok(());
-        }
-        // Where the value came with this connection, PostgreSQL only writes it otherwise.
-        let names = differing.iter().map(|(name, ..)| quote_literal(&name.to_ascii_lowercase()));
-        let sql = format!(
-            "SELECT lower(name) FROM pg_settings WHERE source = 'client' AND lower(name) IN ({})",
-            names.collect::<Vec<_>>().join(", ")
-        );
-        let rows = driver.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        let taken: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        differing.retain(|(name, ..)| !taken.iter().any(|taken| taken.eq_ignore_ascii_case(name)));
-        if differing.is_empty() {
-            return Ok(());
-        }
-        let listed = differing.iter().map(|(name, value, found)| match found {
-            Some(found) => format!("{name} is `{found}` in place of `{value}`"),
-            None => format!("{name} is not set in place of `{value}`"),
-        });
-        let listed = listed.collect::<Vec<_>>().join(", ");
-        Err(sqlx::Error::Configuration(Box::new(IgnoredSettings(listed))))
     }
 
     /// Where this goes, for people: never with a password.
@@ -364,31 +276,6 @@ async fn listed(name: &str, mut config: DatabaseConfig) -> Result<DatabaseConfig
     }
 }
 
-fn is_time_zone(name: &str) -> bool {
-    name.eq_ignore_ascii_case("timezone")
-}
-
-/// Whether the server's value is the one that was sent: the same text, or the same time in another unit.
-fn is_same(found: &str, sent: &str) -> bool {
-    found.eq_ignore_ascii_case(sent)
-        || sent.parse().is_ok_and(|sent: u64| milliseconds(found) == Some(sent))
-}
-
-/// A time as PostgreSQL shows it: `0`, `250ms`, `30s`, `5min`, `1h`, `2d`.
-fn milliseconds(shown: &str) -> Option<u64> {
-    let (number, unit) =
-        shown.split_at(shown.find(|c: char| !c.is_ascii_digit()).unwrap_or(shown.len()));
-    let factor = match unit {
-        "" | "ms" => 1,
-        "s" => 1_000,
-        "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,30 +285,6 @@ mod tests {
         let explainer = crate::monitor::Explainer::new(|_| ());
         let monitor = Monitor::new("shop".into(), config.monitor.clone(), explainer);
         ConnectTo::new("shop".into(), Arc::new(config), read_only, Arc::new(monitor)).unwrap()
-    }
-
-    #[test]
-    fn nothing_is_asked_of_a_pgbouncer_that_takes_no_options() {
-        let options = |to: ConnectTo| to.driver_options(&to.configured());
-        assert_eq!(options(to(false)).get_options(), None);
-        assert!(options(to(true)).get_options().is_some());
-    }
-
-    #[test]
-    fn a_value_is_the_same_in_another_unit() {
-        for (found, sent) in [
-            ("on", "ON"),
-            ("5s", "5000"),
-            ("1min", "60000"),
-            ("250ms", "250"),
-            ("0", "0"),
-            ("2d", "172800000"),
-        ] {
-            assert!(is_same(found, sent), "{found} {sent}");
-        }
-        for (found, sent) in [("off", "on"), ("5s", "5001"), ("4MB", "4"), ("", "0")] {
-            assert!(!is_same(found, sent), "{found} {sent}");
-        }
     }
 
     #[test]

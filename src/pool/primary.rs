@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::Connection as _;
 
 use super::{
     ConnectTo, Host, Lent, Said,
@@ -19,7 +19,7 @@ use super::{
     state::{Failures, Transaction, Work},
 };
 use crate::{
-    config::{HostPort, Reads, Role},
+    config::{HostPort, Role},
     error::{ConnectError, ConnectErrorKind, NotPrimary, server_error},
 };
 
@@ -125,19 +125,6 @@ impl ConnectTo {
         let connector = Connector::new(Arc::new(Host::new(self)), read_only);
         connector.find_primary().await?;
         Ok(connector.current())
-    }
-
-    /// Refuses a connection to a standby, where it would be taken for one to the primary: of an entry with several hosts, of the
-    /// file's server with standbys, and of an entry whose reads depend on it.
-    pub(super) async fn check_role(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let config = &self.config;
-        let needs_primary =
-            self.has_hosts() || config.must_be_primary || config.reads == Reads::Causal;
-        if needs_primary && is_standby(driver).await? {
-            let said = format!("{} is a standby", self.at());
-            return Err(sqlx::Error::Configuration(Box::new(NotPrimary(said))));
-        }
-        Ok(())
     }
 }
 

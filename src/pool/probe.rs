@@ -45,7 +45,7 @@ const STANDBY_TIMELINE: &str = "greatest((SELECT received_tli FROM pg_catalog.pg
 /// The same for a login that may not read the control file.
 const RECEIVED_TIMELINE: &str = "(SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver)";
 
-const SERVER: &str = "concat_ws(' ', extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
+pub(super) const SERVER: &str = "concat_ws(' ', extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
      pg_catalog.inet_server_addr(), pg_catalog.inet_server_port())";
 
 /// How far a standby has replayed, for a check in the message that begins a transaction.
@@ -93,13 +93,8 @@ impl Said {
 }
 
 impl ServerId {
-    pub(super) async fn ask(driver: &mut PgConnection) -> Result<ServerId, sqlx::Error> {
-        let sql = AssertSqlSafe(format!("SELECT /* wharf pool */ {SERVER}"));
-        let row = driver.fetch_one(sqlx::raw_sql(sql)).await?;
-        Ok(ServerId::of(&row, 0))
-    }
-
-    fn of(row: &PgRow, at: usize) -> ServerId {
+    /// Reads the answer to [`SERVER`].
+    pub(super) fn of(row: &PgRow, at: usize) -> ServerId {
         ServerId(text(row, at).map_or(0, |text| FixedState::default().hash_one(text) | 1))
     }
 
@@ -117,7 +112,7 @@ impl From<u64> for ServerId {
 }
 
 /// The simple protocol answers in text.
-fn text(row: &PgRow, at: usize) -> Option<String> {
+pub(super) fn text(row: &PgRow, at: usize) -> Option<String> {
     row.try_get_unchecked(at).ok()?
 }
 
@@ -167,7 +162,9 @@ pub(crate) struct Probe {
 impl Probe {
     /// Opens nothing yet.
     pub(crate) fn new(to: &ConnectTo, at: &HostPort) -> Probe {
-        let to = ConnectTo { read_only: false, ..to.alone(at) };
+        let mut config = (*to.config).clone();
+        config.connect_timeout = config.connect_timeout.min(config.topology.probe_timeout);
+        let to = ConnectTo { read_only: false, config: Arc::new(config), ..to.alone(at) };
         Probe { connector: Connector::new(Arc::new(Host::new(to)), false), driver: None }
     }
 

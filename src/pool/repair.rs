@@ -124,6 +124,9 @@ impl Lent {
 
     async fn recover(&mut self) -> bool {
         self.pool.queue().distrust_statements();
+        if let (true, Some(open)) = (self.is_pooled(), &self.open) {
+            self.pool.connector.host.note_stale(open.memory.generation);
+        }
         // In a transaction the server takes nothing more before a ROLLBACK.
         if self.state.transaction != Transaction::None || self.forget_statements().await.is_err() {
             return false;
@@ -213,7 +216,7 @@ impl Lent {
         if before.work.is_in_flight() {
             self.drain(Some(DRAIN_TIMEOUT)).await?;
         }
-        let time_zone = self.pool.connector.to.time_zone();
+        let set_after = self.pool.connector.to.set_after();
         let mut sql = Vec::new();
         let rolls_back = self.has_transaction(before).await?;
         if rolls_back {
@@ -221,7 +224,7 @@ impl Lent {
         }
         if before.leaves == Leaves::Settings {
             sql.push(RESET);
-            sql.extend(time_zone.as_deref());
+            sql.extend(set_after.as_deref());
         }
         if !sql.is_empty() {
             // The transaction was the caller's, and all else is nobody's statement.
@@ -229,6 +232,10 @@ impl Lent {
             self.clean_up(&sql.join("; "), seen).await?;
         }
         let is_leftover = before.dropped || self.state.dropped;
+        if is_leftover && self.is_pooled() {
+            // Its statements are the pooler's to count, and a connection to that costs little.
+            return Err(sqlx::Error::PoolClosed);
+        }
         if is_leftover && self.has_unknown_statements().await? {
             self.forget_statements().await?;
             self.clean_up("DEALLOCATE ALL", "").await?;

@@ -41,8 +41,9 @@ impl SeaOrm {
     }
 
     /// Connects to nothing yet. On the runtime of the caller, on which the driver's pool looks after itself.
-    pub(crate) fn new(to: &ConnectTo, login: &Role) -> Result<SeaOrm, Error> {
-        SeaOrm::with(to, to.driver_options(login), start_relay(to))
+    pub(crate) fn new(to: ConnectTo, login: &Role) -> Result<SeaOrm, Error> {
+        let to = to.for_sea_orm()?;
+        SeaOrm::with(&to, to.driver_options(login), start_relay(&to))
     }
 
     /// The same, and the driver tells `tracing` of each statement: as errors, the one level that no
@@ -92,7 +93,7 @@ impl SeaOrm {
                 move |driver, _| {
                     opened.fetch_add(1, Ordering::SeqCst);
                     let shared = Arc::clone(&shared);
-                    Box::pin(async move { shared.0.settle(driver).await })
+                    Box::pin(async move { shared.0.settle(driver).await.map(|_| ()) })
                 }
             })
             .connect_lazy_with(options);

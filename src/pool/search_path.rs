@@ -9,6 +9,7 @@ use super::{
     state::Transaction,
 };
 use crate::{
+    config::Pooler,
     error::{Error, server_error},
     sql::quote_literal,
 };
@@ -22,6 +23,11 @@ impl Lent {
         error: sqlx::Error,
         failed: fn(RuntimeErr) -> DbErr,
     ) -> DbErr {
+        if self.is_from_pooler(&error) {
+            let database = self.pool.name();
+            let source = Box::new(failed(runtime(error)));
+            return Error::LooksLikePooler { database, source }.into();
+        }
         match Box::pin(self.lacks(&error)).await {
             None => failed(runtime(error)),
             Some((extensions, schemas, search_path)) => {
@@ -38,9 +44,29 @@ impl Lent {
         }
     }
 
+    /// Whether the entry names no pooler, and the error is one of a connection whose prepared statements are another's, or of
+    /// PgBouncer itself.
+    fn is_from_pooler(&self, error: &sqlx::Error) -> bool {
+        let of_pooler = |code: &str| match code {
+            "26000" | "42P05" => true,
+            // PostgreSQL has this code for messages that it cannot read, which no driver sends.
+            "08P01" => error.as_database_error().is_some_and(|error| {
+                error.message().contains("pgbouncer")
+                    || error.message().contains("query_wait_timeout")
+            }),
+            _ => false,
+        };
+        self.pool.connector.to.config.pooler == Pooler::None
+            && server_error(error).is_some_and(|error| of_pooler(error.code()))
+    }
+
     /// The extensions that have what was not found, with their schemas; the schemas; and the search path, which lacks
     /// them.
     async fn lacks(&mut self, error: &sqlx::Error) -> Option<(String, String, String)> {
+        // Its search path comes with each transaction, and the look-up has none.
+        if self.needs_transaction() {
+            return None;
+        }
         let (missing, can_ask) = match error {
             // The driver asks for a type's number before it sends the statement.
             sqlx::Error::TypeNotFound { type_name } => (format!("\"{type_name}\""), true),

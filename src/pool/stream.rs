@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     monitor::Running,
-    statement::{Author, Request},
+    statement::{Author, Request, Text},
 };
 
 /// The rows of a statement as they arrive, from a connection that is held until the stream ends
@@ -41,6 +41,11 @@ where
     let counted = Arc::clone(&given);
     let some = try_stream! {
         let mut any = false;
+        let text = Text::new(&statement.sql);
+        let mut guard = match lent.may_lose(text) {
+            true => Some(lent.guard(text).await?),
+            false => None,
+        };
         loop {
             let request = Request::new(Author::Caller(&statement));
             let hash = request.text().hash;
@@ -62,11 +67,14 @@ where
             };
             drop(rows);
             let landed = InFlight { driver, state, heard_at, wait, running, watch }.land(end);
-            if landed.is_err() && !any && lent.recover_if_stale(Some(hash)).await {
-                continue;
+            match landed {
+                Err(error) if !any && lent.recover_if_lost(guard.as_mut(), &error).await => continue,
+                Err(_) if !any && lent.recover_if_stale(Some(hash)).await => continue,
+                Err(error) => Err(lent.explained(error, DbErr::Query).await)?,
+                Ok(()) => {}
             }
-            if let Err(error) = landed {
-                Err(lent.explained(error, DbErr::Query).await)?;
+            if let Some(guard) = &guard {
+                lent.release(guard).await?;
             }
             break;
         }

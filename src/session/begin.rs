@@ -175,8 +175,7 @@ impl SessionBuilder {
 
     /// Begins on a connection that the caller has acquired, from the pool for reading if `read_only`.
     pub(crate) async fn begin_with(self, lent: Lent, read_only: bool) -> Result<Session, Error> {
-        let sql = self.sql(read_only, lent.search_path());
-        match self.begin_on(lent, &sql, read_only).await {
+        match self.begin_on(lent, read_only).await {
             // A connection that was lent unasked and is lost: nothing has been done in it yet, and
             // from here on the pool asks before it lends.
             Err((_, true)) => {
@@ -185,7 +184,7 @@ impl SessionBuilder {
                         true => self.database.lend_after(Reason::Conflict, self.purpose).await?,
                         false => self.database.lend(read_only, self.purpose).await?,
                     };
-                    self.begin_on(lent, &sql, read_only).await.map_err(|(error, _)| error)
+                    self.begin_on(lent, read_only).await.map_err(|(error, _)| error)
                 };
                 Box::pin(again).await
             }
@@ -205,7 +204,7 @@ impl SessionBuilder {
             Some(_) => pool::REPLAYED.to_owned(),
             None => pool::replayed_with_timeline(),
         };
-        let begun = self.sql(true, lent.search_path());
+        let begun = self.sql(true, &lent);
         let sql = match (self.isolation, begun.split_once(';')) {
             // Each statement sees what was committed when it begins, so after the check.
             (Some(IsolationLevel::ReadCommitted), Some((begin, rest))) => {
@@ -236,14 +235,10 @@ impl SessionBuilder {
     }
 
     /// With the error, whether another connection may do.
-    async fn begin_on(
-        &self,
-        mut lent: Lent,
-        sql: &str,
-        read_only: bool,
-    ) -> Result<Session, (Error, bool)> {
+    async fn begin_on(&self, mut lent: Lent, read_only: bool) -> Result<Session, (Error, bool)> {
+        let sql = self.sql(read_only, &lent);
         lent.set_view(&self.database.view);
-        match lent.begin(sql).await {
+        match lent.begin(&sql).await {
             Ok(()) => Ok(Session::new(self.database.clone(), read_only, lent)),
             Err(error) => {
                 let error = Error::from(DbErr::Exec(pool::runtime(error)));
@@ -256,8 +251,7 @@ impl SessionBuilder {
         }
     }
 
-    /// `shared` is the search path that the entry has for everybody.
-    fn sql(&self, read_only: bool, shared: Option<&str>) -> String {
+    fn sql(&self, read_only: bool, lent: &Lent) -> String {
         let mut sql = String::from("BEGIN");
         if let Some(level) = self.isolation {
             // Writing to a String cannot fail.
@@ -273,18 +267,22 @@ impl SessionBuilder {
             sql.push_str(" DEFERRABLE");
         }
         let view = &self.database.view;
+        // The search path that the entry has for everybody.
+        let shared = lent.search_path();
         // The caller's own have the last word.
-        let settings = view.settings().iter().chain(&self.settings);
         let mut settings: Vec<String> =
-            settings.map(|(name, value)| set_config(name, value, true)).collect();
+            lent.local_settings().map(|local| local.calls.to_string()).into_iter().collect();
+        let own = view.settings().iter().chain(&self.settings);
+        let own: Vec<String> = own.map(|(name, value)| set_config(name, value, true)).collect();
         match view.scope() {
             // Of all ways the one that costs the server least, where it asks for no answer anyway.
-            Some(scope) if settings.is_empty() && !read_only => {
+            Some(scope) if settings.is_empty() && own.is_empty() && !read_only => {
                 let _ = write!(sql, "; SET LOCAL search_path = {}", scope.quoted_path(shared));
             }
-            Some(scope) => settings.insert(0, set_config("search_path", &scope.path(shared), true)),
+            Some(scope) => settings.push(set_config("search_path", &scope.path(shared), true)),
             None => {}
         }
+        settings.extend(own);
         if !settings.is_empty() {
             let _ = write!(sql, "; SELECT {}", settings.join(", "));
         } else if read_only {

@@ -169,7 +169,7 @@ impl Session {
             // It is the query that is looked at: a cursor like this leaves nothing behind.
             let query = Text::new(sql);
             let mut lent = self.lent(query, writer).await?;
-            lent.note(query, writer);
+            lent.note(query, writer)?;
             let declare = Statement { sql: declare, ..select.clone() };
             lent.ask::<Effect>(Request::new(Author::Wharf(&declare))).await
         })

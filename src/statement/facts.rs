@@ -1,5 +1,6 @@
 //! What the words of a text tell of it: whether it only reads, and what it leaves on its connection.
 
+use super::Lasting;
 use crate::sql::{Token, Tokens, is, starts};
 
 /// What a statement leaves on its connection that the next borrower would meet.
@@ -22,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) only_reads: bool,
     /// What a function does is not seen, so `DO` and `CALL` are taken to change settings.
     pub(crate) leaves: Leaves,
+    /// Of that, what is certain to stay on a connection of the server beyond the transaction.
+    pub(crate) lasting: Option<Lasting>,
 }
 
 impl Facts {
@@ -71,7 +74,9 @@ impl Facts {
             leaves = leaves.max(Leaves::Settings);
         }
         let only_reads = selects == Some(true) && leaves == Leaves::Nothing && !calls.locks;
-        Facts { only_reads, leaves }
+        // The second scan is for the few that leave something at all.
+        let lasting = (leaves != Leaves::Nothing).then(|| Lasting::of(sql)).flatten();
+        Facts { only_reads, leaves, lasting }
     }
 }
 

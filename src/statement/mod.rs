@@ -2,6 +2,7 @@
 
 mod author;
 mod facts;
+mod lasting;
 mod text;
 
 use sea_orm::Statement;
@@ -10,6 +11,7 @@ use sea_orm::Statement;
 pub(crate) use author::Bind;
 pub(crate) use author::{Author, Writer};
 pub(crate) use facts::{Facts, Leaves};
+pub(crate) use lasting::Lasting;
 pub(crate) use text::{AsIs, Text, Texts};
 
 /// A statement on its way.

@@ -37,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) facts: Facts,
     /// A hash of the types of its binds, as the driver prepared it.
     types: Option<u64>,
+    /// It has run on the connection, so the driver knows the types of its columns.
+    pub(crate) has_run: bool,
 }
 
 impl Texts {
@@ -47,13 +49,20 @@ impl Texts {
         if self.known.len() >= Self::MOST && !self.known.contains_key(&text.hash) {
             self.known.clear();
         }
-        let new = || Known { facts: Facts::of(text.sql), types: None };
+        let new = || Known { facts: Facts::of(text.sql), types: None, has_run: false };
         self.known.entry(text.hash).or_insert_with(new)
+    }
+
+    /// Notes that a text has run. `hash` is its own.
+    pub(crate) fn note_run(&mut self, hash: u64) {
+        if let Some(known) = self.known.get_mut(&hash) {
+            known.has_run = true;
+        }
     }
 
     /// The driver has forgotten what it prepared.
     pub(crate) fn forget_types(&mut self) {
-        self.known.values_mut().for_each(|known| known.types = None);
+        self.known.values_mut().for_each(|known| (known.types, known.has_run) = (None, false));
     }
 }
 

@@ -188,7 +188,8 @@ impl Topology {
                 }
                 Err(error) => return Err(error),
             };
-            let is_same = lent.server().is(id);
+            // Behind a pooler, the next transaction may be on another server.
+            let is_same = !self.to.is_pooled() && lent.server().is(id);
             let check = match needed {
                 Some(needed) if !is_proven || !is_same => Some(Check {
                     topology: Arc::clone(self),

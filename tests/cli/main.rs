@@ -4,6 +4,11 @@
 #[allow(dead_code)]
 #[path = "../it/support.rs"]
 mod it;
+#[path = "../it/owner.rs"]
+mod owner;
+#[allow(dead_code)]
+#[path = "../it/pgbouncer.rs"]
+mod pgbouncer;
 mod support;
 
 mod config;
@@ -14,6 +19,7 @@ mod doctor;
 mod entity;
 mod init;
 mod migrate;
+mod pooler;
 mod run;
 mod server;
 mod standbys;

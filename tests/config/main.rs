@@ -16,6 +16,7 @@ mod includes;
 mod mistakes;
 mod monitor;
 mod overrides;
+mod pooler;
 mod properties;
 mod python;
 mod reads;
@@ -35,6 +36,12 @@ use wharf::config::{Config, ConfigError, DatabaseConfig};
 pub fn try_load(yaml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     Config::loader("infra.yaml").text(yaml).env(env).load()
+}
+
+/// Why an entry with these lines is refused.
+pub fn refused(lines: &str) -> String {
+    let yaml = format!("databases:\n  main:\n    database: shop\n    user: app\n{lines}");
+    try_load(&yaml, &[]).unwrap_err().to_string()
 }
 
 pub fn load(yaml: &str) -> Config {

@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use wharf::config::{Address, Fallback, HostPort, Reads};
 
-use crate::{load, main_of, says, try_load};
-
-fn refused(lines: &str) -> String {
-    let yaml = format!("databases:\n  main:\n    database: shop\n    user: app\n{lines}");
-    try_load(&yaml, &[]).unwrap_err().to_string()
-}
+use crate::{load, main_of, refused, says, try_load};
 
 #[test]
 fn an_entry_reads_on_its_primary_unless_it_says_otherwise() {

@@ -17,7 +17,12 @@ use wharf::{
     config::{Config, DatabaseConfig},
 };
 
-use crate::support::{config, major, number, until};
+use crate::{
+    owner::as_owner,
+    support::{config, major, number, until},
+};
+
+pub use crate::owner::free_port;
 
 /// The table that tests write into.
 pub const TABLE: &str = "CREATE TABLE entry (id int8 PRIMARY KEY)";
@@ -174,21 +179,6 @@ impl Drop for Cluster {
             let _ = self.control(node, &["stop", "-m", "immediate"]);
         }
     }
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// The server refuses to run as root.
-fn as_owner(program: &str) -> Command {
-    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    if !is_root {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", program]);
-    command
 }
 
 fn program(name: &str) -> Command {

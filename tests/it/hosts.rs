@@ -24,6 +24,34 @@ fn connect_error(error: Error) -> wharf::ConnectError {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_waits_for_its_synchronous_standby_is_canceled_by_nothing() {
+    let cluster = Cluster::start(1);
+    cluster.set(0, "synchronous_standby_names", "'*'").await;
+    let lines = [
+        "statement_timeout: 100ms",
+        "settings: {synchronous_commit: remote_apply}",
+        "readonly: false",
+    ];
+    let (pg, watch, standby) = (cluster.pg(&[0], &lines), cluster.node(0), cluster.node(1));
+    pg.execute_unprepared(TABLE).await.unwrap();
+    standby.execute_unprepared("SELECT pg_wal_replay_pause()").await.unwrap();
+    let paused = "SELECT (pg_get_wal_replay_pause_state() = 'paused')::int4::int8";
+    until("its replay is paused", async || number(&standby, paused).await == 1).await;
+    let commit = tokio::spawn(async move {
+        let session = pg.session().await.unwrap();
+        insert(&session, 1).await.unwrap();
+        session.commit().await
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE 'COMMIT%' \
+                 AND now() - query_start > interval '500 ms'";
+    until("it waits for longer than statement_timeout", async || number(&watch, waits).await == 1)
+        .await;
+    standby.execute_unprepared("SELECT pg_wal_replay_resume()").await.unwrap();
+    commit.await.unwrap().unwrap();
+    assert_eq!(number(&standby, "SELECT count(*) FROM entry").await, 1);
+}
+
 #[tokio::test]
 async fn connections_go_to_the_primary_wherever_it_stands_in_the_list() {
     let cluster = Cluster::start(1);

@@ -6,6 +6,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cluster;
+mod owner;
+mod pgbouncer;
 mod proxy;
 mod seen;
 mod support;
@@ -31,6 +33,7 @@ mod outage;
 mod patroni;
 mod pool;
 mod pool_size;
+mod pooler;
 mod read_only;
 mod reads;
 mod repeats;

@@ -119,7 +119,7 @@ async fn an_entry_without_its_server_says_what_to_do() {
 #[tokio::test]
 async fn seaorms_own_connection_waits_for_a_login_without_blocking_where_it_is_awaited() {
     let database = TestDatabase::new().await;
-    let mut config = database.config(&["pool_timeout: 0.2"]);
+    let mut config = database.config(&["pool_timeout: 2"]);
     let entry = config.databases.get_mut("it").unwrap();
     let here = tokio::runtime::Handle::current();
     entry.set_login_source(move |login| {

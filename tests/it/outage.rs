@@ -24,7 +24,7 @@ use wharf::{
 
 use crate::{
     proxy::{Network, Proxy, Trap},
-    support::{Log, TestDatabase, config, number, until},
+    support::{Log, TestDatabase, config, number, say, until},
 };
 
 /// What the pool may take to serve again once the server is back, and what a busy machine may add.
@@ -724,4 +724,60 @@ async fn a_caller_with_little_time_closes_no_connection_but_its_own() {
     assert!(pg.stats().writer.open >= 2, "{:?}", pg.stats());
     proxy.delay(Duration::ZERO);
     until("they serve", async || one(&pg).await.is_ok()).await;
+}
+
+/// In a process that has names of its own.
+#[tokio::test]
+async fn a_name_whose_first_address_swallows_everything_is_reached_at_its_other_one() {
+    let database = TestDatabase::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = folder.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 two.test\n127.0.0.77 two.test\n").unwrap();
+    let own_names = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    let unshared = |command: &[&std::ffi::OsStr]| {
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--map-root-user", "--mount", "sh", "-c", own_names]).arg(&hosts);
+        unshare.args(command).env("WHARF_TEST_PART", database.url()).output().unwrap()
+    };
+    if !unshared(&["true".as_ref()]).status.success() {
+        return say("did not run: this machine gives a process no names of its own");
+    }
+    let this = std::env::current_exe().unwrap();
+    let test = "outage::part_with_two_addresses".as_ref();
+    let done = unshared(&[this.as_os_str(), "--exact".as_ref(), test]);
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{done:?}");
+}
+
+#[tokio::test]
+async fn part_with_two_addresses() {
+    let Ok(url) = std::env::var("WHARF_TEST_PART") else { return };
+    if !url.starts_with("postgres") {
+        return;
+    }
+    // Two connections fill it; who comes then hears nothing.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let hole = socket.listen(0).unwrap();
+    let port = hole.local_addr().unwrap().port();
+    let hole_at = ("127.0.0.1", port);
+    let _first = tokio::net::TcpStream::connect(hole_at).await.unwrap();
+    let _more: Vec<_> =
+        (0..4).map(|_| tokio::spawn(tokio::net::TcpStream::connect(hole_at))).collect();
+    let mut config = DatabaseConfig::from_url(&url).unwrap();
+    let wharf::config::Address::Host { host, port: server } = config.address.clone() else {
+        panic!("{:?}", config.address)
+    };
+    let listener = tokio::net::TcpListener::bind(("127.0.0.77", port)).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = tokio::net::TcpStream::connect((host.as_str(), server)).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    config.address = wharf::config::Address::Host { host: "two.test".to_owned(), port };
+    let pg = Pg::from_config("it", config);
+    assert_eq!(number(&pg, "SELECT 7::int8").await, 7);
 }

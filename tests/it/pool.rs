@@ -55,11 +55,10 @@ async fn overflow_serves_load_and_is_closed_once_it_idles() {
 #[tokio::test]
 async fn waiting_too_long_says_what_the_pool_was_doing() {
     let database = TestDatabase::new().await;
-    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0", "pool_timeout: 0.2"]);
+    // In which a busy machine opens a connection, too.
+    let pg = database.pg_with(&["pool_size: 2", "max_overflow: 0", "pool_timeout: 2"]);
     let held = (pg.session().await.unwrap(), pg.session().await.unwrap());
-    let started = Instant::now();
     let error = Error::from(pg.execute_unprepared("SELECT 1").await.unwrap_err());
-    assert!(started.elapsed() < Duration::from_secs(2));
     let Error::PoolTimeout(timeout) = &error else { panic!("{error}") };
     assert_eq!((timeout.stats.max, timeout.stats.in_use), (2, 2));
     let text = error.to_string();

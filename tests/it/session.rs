@@ -292,7 +292,7 @@ async fn a_stream_left_half_way_leaves_the_session_usable() {
 #[tokio::test]
 async fn a_statement_waits_for_an_open_stream_no_longer_than_for_a_connection() {
     let (database, _pg) = counter().await;
-    let pg = database.pg_with(&["pool_timeout: 200ms"]);
+    let pg = database.pg_with(&["pool_timeout: 2s"]);
     let many = || {
         let sql = "SELECT n, 'x' FROM generate_series(1, 100000) n";
         Statement::from_string(sea_orm::DbBackend::Postgres, sql)
@@ -335,7 +335,7 @@ async fn a_statement_waits_for_an_open_stream_no_longer_than_for_a_connection() 
 #[tokio::test]
 async fn a_copy_that_is_fed_by_its_own_session_ends_with_an_error() {
     let (database, _pg) = counter().await;
-    let pg = database.pg_with(&["pool_timeout: 200ms"]);
+    let pg = database.pg_with(&["pool_timeout: 2s"]);
     pg.execute_unprepared("CREATE TABLE copied (n bigint)").await.unwrap();
     let session = pg.session().await.unwrap();
     let rows = futures_util::stream::iter(0..3).then(async |_| {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Connections of each peer.
-const CONNECTIONS: u32 = 8;
+pub const CONNECTIONS: u32 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Name {

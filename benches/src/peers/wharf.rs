@@ -1,18 +1,19 @@
 //! wharf, and its read-only view.
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use anyhow::Result;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use wharf::{
     Pg,
-    config::DatabaseConfig,
+    config::{DatabaseConfig, Pooler},
     monitor::{DURATION_BUCKETS, ROWS_BUCKETS},
 };
 
 use super::{CONNECTIONS, Peer, entities};
 use crate::{
     account,
+    pgbouncer::POOLED,
     work::{Change, Range},
 };
 
@@ -57,6 +58,9 @@ impl Wharf {
 
 fn config(url: &str) -> Result<DatabaseConfig> {
     let mut config = DatabaseConfig::from_url(url)?;
+    if env::var_os(POOLED).is_some() {
+        config.pooler = Pooler::Transaction;
+    }
     config.pool_size = CONNECTIONS;
     config.max_overflow = 0;
     Ok(config)

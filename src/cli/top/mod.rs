@@ -81,6 +81,7 @@ fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec
         ));
     }
     for entry in config.databases.values_mut() {
+        entry.past_pooler();
         (entry.pool_size, entry.max_overflow, entry.min_connections) = (1, 0, 0);
         entry.application_name = APPLICATION.to_owned();
         entry.statement_timeout = Some(limit);

@@ -89,6 +89,8 @@ impl IndexBuild {
             let what = format!("creating index `{}`", index.name_or_default());
             return Err(Error::ReadOnly { database, what });
         }
+        // Its settings would stay on a pooler's connection.
+        let pg = pg.past_pooler("an index build").await?.unwrap_or(pg);
         let mut lent = pg.database().lend(false, Purpose::Hold("an index build", None)).await?;
         let mut settings = String::from("SET statement_timeout = 0");
         if index.is_concurrent() {
