@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::it::major;
-use crate::support::{Project, name, signal, wait_until};
+use crate::support::{Done, Project, name, signal, wait_until};
 
 #[test]
 fn ping_and_doctor_list_the_servers_and_a_failover_shows() {
@@ -127,8 +127,9 @@ fn top_prints_each_server_of_an_entry_with_its_role_and_lag() {
     let printed = project.run(&["top", "plain", "--once"]).well();
     assert!(printed.out.starts_with("plain: PostgreSQL "), "{printed:?}");
     // An entry that is met first does not hide the others' lag.
-    let merged = watched(&project, &["plain", "shop"], 0);
-    assert_eq!(ports(&merged), all);
+    let merged = watched(&project, &["one", "shop"], 0);
+    assert_eq!(ports(&merged), [all[1], all[0], all[2]]);
+    assert!(merged[0].1["lag_bytes"].is_u64(), "{merged:?}");
 
     pause_replay(&project, "one");
     let sql = "CREATE TABLE written AS SELECT generate_series(1, 1000) AS n";
@@ -193,6 +194,17 @@ fn top_has_a_screen_for_each_server_of_an_entry() {
         "pg_stat_statements is not in this database",
         &format!(" {} standby, not behind", at(other)),
     ]);
+    // Its own statements, which are canceled there.
+    terminal.press("1");
+    let sleeps = ["run", "one", "SELECT 'on the standby', pg_sleep(300)"];
+    let sleeper = project.spawn(&sleeps, std::process::Stdio::null());
+    terminal.shows(&["SELECT 'on the standby'"]);
+    terminal.press("c");
+    terminal.shows(&["This cancels the statement of process", "[y/N]"]);
+    terminal.press("y");
+    terminal.shows(&["was asked to cancel its statement"]);
+    let slept = Done::of(&sleeps, sleeper.wait_with_output().unwrap());
+    slept.failed(1, &["canceling statement due to user request"]);
     // The one that is shown stays where not all have room.
     terminal.resize(60, 30);
     terminal.shows(&[&format!(" {} standby, ", at(one)), "kB behind"]);
@@ -221,6 +233,13 @@ fn top_has_a_screen_for_each_server_of_an_entry() {
     ]);
     terminal.press("\t");
     terminal.shows(&[&format!("postgres@{}/postgres  PostgreSQL ", at(other)), "from cache"]);
+    // Each screen stays with its server, whatever the role of that is.
+    project.run(&["server", "failover"]).well();
+    terminal.shows(&[
+        &format!("postgres@{}/postgres  PostgreSQL ", at(other)),
+        ", primary, up ",
+        &format!(" {} primary", at(other)),
+    ]);
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
 }

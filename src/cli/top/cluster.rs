@@ -34,13 +34,13 @@ impl Cluster {
         servers.map(|it| HostPort { host: it.host, port: it.port }).collect()
     }
 
-    /// Asks all servers at the same time, each within `topology.probe_timeout`. It is one commit on each.
+    /// Asks all servers at the same time, each within `topology.probe_timeout`. Costs one commit on each.
     pub(super) async fn ask(&self) -> Vec<ServerStatus> {
         self.topology.ask_all_on(&mut self.probes.lock().await).await
     }
 }
 
-/// The entry on one of its servers, whatever the role of that is. Its transactions are read-only.
+/// Returns the entry on one of its servers, whatever the role of that is. Its transactions are read-only.
 pub(super) fn alone(to: &ConnectTo, at: HostPort) -> Pg {
     let mut config = DatabaseConfig {
         address: Address::Host { host: at.host, port: at.port },
@@ -55,13 +55,13 @@ pub(super) fn alone(to: &ConnectTo, at: HostPort) -> Pg {
     Pg::from_config(&to.name, config)
 }
 
-/// `standby, 16.78 MB behind`.
-pub(super) fn role(is: ServerRole, lag_bytes: Option<u64>) -> String {
-    match (is, lag_bytes) {
+/// Says it in words: `standby, 16.78 MB behind`.
+pub(super) fn role_and_lag(role: ServerRole, lag_bytes: Option<u64>) -> String {
+    match (role, lag_bytes) {
         (ServerRole::Standby, Some(0)) => "standby, not behind".to_owned(),
         (ServerRole::Standby, Some(bytes)) => format!("standby, {} behind", out::size(bytes)),
         (ServerRole::Standby, None) => "standby, lag unknown".to_owned(),
-        (role, _) => role.as_str().to_owned(),
+        (ServerRole::Primary | ServerRole::Unknown, _) => role.as_str().to_owned(),
     }
 }
 

@@ -90,9 +90,9 @@ fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec
         // Before the sample as a whole is given up, so that the reason is the connection's.
         let connecting = limit.mul_f64(0.8);
         (entry.pool_timeout, entry.connect_timeout) = (connecting, connecting);
-        // A server that is silent does not hold up the sample of another one.
+        // A silent server delays the sample of another one no longer than that.
         entry.topology.probe_timeout = entry.topology.probe_timeout.min(connecting);
-        // So that the entry has all of its servers: else the file's server is its primary alone.
+        // With `primary`, the standbys of the file's server would not be listed, and no lag be known.
         entry.reads = Reads::Eventual;
         entry.monitor = MonitorConfig { enabled: false, ..entry.monitor.clone() };
         // What cancels a statement is a SELECT, and a sealed transaction costs round trips.
@@ -107,16 +107,16 @@ fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec
     Ok(watched?)
 }
 
-/// A server, which has one screen. It is sampled through its first entry, or through the first one that has other servers
-/// beside it.
+/// A server, which has one screen. It is sampled through its first entry, or through the first one that has several
+/// servers.
 struct Server {
     pg: Pg,
     /// The entries on it.
     names: Vec<String>,
-    /// None if it is not known where it is.
+    /// None if its address is not known.
     at: Option<HostPort>,
     target: Option<String>,
-    /// It is one of several servers of an entry.
+    /// Its place among the servers of an entry that has several.
     member: Option<Member>,
     /// A sample of it is being taken.
     is_sampled: bool,
@@ -130,7 +130,7 @@ impl Server {
         Server { pg, names, at, target, member, is_sampled: false, own_commits: 0 }
     }
 
-    /// Takes over what another entry knows of the same server.
+    /// Adds what another entry knows of the same server.
     fn merge(&mut self, other: Server) {
         self.names.extend(other.names);
         if self.member.is_none() && other.member.is_some() {
@@ -138,7 +138,7 @@ impl Server {
         }
     }
 
-    /// The same server as the others have it, too.
+    /// Looks up its address, by which two entries are seen to be on one server.
     async fn address(&self) -> Option<SocketAddr> {
         let at = self.at.as_ref()?;
         // `localhost` and 127.0.0.1 are one server.
@@ -161,7 +161,7 @@ async fn servers(databases: Vec<Pg>) -> Vec<Server> {
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
-/// The servers of one entry. If they are several, each has a `Pg` that goes to no other.
+/// Returns the servers of one entry. If there are several, each has a `Pg` that connects to it only.
 async fn servers_of(pg: Pg) -> Vec<Server> {
     let located = async {
         let topology = pg.database().topology().await?;
@@ -187,7 +187,7 @@ struct Look {
     target: Option<String>,
     sample: Result<Sample, String>,
     /// All servers of the cluster that it is in.
-    cluster: Vec<ServerStatus>,
+    statuses: Vec<ServerStatus>,
 }
 
 enum Step {
@@ -263,7 +263,7 @@ async fn watch(
     }
 }
 
-/// Takes a sample of a server. Those that are in a cluster with it are asked meanwhile.
+/// Takes a sample of a server, and asks all servers of its cluster meanwhile.
 async fn look(
     pg: &Pg,
     member: Option<&Member>,
@@ -281,15 +281,15 @@ async fn look(
             None => Vec::new(),
         }
     };
-    let (taken, cluster) = tokio::join!(tokio::time::timeout(limit, taking), asking);
+    let (taken, statuses) = tokio::join!(tokio::time::timeout(limit, taking), asking);
     match taken {
         Ok((target, taken)) => {
             let sample = taken.map_err(|error| Error::from(error).to_string());
-            Look { target, sample, cluster }
+            Look { target, sample, statuses }
         }
         Err(_) => {
             let reason = format!("database `{}` did not answer within {limit:.1?}", pg.name());
-            Look { target: None, sample: Err(reason), cluster }
+            Look { target: None, sample: Err(reason), statuses }
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn run(servers: Vec<Server>, json: bool) -> Result<(), Failure>
         let look = look(&server.pg, member, SAMPLE_AT_MOST, 0, false).await;
         is_down |= look.sample.is_err();
         let target = look.target.or(server.target);
-        let status = member.and_then(|it| look.cluster.get(it.place));
+        let status = member.and_then(|it| look.statuses.get(it.place));
         let role = match &look.sample {
             Ok(sample) if sample.is_standby => ServerRole::Standby,
             Ok(_) => ServerRole::Primary,
@@ -31,9 +31,9 @@ pub(super) async fn run(servers: Vec<Server>, json: bool) -> Result<(), Failure>
         };
         let lag_bytes = status.and_then(|it| it.lag_bytes);
         // The name of an entry with several servers does not tell which one.
-        let (mut who, mut is) = (server.names.join(", "), role.as_str().to_owned());
+        let (mut who, mut shown_role) = (server.names.join(", "), role.as_str().to_owned());
         if let (Some(at), Some(_)) = (&server.at, member) {
-            (who, is) = (format!("{who} at {at}"), cluster::role(role, lag_bytes));
+            (who, shown_role) = (format!("{who} at {at}"), cluster::role_and_lag(role, lag_bytes));
         }
         match look.sample {
             Ok(sample) if json => {
@@ -43,7 +43,7 @@ pub(super) async fn run(servers: Vec<Server>, json: bool) -> Result<(), Failure>
                 "names": server.names, "target": target, "role": role.as_str(),
                 "lag_bytes": lag_bytes, "error": error,
             })),
-            Ok(sample) => print(&who, &is, &sample)?,
+            Ok(sample) => print(&who, &shown_role, &sample)?,
             Err(error) if member.is_some() => out::error(&format!("{who}: {error}")),
             Err(error) => out::error(&error),
         }

@@ -101,11 +101,11 @@ fn header(state: &State, width: u16) -> Line<'static> {
     fit(parts, width)
 }
 
-/// The servers of the cluster; on a narrow screen, from the one on that is shown.
+/// The servers of the cluster, each with its role and lag. A narrow screen begins with the one that is shown.
 fn members(state: &State, width: u16) -> Line<'static> {
     let shown = state.server().member.as_ref().map_or(0, |member| member.place);
     let line = |from: usize| {
-        let members = state.cluster.iter().enumerate().skip(from);
+        let members = state.statuses.iter().enumerate().skip(from);
         let parts = members.map(|(place, it)| {
             let at = HostPort { host: it.host.clone(), port: it.port };
             let style = match it.role {
@@ -114,12 +114,12 @@ fn members(state: &State, width: u16) -> Line<'static> {
                 _ if it.problem.is_some() => colored(Color::Yellow),
                 _ => Style::new(),
             };
-            (format!(" {at} {} ", cluster::role(it.role, it.lag_bytes)), style)
+            (format!(" {at} {} ", cluster::role_and_lag(it.role, it.lag_bytes)), style)
         });
         fit(parts.collect(), width)
     };
     let all = line(0);
-    if all.spans.len() == 2 * state.cluster.len() { all } else { line(shown) }
+    if all.spans.len() == 2 * state.statuses.len() { all } else { line(shown) }
 }
 
 fn load(sample: &Sample, width: u16) -> Line<'static> {

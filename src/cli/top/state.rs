@@ -39,8 +39,8 @@ pub(super) struct State {
     pub(super) first: Option<Sample>,
     pub(super) before: Option<Sample>,
     pub(super) sample: Option<Sample>,
-    /// The servers of its cluster, itself among them, as they were seen last.
-    pub(super) cluster: Vec<ServerStatus>,
+    /// All servers of the cluster that it is in, as they were seen last.
+    pub(super) statuses: Vec<ServerStatus>,
     /// Why the server is unreachable, and since when.
     pub(super) down: Option<(Instant, String)>,
     /// The outcome of the last action.
@@ -66,7 +66,7 @@ impl State {
             first: None,
             before: None,
             sample: None,
-            cluster: Vec::new(),
+            statuses: Vec::new(),
             down: None,
             said: None,
             question: None,
@@ -100,7 +100,7 @@ impl State {
             .zip(cluster(self.at))
             .is_some_and(|(before, now)| Arc::ptr_eq(before, now));
         if !is_same {
-            self.cluster.clear();
+            self.statuses.clear();
         }
         (self.first, self.before, self.sample, self.down) = (None, None, None, None);
         (self.said, self.chosen) = (None, 0);
@@ -112,7 +112,7 @@ impl State {
         if let Some(server) = self.servers.get_mut(self.at) {
             server.target = target.or(server.target.take());
         }
-        self.cluster = look.cluster;
+        self.statuses = look.statuses;
         match look.sample {
             Ok(sample) => {
                 self.before = self.sample.replace(sample);
