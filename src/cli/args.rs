@@ -108,8 +108,8 @@ pub(super) enum Command {
     },
     /// Run SQL, read-only unless --write is given.
     Run(Run),
-    /// Watch connections, running statements, locks and slow statements.
-    #[command(after_help = "Press ? on the screen for the keys.")]
+    /// Watch connections, running statements, locks and slow statements of each server.
+    #[command(after_help = "Press ? on the screen for the keys, Tab for the next server.")]
     Top {
         /// Names of the databases in the file; all of them by default.
         #[arg(value_name = "NAME", add = ArgValueCandidates::new(databases))]

@@ -116,7 +116,7 @@ impl ConnectTo {
     }
 
     /// The same database on one of its hosts.
-    pub(super) fn on(&self, at: &HostPort) -> ConnectTo {
+    pub(crate) fn on(&self, at: &HostPort) -> ConnectTo {
         ConnectTo { host: at.host.clone(), port: at.port, ..self.clone() }
     }
 

@@ -249,10 +249,18 @@ impl Topology {
 
     /// Asks all servers once, on connections of their own, and returns what each said.
     pub(crate) async fn ask_all(&self) -> Vec<ServerStatus> {
-        let asked = self.servers.iter().enumerate().map(async |(index, server)| {
-            self.ask(index, &mut Probe::new(&self.to, &server.at)).await;
-        });
-        join_all(asked).await;
+        self.ask_all_on(&mut self.probes()).await
+    }
+
+    /// A probe for each server. Connects to nothing.
+    pub(crate) fn probes(&self) -> Vec<Probe> {
+        self.servers.iter().map(|server| Probe::new(&self.to, &server.at)).collect()
+    }
+
+    /// Asks all servers once, on the connections of [`probes`](Topology::probes), and returns what each said.
+    pub(crate) async fn ask_all_on(&self, probes: &mut [Probe]) -> Vec<ServerStatus> {
+        let asked = probes.iter_mut().enumerate();
+        join_all(asked.map(async |(index, probe)| self.ask(index, probe).await)).await;
         self.status()
     }
 

@@ -350,6 +350,29 @@ async fn entries_on_one_server_have_one_screen() {
     assert_eq!(terminal.ends(), 0);
 }
 
+#[tokio::test]
+async fn a_silent_server_does_not_delay_the_screen_of_another_one() {
+    let database = TestDatabase::new().await;
+    // Accepts connections and says nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap();
+    let (host, port) = crate::it::server_address().await;
+    let known = format!("{host}:{port}");
+    let url = database.url().replacen(&known, &format!("{known},{silent}"), 1);
+    let project = Project::new(&format!(
+        "databases:\n  it: {{url: \"{url}\", topology: {{probe_timeout: 300 s}}}}\n"
+    ));
+    let mut terminal = project.terminal_of(&["top", "--interval", "0.2"], 150, 30);
+    let both = [&*format!(" {known} primary "), &format!(" {silent} unknown")];
+    terminal.shows(&[&both[..], &["wharf top  it", ", primary, up ", "since start"]].concat());
+    terminal.press("\t");
+    terminal.shows(&[&both[..], &["unreachable for "]].concat());
+    terminal.press("\t");
+    terminal.shows(&[", primary, up ", "since start"]);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+}
+
 #[test]
 fn a_server_that_stops_answering_is_seen_at_once() {
     use crate::support::name;

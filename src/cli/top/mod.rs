@@ -1,5 +1,6 @@
 //! `wharf top`: what the servers do now.
 
+mod cluster;
 mod columns;
 mod keys;
 mod locks;
@@ -12,6 +13,7 @@ mod state;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
@@ -20,14 +22,15 @@ use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use self::cluster::{Cluster, Member, alone};
 use self::keys::press;
 use self::sample::Sample;
 use self::state::{Question, State};
 use super::context::Context;
 use super::failure::Failure;
 use super::log::Muted;
-use crate::config::MonitorConfig;
-use crate::{Error, Manager, Pg};
+use crate::config::{HostPort, MonitorConfig, Reads};
+use crate::{Error, Manager, Pg, ServerStatus};
 
 /// How long a sample may take is the interval, within these bounds: a server that does not answer is
 /// soon shown as unreachable.
@@ -88,6 +91,10 @@ fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec
         // Before the sample as a whole is given up, so that the reason is the connection's.
         let connecting = limit.mul_f64(0.8);
         (entry.pool_timeout, entry.connect_timeout) = (connecting, connecting);
+        // A silent server delays the sample of another one no longer than that.
+        entry.topology.probe_timeout = entry.topology.probe_timeout.min(connecting);
+        // With `primary`, the standbys of the file's server would not be listed, and no lag be known.
+        entry.reads = Reads::Eventual;
         entry.monitor = MonitorConfig { enabled: false, ..entry.monitor.clone() };
         // What cancels a statement is a SELECT, and a sealed transaction costs round trips.
         entry.readonly = false;
@@ -101,48 +108,87 @@ fn watched(context: &Context, names: Vec<String>, limit: Duration) -> Result<Vec
     Ok(watched?)
 }
 
-/// A server, which has one screen. It is sampled through its first entry.
+/// A server, which has one screen. It is sampled through its first entry, or through the first one that has several
+/// servers.
 struct Server {
     pg: Pg,
     /// The entries on it.
     names: Vec<String>,
+    /// None if its address is not known.
+    at: Option<HostPort>,
     target: Option<String>,
+    /// Its place among the servers of an entry that has several.
+    member: Option<Member>,
     /// A sample of it is being taken.
     is_sampled: bool,
-    /// How many samples of it have been taken.
-    samples: i64,
+    /// How many transactions of wharf top it has committed.
+    own_commits: i64,
+}
+
+impl Server {
+    fn new(pg: Pg, at: Option<HostPort>, target: Option<String>, member: Option<Member>) -> Server {
+        let names = vec![pg.name().to_owned()];
+        Server { pg, names, at, target, member, is_sampled: false, own_commits: 0 }
+    }
+
+    /// Adds what another entry knows of the same server.
+    fn merge(&mut self, other: Server) {
+        self.names.extend(other.names);
+        if self.member.is_none() && other.member.is_some() {
+            (self.pg, self.target, self.member) = (other.pg, other.target, other.member);
+        }
+    }
+
+    /// Looks up its address, by which two entries are seen to be on one server.
+    async fn address(&self) -> Option<SocketAddr> {
+        let at = self.at.as_ref()?;
+        // `localhost` and 127.0.0.1 are one server.
+        tokio::net::lookup_host((at.host.as_str(), at.port)).await.ok()?.min()
+    }
 }
 
 /// The servers of these databases, in their order. One whose address is not known is one of its own.
 async fn servers(databases: Vec<Pg>) -> Vec<Server> {
     let mut servers: Vec<(Option<SocketAddr>, Server)> = Vec::new();
     for pg in databases {
-        let to = pg.database().located(false).await.ok();
-        // `localhost` and 127.0.0.1 are one server.
-        let at = match &to {
-            Some(to) => tokio::net::lookup_host((to.host.as_str(), to.port)).await.ok(),
-            None => None,
-        };
-        let at = at.and_then(|all| all.min());
-        let name = pg.name().to_owned();
-        match servers.iter_mut().find(|(other, _)| at.is_some() && *other == at) {
-            Some((_, server)) => server.names.push(name),
-            None => {
-                let target = to.map(|to| to.target(None));
-                servers.push((
-                    at,
-                    Server { pg, names: vec![name], target, is_sampled: false, samples: 0 },
-                ));
+        for server in servers_of(pg).await {
+            let at = server.address().await;
+            match servers.iter_mut().find(|(other, _)| at.is_some() && *other == at) {
+                Some((_, known)) => known.merge(server),
+                None => servers.push((at, server)),
             }
         }
     }
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
+/// Returns the servers of one entry. If there are several, each has a `Pg` that connects to it only.
+async fn servers_of(pg: Pg) -> Vec<Server> {
+    let located = async {
+        let topology = pg.database().topology().await?;
+        Ok::<_, Error>((topology, pg.database().current().await?))
+    };
+    let (topology, to) = match located.await {
+        Ok((Some(topology), to)) => (topology, to),
+        Ok((None, to)) => return vec![Server::new(pg, Some(to.at()), Some(to.target(None)), None)],
+        Err(_) => return vec![Server::new(pg, None, None, None)],
+    };
+    let cluster = Arc::new(Cluster::new(topology));
+    let places = cluster.servers().into_iter().enumerate();
+    let server = |(place, at): (usize, HostPort)| {
+        let target = to.on(&at).target(None);
+        let member = Member { cluster: Arc::clone(&cluster), place };
+        Server::new(alone(&to, at.clone()), Some(at), Some(target), Some(member))
+    };
+    places.map(server).collect()
+}
+
 /// The outcome of one sample.
 struct Look {
     target: Option<String>,
     sample: Result<Sample, String>,
+    /// All servers of the cluster that it is in.
+    statuses: Vec<ServerStatus>,
 }
 
 enum Step {
@@ -177,7 +223,9 @@ async fn watch(
             Some((at, look)) = looked.recv() => {
                 let server = &mut state.servers[at];
                 server.is_sampled = false;
-                server.samples += i64::from(look.sample.is_ok());
+                // A sample is one commit, and so is the question of the cluster.
+                let commits = if server.member.is_some() { 2 } else { 1 };
+                server.own_commits += if look.sample.is_ok() { commits } else { 0 };
                 if at == state.at {
                     state.looked(look);
                 }
@@ -192,10 +240,11 @@ async fn watch(
                 let (at, is_first, looks) = (state.at, state.first.is_none(), looks.clone());
                 let server = &mut state.servers[at];
                 server.is_sampled = true;
-                let (pg, before) = (server.pg.clone(), server.samples);
+                let (pg, member) = (server.pg.clone(), server.member.clone());
+                let own_commits = server.own_commits;
                 tokio::spawn(async move {
-                    let sample = look(&pg, limit, before, is_first).await;
-                    let _ = looks.send((at, sample)).await;
+                    let look = look(&pg, member.as_ref(), limit, own_commits, is_first).await;
+                    let _ = looks.send((at, look)).await;
                 });
                 Step::Draw
             }
@@ -215,19 +264,33 @@ async fn watch(
     }
 }
 
-async fn look(pg: &Pg, limit: Duration, own_commits: i64, with_baseline: bool) -> Look {
+/// Takes a sample of a server, and asks all servers of its cluster meanwhile.
+async fn look(
+    pg: &Pg,
+    member: Option<&Member>,
+    limit: Duration,
+    own_commits: i64,
+    with_baseline: bool,
+) -> Look {
     let taking = async {
         let taken = Sample::take(pg, own_commits, with_baseline).await;
         (pg.database().current().await.ok().map(|to| to.target(None)), taken)
     };
-    match tokio::time::timeout(limit, taking).await {
+    let asking = async {
+        match member {
+            Some(member) => member.cluster.ask().await,
+            None => Vec::new(),
+        }
+    };
+    let (taken, statuses) = tokio::join!(tokio::time::timeout(limit, taking), asking);
+    match taken {
         Ok((target, taken)) => {
             let sample = taken.map_err(|error| Error::from(error).to_string());
-            Look { target, sample }
+            Look { target, sample, statuses }
         }
         Err(_) => {
             let reason = format!("database `{}` did not answer within {limit:.1?}", pg.name());
-            Look { target: None, sample: Err(reason) }
+            Look { target: None, sample: Err(reason), statuses }
         }
     }
 }

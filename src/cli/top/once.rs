@@ -3,10 +3,12 @@
 use comfy_table::CellAlignment;
 use serde_json::{Value, json};
 
+use super::cluster;
 use super::columns::{Column, Kind};
 use super::rows::{Row, View};
 use super::sample::Sample;
 use super::{SAMPLE_AT_MOST, Server, look};
+use crate::ServerRole;
 use crate::cli::failure::Failure;
 use crate::cli::out;
 
@@ -17,15 +19,32 @@ pub(super) async fn run(servers: Vec<Server>, json: bool) -> Result<(), Failure>
     let mut all = Vec::new();
     let mut is_down = false;
     for server in servers {
-        let look = look(&server.pg, SAMPLE_AT_MOST, 0, false).await;
+        let member = server.member.as_ref();
+        let look = look(&server.pg, member, SAMPLE_AT_MOST, 0, false).await;
         is_down |= look.sample.is_err();
         let target = look.target.or(server.target);
+        let status = member.and_then(|it| look.statuses.get(it.place));
+        let role = match &look.sample {
+            Ok(sample) if sample.is_standby => ServerRole::Standby,
+            Ok(_) => ServerRole::Primary,
+            Err(_) => status.map_or(ServerRole::Unknown, |it| it.role),
+        };
+        let lag_bytes = status.and_then(|it| it.lag_bytes);
+        // The name of an entry with several servers does not tell which one.
+        let (mut who, mut shown_role) = (server.names.join(", "), role.as_str().to_owned());
+        if let (Some(at), Some(_)) = (&server.at, member) {
+            (who, shown_role) = (format!("{who} at {at}"), cluster::role_and_lag(role, lag_bytes));
+        }
         match look.sample {
-            Ok(sample) if json => all.push(as_json(&server.names, target.as_deref(), &sample)),
-            Err(error) if json => {
-                all.push(json!({"names": server.names, "target": target, "error": error}));
+            Ok(sample) if json => {
+                all.push(as_json(&server.names, target.as_deref(), role, lag_bytes, &sample))
             }
-            Ok(sample) => print(&server.names, &sample)?,
+            Err(error) if json => all.push(json!({
+                "names": server.names, "target": target, "role": role.as_str(),
+                "lag_bytes": lag_bytes, "error": error,
+            })),
+            Ok(sample) => print(&who, &shown_role, &sample)?,
+            Err(error) if member.is_some() => out::error(&format!("{who}: {error}")),
             Err(error) => out::error(&error),
         }
         server.pg.close_by_ref().await?;
@@ -36,14 +55,12 @@ pub(super) async fn run(servers: Vec<Server>, json: bool) -> Result<(), Failure>
     if is_down { Err(Failure::Code(4)) } else { Ok(()) }
 }
 
-fn print(names: &[String], sample: &Sample) -> Result<(), Failure> {
+fn print(who: &str, role: &str, sample: &Sample) -> Result<(), Failure> {
     let states: Vec<String> =
         sample.states.iter().map(|(state, count)| format!("{state} {count}")).collect();
     out::line(format_args!(
-        "{}: PostgreSQL {}, {}, up {}, connections {} of {}{}",
-        names.join(", "),
+        "{who}: PostgreSQL {}, {role}, up {}, connections {} of {}{}",
         sample.version,
-        if sample.is_standby { "standby" } else { "primary" },
         out::ago(sample.uptime),
         sample.connections(),
         sample.max_connections,
@@ -89,7 +106,13 @@ fn table(columns: &[Column], rows: &[Row]) -> Result<(), Failure> {
     out::table(&names, rows.collect())
 }
 
-fn as_json(names: &[String], target: Option<&str>, sample: &Sample) -> Value {
+fn as_json(
+    names: &[String],
+    target: Option<&str>,
+    role: ServerRole,
+    lag_bytes: Option<u64>,
+    sample: &Sample,
+) -> Value {
     let states: serde_json::Map<_, _> =
         sample.states.iter().map(|(state, count)| (state.clone(), json!(count))).collect();
     let activity: Vec<Value> = sample
@@ -143,6 +166,7 @@ fn as_json(names: &[String], target: Option<&str>, sample: &Sample) -> Value {
     };
     json!({
         "names": names, "target": target, "version": sample.version, "standby": sample.is_standby,
+        "role": role.as_str(), "lag_bytes": lag_bytes,
         "uptime_seconds": sample.uptime.as_secs(), "max_connections": sample.max_connections,
         "states": states, "activity": activity, "locks": locks, "databases": databases,
         "slowest": slowest, "blind": sample.blind,

@@ -8,14 +8,17 @@ use ratatui::widgets::{
     Block, Borders, Clear, Paragraph, Row as TableRow, Table, TableState, Wrap,
 };
 
+use super::cluster;
 use super::columns::{self, Kind};
 use super::keys::KEYS;
 use super::rates::Rates;
 use super::rows::{Row, Tone, View, rate};
 use super::sample::{MOST, Sample};
 use super::state::{Overlay, Question, State};
+use crate::ServerRole;
 use crate::cli::out;
 use crate::cli::visible::visible;
+use crate::config::HostPort;
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
@@ -43,8 +46,9 @@ fn fit(parts: Vec<(String, Style)>, width: u16) -> Line<'static> {
 }
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
-    let [head, connections, rates, tabs, body, foot] = Layout::vertical([
+    let [head, cluster, connections, rates, tabs, body, foot] = Layout::vertical([
         Constraint::Length(1),
+        Constraint::Length(u16::from(state.server().member.is_some())),
         Constraint::Length(1),
         Constraint::Length(2),
         Constraint::Length(1),
@@ -53,6 +57,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     ])
     .areas(frame.area());
     frame.render_widget(header(state, head.width), head);
+    frame.render_widget(members(state, cluster.width), cluster);
     frame.render_widget(views(state, tabs.width), tabs);
     frame.render_widget(footer(state, foot.width), foot);
     match (&state.sample, &state.down) {
@@ -94,6 +99,27 @@ fn header(state: &State, width: u16) -> Line<'static> {
         parts.push((format!("PostgreSQL {version}, {role}, up {up}"), plain));
     }
     fit(parts, width)
+}
+
+/// The servers of the cluster, each with its role and lag. A narrow screen begins with the one that is shown.
+fn members(state: &State, width: u16) -> Line<'static> {
+    let shown = state.server().member.as_ref().map_or(0, |member| member.place);
+    let line = |from: usize| {
+        let members = state.statuses.iter().enumerate().skip(from);
+        let parts = members.map(|(place, it)| {
+            let at = HostPort { host: it.host.clone(), port: it.port };
+            let style = match it.role {
+                _ if place == shown => CHOSEN,
+                ServerRole::Unknown => colored(Color::Red),
+                _ if it.problem.is_some() => colored(Color::Yellow),
+                _ => Style::new(),
+            };
+            (format!(" {at} {} ", cluster::role_and_lag(it.role, it.lag_bytes)), style)
+        });
+        fit(parts.collect(), width)
+    };
+    let all = line(0);
+    if all.spans.len() == 2 * state.statuses.len() { all } else { line(shown) }
 }
 
 fn load(sample: &Sample, width: u16) -> Line<'static> {

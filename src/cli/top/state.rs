@@ -1,12 +1,13 @@
 //! The state of the screen of `wharf top`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::rows::{self, Row, View};
 use super::sample::Sample;
 use super::{Look, Server};
-use crate::Pg;
 use crate::cli::visible::visible;
+use crate::{Pg, ServerStatus};
 
 /// The confirmation before a backend is signaled.
 pub(super) struct Question {
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) first: Option<Sample>,
     pub(super) before: Option<Sample>,
     pub(super) sample: Option<Sample>,
+    /// All servers of the cluster that it is in, as they were seen last.
+    pub(super) statuses: Vec<ServerStatus>,
     /// Why the server is unreachable, and since when.
     pub(super) down: Option<(Instant, String)>,
     /// The outcome of the last action.
@@ -63,6 +66,7 @@ impl State {
             first: None,
             before: None,
             sample: None,
+            statuses: Vec::new(),
             down: None,
             said: None,
             question: None,
@@ -89,7 +93,15 @@ impl State {
     }
 
     pub(super) fn next_server(&mut self) {
+        let before = self.at;
         self.at = (self.at + 1) % self.servers.len();
+        let cluster = |at: usize| self.servers[at].member.as_ref().map(|it| &it.cluster);
+        let is_same = cluster(before)
+            .zip(cluster(self.at))
+            .is_some_and(|(before, now)| Arc::ptr_eq(before, now));
+        if !is_same {
+            self.statuses.clear();
+        }
         (self.first, self.before, self.sample, self.down) = (None, None, None, None);
         (self.said, self.chosen) = (None, 0);
     }
@@ -100,6 +112,7 @@ impl State {
         if let Some(server) = self.servers.get_mut(self.at) {
             server.target = target.or(server.target.take());
         }
+        self.statuses = look.statuses;
         match look.sample {
             Ok(sample) => {
                 self.before = self.sample.replace(sample);
