@@ -181,7 +181,7 @@ pub fn free_port() -> u16 {
 }
 
 /// The server refuses to run as root.
-fn as_owner(program: &str) -> Command {
+pub fn as_owner(program: &str) -> Command {
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     if !is_root {
         return Command::new(program);
@@ -191,13 +191,13 @@ fn as_owner(program: &str) -> Command {
     command
 }
 
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let mut command = as_owner(&format!("/usr/lib/postgresql/{}/bin/{name}", major()));
     command.current_dir("/");
     command
 }
 
-fn well(command: &mut Command) {
+pub fn well(command: &mut Command) {
     let ran = command.output().unwrap();
     assert!(ran.status.success(), "{command:?}: {ran:?}");
 }
