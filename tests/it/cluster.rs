@@ -181,13 +181,13 @@ impl Drop for Cluster {
     }
 }
 
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let mut command = as_owner(&format!("/usr/lib/postgresql/{}/bin/{name}", major()));
     command.current_dir("/");
     command
 }
 
-fn well(command: &mut Command) {
+pub fn well(command: &mut Command) {
     let ran = command.output().unwrap();
     assert!(ran.status.success(), "{command:?}: {ran:?}");
 }

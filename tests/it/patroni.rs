@@ -1,4 +1,8 @@
-//! A cluster whose servers Patroni lists. Its REST interface is a stub that answers as Patroni's does; the servers are real.
+//! A cluster whose servers Patroni lists. Here its REST interface is a stub that answers as Patroni's does, and the servers are
+//! real; in `failover`, Patroni is real, too.
+
+mod failover;
+mod nodes;
 
 use std::sync::{Arc, Mutex};
 

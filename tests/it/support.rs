@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, Once},
+    time::{Duration, Instant},
 };
 
 use migration::shop;
@@ -157,13 +158,15 @@ pub async fn dropped_after<T>(times: u32, work: impl Future<Output = T>) -> Opti
 }
 
 /// Waits until `done`, and says what for if that takes too long.
-pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let started = std::time::Instant::now();
+pub async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
+    until_within(Duration::from_secs(20), what, done).await;
+}
+
+/// [`until`], for what takes longer.
+pub async fn until_within(limit: Duration, what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
     while !done().await {
-        assert!(
-            started.elapsed() < std::time::Duration::from_secs(20),
-            "waited in vain until {what}"
-        );
+        assert!(started.elapsed() < limit, "waited in vain until {what}");
         tokio::task::yield_now().await;
     }
 }
