@@ -343,6 +343,8 @@ async fn after_a_crash_of_the_primary_writes_go_on_at_the_promoted_one() {
 async fn a_server_that_has_become_a_standby_is_left_at_the_first_write_that_it_refuses() {
     let cluster = Cluster::start(1);
     cluster.node(0).execute_unprepared(TABLE).await.unwrap();
+    let has_it = "SELECT count(*) FROM pg_tables WHERE tablename = 'entry'";
+    until("the standby has the table", async || number(&cluster.node(1), has_it).await == 1).await;
     let vip = Vip::start(cluster.ports[1]).await;
     let url = format!("postgres://it@127.0.0.1:{}/postgres", vip.port);
     let pg = || {

@@ -1,7 +1,7 @@
 //! Settings of an entry: in force on every connection, or the reason why not.
 
 use futures_util::TryStreamExt as _;
-use sea_orm::{ConnectionTrait, DbBackend, Statement, StreamTrait as _, TransactionTrait as _};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, StreamTrait as _};
 use wharf::{ConnectErrorKind, Error, Pg};
 
 use crate::{
