@@ -10,6 +10,7 @@ mod proxy;
 mod seen;
 mod support;
 
+mod citus;
 mod closures;
 mod copy;
 mod cursor;
