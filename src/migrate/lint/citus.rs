@@ -20,13 +20,8 @@ use crate::{
 const DISTRIBUTE: &str = "create_distributed_table";
 const REFERENCE: &str = "create_reference_table";
 const UNDISTRIBUTE: &str = "undistribute_table";
-const FUNCTIONS: [&str; 5] = [
-    DISTRIBUTE,
-    REFERENCE,
-    UNDISTRIBUTE,
-    "citus_schema_distribute",
-    "citus_schema_undistribute",
-];
+const FUNCTIONS: [&str; 5] =
+    [DISTRIBUTE, REFERENCE, UNDISTRIBUTE, "citus_schema_distribute", "citus_schema_undistribute"];
 
 /// Whether a statement, in lower case, calls one of Citus' functions and nothing else.
 pub(in crate::migrate) fn tells_citus(statement: &str) -> bool {
@@ -193,9 +188,7 @@ impl Citus {
                     _ => "is distributed, and the table itself is not".to_owned(),
                 },
                 (true, Some(How::Reference)) => continue,
-                (true, None) => {
-                    "is neither distributed before it nor a reference table".to_owned()
-                }
+                (true, None) => "is neither distributed before it nor a reference table".to_owned(),
                 (true, Some(How::Distributed(_))) if !self.are_colocated(oid, to) => {
                     "is not colocated with it".to_owned()
                 }
@@ -236,8 +229,7 @@ impl Citus {
             return one == other;
         };
         // A number of shards that is not said is the server's default, which nobody knows here.
-        let same_shards =
-            a.shards.is_none() || b.shards.is_none() || a.shards == b.shards;
+        let same_shards = a.shards.is_none() || b.shards.is_none() || a.shards == b.shards;
         let by_type = a.colocation == Colocation::ByType && b.colocation == Colocation::ByType;
         one == other || by_type && same_shards && a.kind == b.kind
     }
@@ -398,9 +390,8 @@ mod tests {
     use super::*;
 
     fn call(function: &'static str, arguments: &[(Option<&str>, &str)]) -> Call {
-        let owned = |(name, value): &(Option<&str>, &str)| {
-            (name.map(str::to_owned), (*value).to_owned())
-        };
+        let owned =
+            |(name, value): &(Option<&str>, &str)| (name.map(str::to_owned), (*value).to_owned());
         Call { function, arguments: arguments.iter().map(owned).collect() }
     }
 
