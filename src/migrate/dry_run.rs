@@ -124,6 +124,9 @@ pub(super) async fn on_scratch<M: MigratorTrait>(
         run.steps().run(&*migration, Direction::Up, Some(&heard)).await?;
         linter.learn(&run.db, &heard.statements()).await?;
     }
+    if let Some(target) = target {
+        linter.learn_from(target, &run.db).await?;
+    }
     for migration in pending {
         let heard = Heard::default();
         let done = run.steps().run(&*migration, Direction::Up, Some(&heard)).await;

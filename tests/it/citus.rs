@@ -496,6 +496,56 @@ async fn the_lint_leaves_alone_what_citus_takes() {
     );
 }
 
+migrator!(ByHand:
+    text(
+        "m1",
+        "CREATE TABLE shop (id bigint PRIMARY KEY);; CREATE TABLE sale (shop bigint, number bigint, at bigint);; \
+         CREATE TABLE other (id bigint PRIMARY KEY);; CREATE TABLE currency (code text PRIMARY KEY, at bigint)",
+        ""
+    ),
+    text(
+        "m2",
+        "ALTER TABLE sale ADD FOREIGN KEY (shop) REFERENCES shop;; ALTER TABLE sale ADD UNIQUE (number);; \
+         ALTER TABLE sale ADD COLUMN currency text REFERENCES currency;; \
+         ALTER TABLE shop ADD FOREIGN KEY (id) REFERENCES other;; ALTER TABLE currency ADD UNIQUE (at)",
+        ""
+    ),
+);
+
+/// Here outside of the migrations, in the schema of a tenant. The scratch database has no Citus.
+#[tokio::test]
+async fn the_lint_knows_what_is_distributed_in_the_database_itself() {
+    let (target, scratch) = (with_citus().await, TestDatabase::new().await);
+    let (pg, scratch) = (target.pg().await, scratch.pg().await);
+    let (pg, scratch) = (pg.scoped("Ten\"ant").unwrap(), scratch.scoped("Ten\"ant").unwrap());
+    pg.migrate::<ByHand>().up(1).await.unwrap();
+    pg.execute_unprepared(
+        "SELECT create_distributed_table('shop', 'id'), create_distributed_table('sale', 'shop'),
+                create_distributed_table('other', 'id'), create_reference_table('currency');
+         UPDATE pg_dist_partition SET colocationid = 7 WHERE logicalrelid = 'other'::regclass",
+    )
+    .await
+    .unwrap();
+    let planned = pg.migrate::<ByHand>().dry_run_on(&scratch).await.unwrap();
+    let found = rules(&planned).into_iter().filter(|(_, said)| said.contains(" its "));
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [
+            (
+                Unsafe::CitusUnique,
+                "sale its unique index sale_number_key lacks the distribution column shop"
+                    .to_owned()
+            ),
+            (
+                Unsafe::CitusForeignKey,
+                "shop its foreign key shop_id_fkey refers to other, which is not colocated with it"
+                    .to_owned()
+            ),
+        ],
+        "{planned}"
+    );
+}
+
 #[tokio::test]
 async fn the_example_runs_with_citus_and_without() {
     let database = with_citus().await;

@@ -17,10 +17,12 @@ CREATE TABLE pg_catalog.pg_dist_partition (
     logicalrelid regclass NOT NULL UNIQUE, partmethod "char" NOT NULL, partkey text, colocationid int DEFAULT 0 NOT NULL,
     repmodel "char" DEFAULT 's' NOT NULL, autoconverted bool DEFAULT false NOT NULL
 );
+CREATE FUNCTION pg_catalog.column_to_column_name(table_name regclass, column_var_text text) RETURNS text LANGUAGE sql STABLE STRICT
+AS $$ SELECT column_var_text $$;
 CREATE VIEW public.citus_tables AS
 SELECT logicalrelid AS table_name,
        CASE WHEN partkey IS NOT NULL THEN 'distributed' WHEN repmodel = 't' THEN 'reference' ELSE 'local' END AS citus_table_type,
-       coalesce(partkey, '<none>') AS distribution_column, colocationid AS colocation_id
+       coalesce(column_to_column_name(logicalrelid, partkey), '<none>') AS distribution_column, colocationid AS colocation_id
   FROM pg_dist_partition;
 
 CREATE FUNCTION pg_catalog.citus_version() RETURNS text LANGUAGE sql IMMUTABLE STRICT

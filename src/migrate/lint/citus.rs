@@ -13,6 +13,7 @@ use super::{
     allow::{Allowed, allowed},
 };
 use crate::{
+    ext::citus,
     migrate::heard::CITUS_ONLY,
     sql::{Token, Tokens, is, statements},
 };
@@ -61,6 +62,8 @@ enum Colocation {
     /// With no other that is not told so.
     Alone,
     With(i64),
+    /// With those of the same group, as Citus' catalog has it.
+    InGroup(i64),
 }
 
 /// A call of one of Citus' functions.
@@ -124,6 +127,36 @@ impl Citus {
         Ok(findings)
     }
 
+    /// Takes note of the tables that are distributed in `target`, if that has Citus. `db` has the same tables.
+    pub(super) async fn learn_from(
+        &mut self,
+        target: &impl ConnectionTrait,
+        db: &impl ConnectionTrait,
+    ) -> Result<(), DbErr> {
+        if citus::version(target).await?.is_none() {
+            return Ok(());
+        }
+        // Not tables of a distributed schema, which may have any key.
+        let sql = "SELECT logicalrelid::text, column_to_column_name(logicalrelid, partkey), colocationid::int8
+                     FROM pg_dist_partition WHERE partkey IS NOT NULL OR repmodel = 't'";
+        for row in ask(target, sql, []).await? {
+            let table: String = row.try_get_by_index(0)?;
+            let Some(oid) = oid_of(db, &table).await?.filter(|oid| !self.tables.contains_key(oid))
+            else {
+                continue;
+            };
+            match row.try_get_by_index::<Option<String>>(1)? {
+                None => drop(self.tables.insert(oid, How::Reference)),
+                Some(column) => {
+                    let group = Colocation::InGroup(row.try_get_by_index(2)?);
+                    self.distribute(db, oid, &column, None, group).await?;
+                }
+            }
+        }
+        // What is broken already is nothing that a migration does.
+        self.findings(db, &[]).await.map(drop)
+    }
+
     async fn apply(&mut self, db: &impl ConnectionTrait, call: &Call) -> Result<(), DbErr> {
         let Some(table) = call.argument(0, "table_name") else {
             return Ok(());
@@ -145,22 +178,35 @@ impl Citus {
                         oid_of(db, other).await?.map_or(Colocation::Alone, Colocation::With)
                     }
                 };
-                let sql = "SELECT $1::oid::regclass::text, (SELECT atttypid::int8 FROM pg_attribute \
-                           WHERE attrelid = $1::oid AND attname = $2 AND attnum > 0 AND NOT attisdropped)";
-                let rows = ask(db, sql, [oid.into(), column.into()]).await?;
-                let Some(row) = rows.first() else {
-                    return Ok(());
-                };
-                let distributed = Distributed {
-                    column: column.to_owned(),
-                    kind: row.try_get_by_index(1)?,
-                    shards: call.argument(4, "shard_count").map(str::to_owned),
-                    colocation,
-                    table: row.try_get_by_index(0)?,
-                };
-                self.tables.insert(oid, How::Distributed(distributed));
+                let shards = call.argument(4, "shard_count");
+                self.distribute(db, oid, column, shards, colocation).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn distribute(
+        &mut self,
+        db: &impl ConnectionTrait,
+        oid: i64,
+        column: &str,
+        shards: Option<&str>,
+        colocation: Colocation,
+    ) -> Result<(), DbErr> {
+        let sql = "SELECT $1::oid::regclass::text, (SELECT atttypid::int8 FROM pg_attribute \
+                           WHERE attrelid = $1::oid AND attname = $2 AND attnum > 0 AND NOT attisdropped)";
+        let rows = ask(db, sql, [oid.into(), column.into()]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(());
+        };
+        let distributed = Distributed {
+            column: column.to_owned(),
+            kind: row.try_get_by_index(1)?,
+            shards: shards.map(str::to_owned),
+            colocation,
+            table: row.try_get_by_index(0)?,
+        };
+        self.tables.insert(oid, How::Distributed(distributed));
         Ok(())
     }
 
@@ -230,8 +276,12 @@ impl Citus {
         };
         // A number of shards that is not said is the server's default, which nobody knows here.
         let same_shards = a.shards.is_none() || b.shards.is_none() || a.shards == b.shards;
-        let by_type = a.colocation == Colocation::ByType && b.colocation == Colocation::ByType;
-        one == other || by_type && same_shards && a.kind == b.kind
+        let by_type = match (a.colocation, b.colocation) {
+            (Colocation::InGroup(a), Colocation::InGroup(b)) => return a == b,
+            (Colocation::Alone, _) | (_, Colocation::Alone) => false,
+            _ => same_shards && a.kind == b.kind,
+        };
+        one == other || by_type
     }
 
     fn distributed(&self, oid: i64) -> Option<&Distributed> {

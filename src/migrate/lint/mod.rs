@@ -224,6 +224,15 @@ impl Linter {
     ) -> Result<(), DbErr> {
         self.citus.findings(db, statements).await.map(drop)
     }
+
+    /// Takes note of which tables are distributed in `target`, however that was done.
+    pub(super) async fn learn_from(
+        &mut self,
+        target: &impl ConnectionTrait,
+        db: &impl ConnectionTrait,
+    ) -> Result<(), DbErr> {
+        self.citus.learn_from(target, db).await
+    }
 }
 
 /// Adds the sizes of tables in `db`.
