@@ -13,6 +13,7 @@ use super::project;
 use super::server::extensions_of;
 use super::visible::visible;
 use crate::config::{Config, DatabaseConfig, Origin, Pooler};
+use crate::ext::citus;
 use crate::pgserver::{self, Difference, Status};
 use crate::{Manager, Pg, sql};
 
@@ -220,6 +221,7 @@ struct Facts {
     idle: Option<f64>,
     xids: i64,
     migrations: bool,
+    citus: bool,
 }
 
 const FACTS: &str = "
@@ -237,7 +239,8 @@ SELECT current_setting('server_version_num')::int4 / 10000, current_setting('ser
 impl Facts {
     async fn of(pg: &Pg) -> Result<Option<Facts>, DbErr> {
         let asked = now();
-        let row = pg.query_one_raw(Statement::from_string(DbBackend::Postgres, FACTS)).await?;
+        let sql = format!("{FACTS}, {}", citus::IN_DATABASE);
+        let row = pg.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
         // Between the question and the answer, as far as anybody knows.
         let here = (asked + now()) / 2.0;
         row.map(|row| Facts::read(&row, here)).transpose()
@@ -258,6 +261,7 @@ impl Facts {
             idle: row.try_get_by(8)?,
             xids: row.try_get_by(9)?,
             migrations: row.try_get_by(10)?,
+            citus: row.try_get_by(11)?,
         })
     }
 }
@@ -298,6 +302,12 @@ async fn database(findings: &mut Findings, manager: &Manager, name: &str) {
             }
         }
         Err(error) => findings.add(name, Verdict::Wrong, error.to_string()),
+    }
+    if facts.citus {
+        match nodes(&pg).await {
+            Ok((verdict, said)) => findings.add(name, verdict, said),
+            Err(error) => findings.add(name, Verdict::Wrong, crate::Error::from(error).to_string()),
+        }
     }
     match extensions_of(manager, name).await {
         Ok(there) => {
@@ -359,6 +369,37 @@ async fn pooling(pg: &Pg, entry: &DatabaseConfig) -> Vec<(Verdict, String)> {
         }
     }
     findings
+}
+
+/// What Citus knows of its nodes and tables. Not from the view `citus_tables`, which asks every node for sizes.
+async fn nodes(pg: &Pg) -> Result<(Verdict, String), DbErr> {
+    let sql = "SELECT (SELECT count(*) FROM pg_dist_node),
+                      (SELECT string_agg(concat(nodename, ':', nodeport), ', ' ORDER BY nodename, nodeport)
+                         FROM pg_dist_node WHERE NOT isactive),
+                      count(*) FILTER (WHERE partkey IS NOT NULL),
+                      count(*) FILTER (WHERE partkey IS NULL AND repmodel = 't')
+                 FROM pg_dist_partition";
+    let row = pg.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("pg_dist_node gave no row".to_owned()))?;
+    let count = |at: usize, what: &str| -> Result<String, DbErr> {
+        let count: i64 = row.try_get_by(at)?;
+        Ok(out::count(usize::try_from(count).unwrap_or(0), what))
+    };
+    let version = citus::version(pg).await?.unwrap_or_default();
+    let said = format!(
+        "Citus {version}: {}, {}, {}",
+        count(0, "node")?,
+        count(2, "distributed table")?,
+        count(3, "reference table")?
+    );
+    Ok(match row.try_get_by::<Option<String>, _>(1)? {
+        None => (Verdict::Well, said),
+        Some(inactive) => {
+            let remedy =
+                "start them if they are down, then run SELECT citus_activate_node(host, port)";
+            (Verdict::Doubtful, format!("{said}; inactive: {inactive}; {remedy}"))
+        }
+    })
 }
 
 /// How to create an extension, if the server has it and the login has the rights.

@@ -1,5 +1,6 @@
 //! The error type: what failed, for which database, and what to do.
 
+mod citus;
 mod connect;
 #[cfg(feature = "copy")]
 mod copy;
@@ -17,6 +18,7 @@ use std::{panic::Location, sync::Arc, time::Duration};
 
 use sea_orm::{DbErr, RuntimeErr};
 
+pub use citus::CitusError;
 pub use connect::{ConnectError, ConnectErrorKind};
 pub(crate) use connect::{IgnoredSettings, NotPrimary};
 #[cfg(feature = "copy")]
@@ -263,6 +265,9 @@ pub enum Error {
     #[cfg(feature = "postgis")]
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// Citus is not there, is too old, or refuses something.
+    #[error(transparent)]
+    Citus(#[from] CitusError),
     /// TimescaleDB is not there, lacks the license, or refuses something.
     #[error(transparent)]
     Timescale(#[from] TimescaleError),
@@ -466,6 +471,7 @@ impl Error {
             Error::SearchPath { source, .. } | Error::LooksLikePooler { source, .. } => {
                 driver_error(source)
             }
+            Error::Citus(error) => error.said().and_then(driver_error),
             Error::Timescale(error) => error.said().and_then(driver_error),
             Error::Db(error) => match Error::of(error) {
                 Some(inner) => return inner.database_error(),

@@ -120,7 +120,12 @@ pub(super) async fn on_scratch<M: MigratorTrait>(
         .partition(|it| applied.iter().any(|name| name == it.name()));
     run.install().await?;
     for migration in before {
-        run.steps().run(&*migration, Direction::Up, None).await?;
+        let heard = Heard::default();
+        run.steps().run(&*migration, Direction::Up, Some(&heard)).await?;
+        linter.learn(&run.db, &heard.statements()).await?;
+    }
+    if let Some(target) = target {
+        linter.learn_from(target, &run.db).await?;
     }
     for migration in pending {
         let heard = Heard::default();

@@ -11,6 +11,15 @@ use tracing::{
     span,
 };
 
+use super::lint;
+
+const DRIVER: &str = "sqlx::query";
+/// Where a step for Citus says that it does nothing, because the database has no Citus.
+const CITUS: &str = "wharf::ext::citus";
+
+/// Stands before a statement that runs only in a database with Citus.
+pub(super) const CITUS_ONLY: &str = "-- with Citus: ";
+
 /// Hears what the driver says of the statements of one future; everything else goes unheard there.
 #[derive(Clone, Default)]
 pub(super) struct Heard {
@@ -24,6 +33,7 @@ impl Heard {
         let asks = |statement: &String| {
             let lower = statement.to_ascii_lowercase();
             lower.starts_with("select")
+                && !lint::tells_citus(&lower)
                 && (lower.contains("information_schema") || lower.contains("pg_"))
         };
         all.into_iter().filter(|statement| !asks(statement)).collect()
@@ -32,7 +42,7 @@ impl Heard {
 
 impl Subscriber for Heard {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
+        metadata.target() == DRIVER || metadata.target().starts_with(CITUS)
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -52,7 +62,11 @@ impl Subscriber for Heard {
             true => statement.summary,
             false => statement.whole,
         };
-        statements.push(whole.trim().to_owned());
+        // A comment ends with its line.
+        statements.push(match event.metadata().target() == DRIVER {
+            true => whole.trim().to_owned(),
+            false => format!("{CITUS_ONLY}{}", whole.replace('\n', " ")),
+        });
     }
 
     fn enter(&self, _: &span::Id) {}

@@ -1,3 +1,5 @@
+use sea_orm::ConnectionTrait as _;
+
 use crate::it::{TestDatabase, major};
 use crate::support::Project;
 
@@ -110,4 +112,35 @@ async fn an_extension_is_recommended_only_where_the_server_has_it() {
         "lacks the extension no_such_extension; this server does not have it; install its",
     ]);
     assert!(!done.out.contains("wharf db create"), "{done:#?}");
+}
+
+/// On an imitation of Citus: its functions and catalogs.
+#[tokio::test]
+async fn the_nodes_of_citus_are_counted_and_those_that_are_inactive_named() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    pg.execute_unprepared(include_str!("../it/citus.sql")).await.unwrap();
+    pg.execute_unprepared(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int);
+         SELECT create_distributed_table('a', 'id'), create_distributed_table('b', 'id'), create_reference_table('c')",
+    )
+    .await
+    .unwrap();
+    let entry = database.entry("it", &[]);
+    let project = Project::new(&format!("databases:\n{entry}"));
+    let done = project.run(&["doctor"]).well();
+    done.says(&["Citus 12.1.4: 3 nodes, 2 distributed tables, 1 reference table\n"]);
+    let down = "UPDATE pg_dist_node SET isactive = false WHERE nodename LIKE 'worker%'";
+    pg.execute_unprepared(down).await.unwrap();
+    let json = project.run(&["doctor", "--json"]).well().json();
+    let of_citus = |it: &&serde_json::Value| it["said"].as_str().unwrap().starts_with("Citus");
+    let found: Vec<_> = json.as_array().unwrap().iter().filter(of_citus).collect();
+    assert_eq!(found.len(), 1, "{json}");
+    assert_eq!(found[0]["verdict"], "warning", "{json}");
+    let said = found[0]["said"].as_str().unwrap();
+    assert!(said.contains("; inactive: worker1:5432, worker2:5432; start them"), "{json}");
+    // Without Citus there is nothing to say.
+    let plain = TestDatabase::new().await;
+    let project = Project::new(&format!("databases:\n{}", plain.entry("it", &[])));
+    assert!(!project.run(&["doctor"]).well().out.contains("Citus"));
 }

@@ -12,6 +12,7 @@ mod proxy;
 mod seen;
 mod support;
 
+mod citus;
 mod closures;
 mod copy;
 mod cursor;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A migration that is a text.
-struct Text {
+pub(crate) struct Text {
     name: &'static str,
     up: &'static str,
     down: &'static str,
@@ -67,7 +67,7 @@ macro_rules! migrator {
 
 pub(crate) use migrator;
 
-const fn text(name: &'static str, up: &'static str, down: &'static str) -> Text {
+pub(crate) const fn text(name: &'static str, up: &'static str, down: &'static str) -> Text {
     Text { name, up, down, in_transaction: true }
 }
 

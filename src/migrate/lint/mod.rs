@@ -1,14 +1,17 @@
 //! Finds statements that block or break a database in use.
 
 mod allow;
+mod citus;
 mod read;
 
 use std::{collections::HashSet, fmt};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
+pub(super) use self::citus::tells_citus;
 use self::{
     allow::Allowed,
+    citus::Citus,
     read::{Kind, Read},
 };
 
@@ -29,6 +32,8 @@ pub struct Finding {
     pub statement: String,
     /// Whether a comment allows it without a reason, so that it does not count.
     pub lacks_reason: bool,
+    /// What exactly breaks the rule, for those whose statement does not show it.
+    pub detail: Option<String>,
 }
 
 /// A rule.
@@ -55,6 +60,13 @@ pub enum Unsafe {
     Rename,
     /// `drop`: running code may still use it, and its data is lost. TRUNCATE too.
     Drop,
+    /// `citus-unique`: a primary key, or something else that is unique, lacks the distribution column of its table, which
+    /// Citus refuses.
+    CitusUnique,
+    /// `citus-foreign-key`: a foreign key of a distributed table refers neither to a reference table nor to a colocated
+    /// one with both distribution columns in the key, or one to it comes from a table that is not distributed, which
+    /// Citus refuses.
+    CitusForeignKey,
 }
 
 impl Unsafe {
@@ -71,6 +83,8 @@ impl Unsafe {
             Unsafe::ConstraintScan => "constraint-scan",
             Unsafe::Rename => "rename",
             Unsafe::Drop => "drop",
+            Unsafe::CitusUnique => "citus-unique",
+            Unsafe::CitusForeignKey => "citus-foreign-key",
         }
     }
 
@@ -79,7 +93,12 @@ impl Unsafe {
     pub fn depends_on_size(self) -> bool {
         !matches!(
             self,
-            Unsafe::Rename | Unsafe::Drop | Unsafe::NotNullWithoutDefault | Unsafe::IndexDrop
+            Unsafe::Rename
+                | Unsafe::Drop
+                | Unsafe::NotNullWithoutDefault
+                | Unsafe::IndexDrop
+                | Unsafe::CitusUnique
+                | Unsafe::CitusForeignKey
         )
     }
 }
@@ -87,6 +106,7 @@ impl Unsafe {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Finding { table, .. } = self;
+        let detail = self.detail.as_deref().unwrap_or("a key");
         match self.what {
             Unsafe::IndexBlocksWrites => write!(
                 f,
@@ -132,6 +152,15 @@ impl fmt::Display for Finding {
                 f,
                 "running code may still use it ({table}), and its data is lost; drop it when no code uses it"
             )?,
+            Unsafe::CitusUnique => write!(
+                f,
+                "Citus refuses {table}: {detail}; add that column to the key, as in PRIMARY KEY (tenant_id, id)"
+            )?,
+            Unsafe::CitusForeignKey => write!(
+                f,
+                "Citus refuses {table}: {detail}; add the distribution column to both sides of the key and \
+                 colocate the tables, or make the other one a reference table"
+            )?,
         }
         match self.size {
             Some(size) if size >= 1_000_000 => write!(f, " ({} MB)", size / 1_000_000)?,
@@ -152,6 +181,7 @@ impl fmt::Display for Finding {
 pub(super) struct Linter {
     /// Tables that these migrations have created, which nobody uses yet.
     created: HashSet<String>,
+    citus: Citus,
 }
 
 impl Linter {
@@ -179,9 +209,29 @@ impl Linter {
                 allowed => allowed == Allowed::WithoutReason,
             };
             let table = table.written;
-            findings.push(Finding { what, table, size: None, statement, lacks_reason });
+            let (size, detail) = (None, None);
+            findings.push(Finding { what, table, size, statement, lacks_reason, detail });
         }
+        findings.extend(self.citus.findings(db, statements).await?);
         Ok(findings)
+    }
+
+    /// Takes note of which tables a migration that is applied has distributed.
+    pub(super) async fn learn(
+        &mut self,
+        db: &impl ConnectionTrait,
+        statements: &[String],
+    ) -> Result<(), DbErr> {
+        self.citus.findings(db, statements).await.map(drop)
+    }
+
+    /// Takes note of which tables are distributed in `target`, however that was done.
+    pub(super) async fn learn_from(
+        &mut self,
+        target: &impl ConnectionTrait,
+        db: &impl ConnectionTrait,
+    ) -> Result<(), DbErr> {
+        self.citus.learn_from(target, db).await
     }
 }
 
