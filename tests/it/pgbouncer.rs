@@ -34,7 +34,8 @@ pub fn program(version: &str) -> Option<PathBuf> {
         // Past the harness, which keeps what a test prints to itself.
         use std::io::Write as _;
         let what = format!("did not run: there is no PgBouncer {version}; run .ci/poolers");
-        writeln!(std::io::stderr(), "{what}").unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "{what}").unwrap();
     }
     found
 }
