@@ -89,7 +89,7 @@ async fn work_under_one_key_is_one_at_a_time_and_under_two_is_not() {
         s.execute_unprepared("SELECT nonsense").await
     });
     failed.await.unwrap_err();
-    assert_eq!(number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, 0);
+    assert_eq!(number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").await, 0);
     assert!(!table_exists(&pg, "public", "half").await.unwrap());
 }
 

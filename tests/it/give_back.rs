@@ -23,7 +23,7 @@ async fn state(pg: &Pg) -> Vec<String> {
                coalesce(current_setting('app.tenant', true), ''), \
                current_user::text, session_user::text, \
                (SELECT count(*)::text FROM pg_class WHERE relname = 'elsewhere'), \
-               (SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'), \
+               (SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
                (SELECT count(*)::text FROM pg_listening_channels()), \
                (SELECT count(*)::text FROM pg_cursors WHERE is_holdable), \
                (SELECT count(*)::text FROM pg_prepared_statements WHERE from_sql)]::text[]";

@@ -328,7 +328,7 @@ async fn what_would_stay_on_a_connection_is_refused_before_it_is_sent() {
     session.commit().await.unwrap();
     for _ in 0..4 {
         assert_eq!(
-            number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7")
+            number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
                 .await,
             0
         );
@@ -509,7 +509,7 @@ async fn behind_a_pooler_for_sessions_all_works_as_without() {
         .unwrap();
         expected(&pg).await;
         assert_eq!(
-            number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7")
+            number(&pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
                 .await,
             0
         );
