@@ -66,7 +66,7 @@ impl Context {
 
     pub(super) fn manager(&self) -> Result<Manager, Failure> {
         let mut config = self.config()?;
-        // What an operator does may need a connection of its own.
+        // Past a pooler, because some commands need a connection of their own.
         config.databases.values_mut().for_each(DatabaseConfig::past_pooler);
         Ok(Manager::from_config(config))
     }

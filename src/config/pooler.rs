@@ -1,4 +1,4 @@
-//! What stands between wharf and the server, if anything does.
+//! A pooler between wharf and the server.
 
 /// How a pooler between wharf and the server (PgBouncer, a cloud's proxy) lends its server connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -20,7 +20,7 @@ pub enum CitusError {
     TooOld {
         /// The table or schema.
         subject: String,
-        /// What was asked for.
+        /// The feature that this Citus lacks.
         feature: &'static str,
         /// The first version that has it.
         needs: &'static str,
@@ -43,7 +43,7 @@ pub enum CitusError {
 }
 
 impl CitusError {
-    /// What the server said, if it was asked.
+    /// Returns the server's error, if there is one.
     pub(crate) fn said(&self) -> Option<&DbErr> {
         match self {
             CitusError::Missing { .. } | CitusError::NoSchema => None,

@@ -67,10 +67,8 @@ impl ConnectErrorKind {
                     {
                         Kind::TooManyConnections
                     }
-                    said if said.contains("server login") || said.contains("connect failed") => {
-                        Kind::NotReady
-                    }
-                    said if said.contains("no such database") => Kind::NoSuchDatabase,
+                    // It has no connection of the server, and could not open one.
+                    said if said.contains("query_wait_timeout") => Kind::NotReady,
                     _ => Kind::Refused,
                 },
                 _ => Kind::Refused,

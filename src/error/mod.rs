@@ -309,9 +309,9 @@ pub enum Error {
     BehindPooler {
         /// Key of the database in the file.
         database: String,
-        /// What would stay: a setting, a lock.
+        /// The kind of thing that would stay, such as `a setting`.
         what: &'static str,
-        /// What to do instead.
+        /// The way to have it behind a pooler.
         instead: &'static str,
         /// Where the session was begun, if it was one.
         opened_at: Option<&'static Location<'static>>,
@@ -324,10 +324,10 @@ pub enum Error {
     NeedsDirect {
         /// Key of the database in the file.
         database: String,
-        /// What needs it.
+        /// The operation that needs it, such as `listening`.
         what: &'static str,
     },
-    /// The server's error is what a pooler gives that lends its connections for a transaction each, and the entry names none.
+    /// The entry names no pooler, and the error is typical of one that lends its connections for a transaction each.
     #[error(
         "database `{database}`: {}; this looks like a pooler in transaction mode, such as PgBouncer: say `pooler: transaction` \
          in the entry", text(.source)
@@ -335,7 +335,7 @@ pub enum Error {
     LooksLikePooler {
         /// Key of the database in the file.
         database: String,
-        /// What the server said.
+        /// The server's error.
         source: Box<DbErr>,
     },
     /// Something that wharf held to be impossible.

@@ -11,7 +11,7 @@ use crate::{pg::Pg, pool::ConnectTo};
 /// comes after RESET SESSION AUTHORIZATION, which also undoes a role that the login itself has been given.
 const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
 
-/// The same, and what was set on the connection after it had been opened is set again.
+/// The same, followed by the statement that set the connection up after it had been opened.
 pub(super) fn reset_of(to: &ConnectTo) -> String {
     [RESET.to_owned()].into_iter().chain(to.set_after()).collect::<Vec<_>>().join("; ")
 }

@@ -68,9 +68,9 @@ pub(super) struct Memory {
     is_valid: Arc<AtomicBool>,
     /// Of a standby's connection, the server that it leads to.
     pub(super) server: ServerId,
-    /// What has to come with each transaction.
+    /// Settings that each transaction has to bring with it.
     pub(super) local: Option<LocalSettings>,
-    /// That of the host, when a statement was sent last.
+    /// The host's generation when a statement was sent last.
     pub(super) generation: u32,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Host {
     reached: AtomicBool,
     /// The server, or a pooler in front of it, rejects the settings by which a server checks its client.
     rejects_liveness: AtomicBool,
-    /// Behind a pooler, a number that all texts are prepared with, because the server's plans of those without it are stale.
+    /// Behind a pooler, a number that is added to all texts, because the plans of those without it are stale.
     generation: AtomicU32,
     /// Hashes of texts that must be prepared for each schema, because tenants' tables differ in a column's type.
     by_schema: Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>,
@@ -186,7 +186,7 @@ impl Host {
         self.rejects_liveness.store(true, Ordering::Relaxed);
     }
 
-    /// What texts are prepared with behind a pooler. Zero is nothing.
+    /// Returns the number that is added to texts before they are prepared behind a pooler; zero if none is.
     pub(super) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Relaxed)
     }

@@ -84,7 +84,8 @@ impl Lent {
         self.pool.connector.to.config.schema.as_deref()
     }
 
-    /// What has to come with each of its transactions, because the connection of the server may be another one each time.
+    /// Settings that each of its transactions has to bring with it, because the server's connection may be another one each
+    /// time.
     pub(crate) fn local_settings(&self) -> Option<&LocalSettings> {
         self.open.as_ref()?.memory.local.as_ref()
     }
@@ -333,7 +334,7 @@ impl Lent {
 
     /// Whether the driver keeps what it prepares.
     pub(super) fn keeps_statements(&self) -> bool {
-        self.pool.connector.to.keeps_any_statements()
+        self.pool.connector.to.keeps_statements()
     }
 
     /// Something is about to be sent that is nobody's statement.
@@ -581,7 +582,7 @@ pub(crate) fn is_fatal(error: &sqlx::Error) -> bool {
     }
 }
 
-/// A hash of `types` and what else a text is prepared for.
+/// A hash of `types` and of another thing that a text is prepared for: a schema, a generation.
 fn tagged(types: u64, what: impl Hash) -> u64 {
     FixedState::default().hash_one((types, what))
 }

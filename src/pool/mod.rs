@@ -6,6 +6,7 @@ mod connector;
 #[cfg(feature = "copy")]
 mod copy;
 mod dates;
+mod explained;
 mod failed;
 mod fetch;
 mod host;

@@ -35,8 +35,8 @@ pub(crate) struct ConnectTo {
     /// It is for reading on one of several servers.
     pub(crate) is_standby: bool,
     pub(crate) monitor: Arc<Monitor>,
-    /// A pooler has proved that it keeps prepared statements for its clients.
-    pub(crate) keeps_statements: Arc<AtomicBool>,
+    /// The pooler has proved that it keeps prepared statements for each client.
+    pub(crate) statements_are_proved: Arc<AtomicBool>,
     pub(crate) locate: Option<Arc<Locate>>,
 }
 
@@ -81,7 +81,7 @@ impl ConnectTo {
             is_listed: false,
             is_standby: false,
             monitor,
-            keeps_statements: Arc::default(),
+            statements_are_proved: Arc::default(),
             locate: None,
         })
     }

@@ -9,8 +9,8 @@ use super::{ConnectTo, Host, connector::Connector};
 use crate::error::ConnectError;
 
 impl ConnectTo {
-    /// Whether what is between lends connections of the server for a transaction each: a connection then meets another process of
-    /// the server after somebody else has had the first one. Two connections, five round trips. Where many others use the
+    /// Whether a pooler lends the server's connections for a transaction each: after somebody else's transaction, the same
+    /// connection then meets another process of the server. Two connections, five round trips. Where many others use the
     /// pooler, it may not be seen.
     pub(crate) async fn lends_by_transaction(self) -> Result<bool, ConnectError> {
         let connector = Connector::new(Arc::new(Host::new(self)), false);

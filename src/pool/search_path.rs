@@ -1,68 +1,14 @@
 //! What an error means where an extension has a schema of its own, as on hosted servers, and the search path lacks that.
 
-use sea_orm::{DbErr, RuntimeErr};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _, postgres::PgRow};
 
-use super::{
-    Purpose, SPARE_TIMEOUT,
-    lent::{Lent, runtime},
-    state::Transaction,
-};
-use crate::{
-    config::Pooler,
-    error::{Error, server_error},
-    sql::quote_literal,
-};
+use super::{Purpose, SPARE_TIMEOUT, lent::Lent, state::Transaction};
+use crate::{error::server_error, sql::quote_literal};
 
 impl Lent {
-    /// A failure as SeaORM has it; or, where something of an extension was not found because the search path lacks its
-    /// schema, wharf's error that says which search path has it. The latter costs a round trip; in a transaction, which
-    /// the server's error has ended, it is made on another connection of the pool, if one is free soon.
-    pub(super) async fn explained(
-        &mut self,
-        error: sqlx::Error,
-        failed: fn(RuntimeErr) -> DbErr,
-    ) -> DbErr {
-        if self.is_from_pooler(&error) {
-            let database = self.pool.name();
-            let source = Box::new(failed(runtime(error)));
-            return Error::LooksLikePooler { database, source }.into();
-        }
-        match Box::pin(self.lacks(&error)).await {
-            None => failed(runtime(error)),
-            Some((extensions, schemas, search_path)) => {
-                let shared = self.search_path().unwrap_or("public");
-                Error::SearchPath {
-                    database: self.pool.name(),
-                    search_path,
-                    extensions,
-                    wanted: format!("{shared}, {schemas}"),
-                    source: Box::new(failed(runtime(error))),
-                }
-                .into()
-            }
-        }
-    }
-
-    /// Whether the entry names no pooler, and the error is one of a connection whose prepared statements are another's, or of
-    /// PgBouncer itself.
-    fn is_from_pooler(&self, error: &sqlx::Error) -> bool {
-        let of_pooler = |code: &str| match code {
-            "26000" | "42P05" => true,
-            // PostgreSQL has this code for messages that it cannot read, which no driver sends.
-            "08P01" => error.as_database_error().is_some_and(|error| {
-                error.message().contains("pgbouncer")
-                    || error.message().contains("query_wait_timeout")
-            }),
-            _ => false,
-        };
-        self.pool.connector.to.config.pooler == Pooler::None
-            && server_error(error).is_some_and(|error| of_pooler(error.code()))
-    }
-
     /// The extensions that have what was not found, with their schemas; the schemas; and the search path, which lacks
     /// them.
-    async fn lacks(&mut self, error: &sqlx::Error) -> Option<(String, String, String)> {
+    pub(super) async fn lacks(&mut self, error: &sqlx::Error) -> Option<(String, String, String)> {
         // Its search path comes with each transaction, and the look-up has none.
         if self.needs_transaction() {
             return None;

@@ -52,7 +52,7 @@ pub(super) fn rejects_liveness_params(error: &dyn sqlx::error::DatabaseError) ->
     LOOKED_AFTER.iter().any(|(name, _)| said.contains(name))
 }
 
-/// What a new connection turned out to be.
+/// The facts about a new connection.
 #[derive(Default)]
 pub(super) struct Settled {
     /// Of a standby's connection, the server that it leads to.
@@ -75,7 +75,7 @@ impl ConnectTo {
         self.config.pooler == Pooler::Transaction
     }
 
-    /// What connections start with.
+    /// The startup parameters of a connection without a pooler.
     pub(super) fn startup_settings(&self) -> Vec<(&str, String)> {
         let mut settings = self.settings();
         // A startup option would not do, because the driver sends TimeZone=UTC after the options.
@@ -111,7 +111,7 @@ impl ConnectTo {
         settings
     }
 
-    /// The statement that sets what startup parameters cannot. A RESET has to be followed by it, too.
+    /// The statement that sets up a connection after it was opened, where startup parameters cannot. A RESET has to be followed by it, too.
     pub(crate) fn set_after(&self) -> Option<String> {
         match self.config.pooler {
             Pooler::None => {
@@ -136,9 +136,10 @@ impl ConnectTo {
         }
     }
 
-    /// Sets what startup parameters cannot, and asks, in one round trip, whether those that were sent are in force, whether the
+    /// Sets up a new connection where startup parameters cannot, and asks, in one round trip, whether those that were sent are in force, whether the
     /// server is the one that is wanted, and which one it is. Another round trip where PostgreSQL writes a value otherwise than
-    /// the file (`64MB` and `65536kB`); three once per process where a pooler has to show that it keeps prepared statements.
+    /// the file (`64MB` and `65536kB`); four more for the first connection through a pooler, which has to prove that it keeps
+    /// prepared statements.
     pub(super) async fn settle(&self, driver: &mut PgConnection) -> Result<Settled, sqlx::Error> {
         let wanted = match self.config.pooler {
             Pooler::None => self.startup_settings(),
@@ -166,7 +167,7 @@ impl ConnectTo {
         let mut settled = Settled { server, local: None };
         if self.is_pooled() {
             settled.local = local_settings(row, &wanted);
-            self.prove_statements_are_kept(driver).await?;
+            self.prove_statements(driver).await?;
         } else {
             check_in_force(driver, row, &wanted).await?;
         }
@@ -176,7 +177,7 @@ impl ConnectTo {
     /// Where SeaORM's own connection goes, whose transactions wharf does not begin: past a pooler, if something would have to
     /// come with each of them.
     pub(super) fn for_sea_orm(self) -> Result<ConnectTo, Error> {
-        match self.is_pooled() && !(self.keeps_any_statements() && self.settings().is_empty()) {
+        match self.is_pooled() && !(self.keeps_statements() && self.settings().is_empty()) {
             true => {
                 self.direct("SeaORM's own connection of an entry with settings or `prepared: off`")
             }
@@ -185,7 +186,7 @@ impl ConnectTo {
     }
 
     /// Whether statements are prepared once and kept.
-    pub(super) fn keeps_any_statements(&self) -> bool {
+    pub(super) fn keeps_statements(&self) -> bool {
         self.config.prepared && self.config.statement_cache > 0
     }
 
@@ -236,12 +237,9 @@ impl ConnectTo {
 
     /// Has a pooler prove that a prepared statement is its client's own. One that passes the names on as they are gives a client
     /// another client's statement, and with it the rows of that.
-    async fn prove_statements_are_kept(
-        &self,
-        driver: &mut PgConnection,
-    ) -> Result<(), sqlx::Error> {
+    async fn prove_statements(&self, driver: &mut PgConnection) -> Result<(), sqlx::Error> {
         const NAMES: &str = "SELECT /* wharf pool */ name FROM pg_catalog.pg_prepared_statements WHERE name LIKE 'sqlx\\_s\\_%'";
-        if !self.keeps_any_statements() || self.keeps_statements.load(Ordering::Relaxed) {
+        if !self.keeps_statements() || self.statements_are_proved.load(Ordering::Relaxed) {
             return Ok(());
         }
         driver.execute(sqlx::raw_sql("BEGIN")).await?;
@@ -255,20 +253,20 @@ impl ConnectTo {
         driver.execute(sqlx::raw_sql(AssertSqlSafe(end))).await?;
         match found {
             Ok(None) => {
-                self.keeps_statements.store(true, Ordering::Relaxed);
+                self.statements_are_proved.store(true, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) if error.as_database_error().is_none() => Err(error),
             Ok(Some(_)) | Err(_) => Err(sqlx::Error::Configuration(Box::new(IgnoredSettings(
-                "the pooler does not keep prepared statements apart, as PgBouncer does from 1.21 on with \
-                 max_prepared_statements; say `prepared: off`, or `pooler: session` if that is how it lends"
+                "prepared statements are not kept for each client, as PgBouncer does from 1.21 on with \
+                 max_prepared_statements; say `prepared: off`, or `pooler: session` or `none` if that is what is there"
                     .to_owned(),
             )))),
         }
     }
 }
 
-/// What has to come with each BEGIN: what the server does not have for everybody.
+/// The settings that each BEGIN has to bring with it, because the server does not have them for everybody.
 fn local_settings(row: &PgRow, wanted: &[(&str, String)]) -> Option<LocalSettings> {
     let is_true = |at: usize| text(row, at).as_deref() == Some("t");
     let missing = wanted.iter().enumerate().filter(|(at, _)| !is_true(3 + at));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{error::server_error, statement::Text};
 
-/// What a connection was in before the first run of a text.
+/// The state of a connection before the first run of a text.
 pub(super) struct Guard {
     failures: Failures,
     plans: Plans,

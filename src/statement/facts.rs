@@ -23,7 +23,7 @@ pub(crate) struct Facts {
     pub(crate) only_reads: bool,
     /// What a function does is not seen, so `DO` and `CALL` are taken to change settings.
     pub(crate) leaves: Leaves,
-    /// Of that, what is certain to stay on a connection of the server beyond the transaction.
+    /// The part of it that certainly stays after the transaction.
     pub(crate) lasting: Option<Lasting>,
 }
 

@@ -1,9 +1,9 @@
-//! What a text is certain to leave on its connection of the server beyond its transaction, where a pooler lends that to somebody
-//! else next.
+//! Finds what a text certainly leaves on the server's connection after its transaction. A pooler lends that connection to
+//! somebody else next.
 
 use crate::sql::{Token, Tokens, is};
 
-/// What stays on a connection.
+/// A kind of thing that stays on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lasting {
     Setting,
@@ -16,7 +16,7 @@ pub(crate) enum Lasting {
 }
 
 impl Lasting {
-    /// Looks for what is certain. What a function does by itself is not seen.
+    /// Returns the first that is found. A change that a function makes by itself is not seen.
     pub(super) fn of(sql: &str) -> Option<Lasting> {
         let mut tokens = Tokens::new(sql);
         let mut is_first = true;
@@ -41,7 +41,7 @@ impl Lasting {
         None
     }
 
-    /// What it is, and what to do instead.
+    /// Its name, and the way to have it behind a pooler.
     pub(crate) fn words(self) -> (&'static str, &'static str) {
         match self {
             Lasting::Setting => (

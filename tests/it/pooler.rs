@@ -16,17 +16,18 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, PaginatorTrait as _,
     QueryFilter as _, Statement, StreamTrait as _,
-    sea_query::{Expr, ExprTrait as _, Query},
+    sea_query::{ColumnType, Expr, ExprTrait as _, Query},
 };
 use secrecy::ExposeSecret as _;
 use wharf::{
     ConnectErrorKind, Error, Manager, Pg,
     config::{Address, Config},
+    ext::vector::{Distance, VectorIndex},
     listen::Event,
 };
 
 use crate::{
-    cluster::{Cluster, TABLE, insert},
+    cluster::{Cluster, TABLE, free_port, insert},
     pgbouncer::{NEW, OLD, PgBouncer},
     proxy::Proxy,
     support::{TestDatabase, config, number, until},
@@ -206,56 +207,84 @@ async fn settings_are_in_force_in_every_statement_and_reach_no_other_client() {
     }
 }
 
-#[tokio::test]
-async fn settings_that_the_server_has_for_the_login_cost_nothing() {
-    let database = TestDatabase::new().await;
-    let Some(pooler) = started(NEW, &database, &[]) else { return };
+/// Round trips between wharf and the pooler: of five single statements, and of a session with one.
+async fn round_trips(pooler: &PgBouncer, database: &TestDatabase, lines: &[&str]) -> (u32, u32) {
     let proxy = Proxy::start_before(("127.0.0.1".to_owned(), pooler.port)).await;
-    let entry = async |lines: &[&str]| {
-        let mut file = pooler.file(
-            &database,
-            &with(
-                &["pooler: transaction", "pool_size: 1", "max_overflow: 0", "pool_pre_ping: false"],
-                lines,
-            ),
-        );
-        let entry = file.databases.get_mut("it").unwrap();
-        entry.address = Address::Host { host: "127.0.0.1".to_owned(), port: proxy.port() };
-        let pg = Manager::from_config(file).db("it").unwrap();
-        let built = Query::select().expr(Expr::value(1)).to_owned();
-        pg.query_one(&built).await.unwrap();
-        proxy.asked();
-        for _ in 0..5 {
-            pg.query_one(&built).await.unwrap();
-        }
-        let alone = proxy.asked();
-        let session = pg.session().await.unwrap();
-        session.query_one(&built).await.unwrap();
-        session.commit().await.unwrap();
-        (alone, proxy.asked())
-    };
-    assert_eq!(entry(&[]).await, (5, 3), "as without a pooler");
-    let timeout = ["statement_timeout: 5s"];
-    assert_eq!(entry(&timeout).await, (15, 3), "with a BEGIN that sets it, and a COMMIT");
-    assert_eq!(entry(&["prepared: off"]).await, (20, 4), "the same, and it is prepared each time");
-    let alter = format!("ALTER DATABASE {} SET statement_timeout = '5s'", database.name);
-    database.pg().await.execute_unprepared(&alter).await.unwrap();
-    pooler.pg(&database, &["pooler: transaction"]).ping().await.unwrap();
-    // The connections of the server that there are were opened before.
-    let Some(pooler_after) = started(NEW, &database, &[]) else { return };
-    let after = pooler_after.pg(&database, &["pooler: transaction", "statement_timeout: 5s"]);
-    assert_eq!(text(&after, "SHOW statement_timeout").await, "5s");
-    let before = Proxy::start_before(("127.0.0.1".to_owned(), pooler_after.port)).await;
-    let mut file = pooler_after
-        .file(&database, &["pooler: transaction", "pool_pre_ping: false", "statement_timeout: 5s"]);
-    file.databases.get_mut("it").unwrap().address =
-        Address::Host { host: "127.0.0.1".to_owned(), port: before.port() };
+    let own = ["pooler: transaction", "pool_size: 1", "max_overflow: 0", "pool_pre_ping: false"];
+    let mut file = pooler.file(database, &with(&own, lines));
+    let entry = file.databases.get_mut("it").unwrap();
+    entry.address = Address::Host { host: "127.0.0.1".to_owned(), port: proxy.port() };
     let pg = Manager::from_config(file).db("it").unwrap();
     let built = Query::select().expr(Expr::value(1)).to_owned();
+    // The first time, it is prepared.
     pg.query_one(&built).await.unwrap();
-    before.asked();
-    pg.query_one(&built).await.unwrap();
-    assert_eq!(before.asked(), 1);
+    proxy.asked();
+    for _ in 0..5 {
+        pg.query_one(&built).await.unwrap();
+    }
+    let alone = proxy.asked();
+    let session = pg.session().await.unwrap();
+    session.query_one(&built).await.unwrap();
+    session.commit().await.unwrap();
+    (alone, proxy.asked())
+}
+
+#[tokio::test]
+async fn a_statement_costs_what_the_page_says_and_settings_of_the_login_cost_nothing() {
+    let database = TestDatabase::new().await;
+    let Some(pooler) = started(NEW, &database, &[]) else { return };
+    assert_eq!(round_trips(&pooler, &database, &[]).await, (5, 3), "as without a pooler");
+    let timeout = ["statement_timeout: 5s"];
+    let with_begin = "with a BEGIN that sets it, and a COMMIT";
+    assert_eq!(round_trips(&pooler, &database, &timeout).await, (15, 3), "{with_begin}");
+    let off = round_trips(&pooler, &database, &["prepared: off"]).await;
+    assert_eq!(off, (20, 4), "the same, and it is prepared each time");
+    let alter = format!("ALTER DATABASE {} SET statement_timeout = '5s'", database.name);
+    database.pg().await.execute_unprepared(&alter).await.unwrap();
+    // One whose connections of the server are opened after that.
+    let Some(pooler) = started(NEW, &database, &[]) else { return };
+    assert_eq!(round_trips(&pooler, &database, &timeout).await, (5, 3), "the server has it");
+    let pg = pooler.pg(&database, &with(&["pooler: transaction"], &timeout));
+    assert_eq!(text(&pg, "SHOW statement_timeout").await, "5s");
+    assert_eq!(round_trips(&pooler, &database, &["statement_timeout: 6s"]).await, (15, 3));
+}
+
+/// Such an error comes from any pooler that passes on how a connection starts.
+#[tokio::test]
+async fn an_error_that_is_typical_of_a_pooler_says_so_where_the_entry_names_none() {
+    let database = TestDatabase::new().await;
+    let pg = database.pg().await;
+    let session = pg.session().await.unwrap();
+    let ask = || Statement::from_string(DbBackend::Postgres, "SELECT 7::int8");
+    session.query_one_raw(ask()).await.unwrap();
+    session.execute_unprepared("DEALLOCATE ALL").await.unwrap();
+    let error = Error::from(session.query_one_raw(ask()).await.unwrap_err());
+    assert!(matches!(error, Error::LooksLikePooler { .. }), "{error}");
+    assert_eq!(error.sqlstate().as_deref(), Some("26000"));
+    assert!(error.to_string().ends_with("say `pooler: transaction` in the entry"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pooler_whose_server_is_down_is_not_ready_and_one_that_is_refused_says_why() {
+    let database = TestDatabase::new().await;
+    let to = database.config(&[]).databases["it"].clone();
+    let Address::Host { host, port } = to.address else { panic!("{:?}", to.address) };
+    let down = format!("host=127.0.0.1 port={} user=it", free_port());
+    let refuses = format!("host={host} port={port} user=nobody_of_this_name password=x");
+    for (version, server, kind) in [
+        (NEW, &down, ConnectErrorKind::NotReady),
+        (OLD, &down, ConnectErrorKind::NotReady),
+        (NEW, &refuses, ConnectErrorKind::Authentication),
+        // Which has one code for all that its server says.
+        (OLD, &refuses, ConnectErrorKind::Refused),
+    ] {
+        let lines = ["query_wait_timeout = 1"];
+        let Some(pooler) = PgBouncer::start(version, server, &lines) else { return };
+        let entry = ["pooler: transaction", "prepared: off"];
+        let error = pooler.pg(&database, &entry).ping().await.unwrap_err();
+        let Error::Connect(error) = Error::from(error) else { panic!("not a connect error") };
+        assert_eq!(error.kind, kind, "{version}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -411,6 +440,10 @@ async fn what_needs_a_connection_of_its_own_goes_past_the_pooler_or_says_so() {
     assert!(matches!(refused, Error::NeedsDirect { .. }), "{refused}");
     assert!(refused.to_string().contains("listening needs a connection of its own"), "{refused}");
     let refused = alone.migrate::<shop::Migrator>().await.map(drop).unwrap_err();
+    assert!(matches!(refused, Error::NeedsDirect { .. }), "{refused}");
+    let kind = ColumnType::Vector(Some(3));
+    let index = VectorIndex::new("passage", "embedding", kind, Distance::Cosine);
+    let refused = index.build(&alone).await.unwrap_err();
     assert!(matches!(refused, Error::NeedsDirect { .. }), "{refused}");
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert_eq!(number(&alone, locks).await, 0);

@@ -81,7 +81,7 @@ pub use table::{DistributedTable, ReferenceTable};
 /// ```
 ///
 /// # Errors
-/// What the server says.
+/// Those of the server.
 pub async fn version(db: &impl ConnectionTrait) -> Result<Option<String>, DbErr> {
     if !statement::look(db).await?.has_citus {
         return Ok(None);

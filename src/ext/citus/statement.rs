@@ -1,13 +1,10 @@
-//! How what Citus is told goes to the server.
+//! Sends calls of Citus' functions, and explains the server's errors.
 
-use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, RuntimeErr, Statement,
-    sea_query::{SchemaName, TableName, TableRef},
-};
-use sqlx::postgres::PgDatabaseError;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, sea_query::TableRef};
 
 use crate::{
-    error::{CitusError, Error},
+    error::{CitusError, Error, driver_error, server_error},
+    ext::names_of,
     sql::{quote_ident, quote_literal},
 };
 
@@ -22,7 +19,7 @@ impl From<CitusError> for DbErr {
     }
 }
 
-/// What a step has to know of the database.
+/// The facts about a database that a step depends on.
 pub(super) struct Found {
     pub(super) has_citus: bool,
     /// The first schema of the search path that exists.
@@ -47,16 +44,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn table(table: &TableRef) -> Subject {
-        let (schema, name) = match table {
-            TableRef::Table(TableName(schema, name), _) => {
-                (schema.as_ref().map(|SchemaName(_, name)| name.to_string()), name.to_string())
-            }
-            // No table is named so, which the server will say.
-            other => (None, other.sea_orm_table().to_string()),
-        };
-        let parts = || schema.iter().chain([&name]);
-        let quoted = parts().map(|part| quote_ident(part)).collect::<Vec<_>>().join(".");
-        let name = parts().map(String::as_str).collect::<Vec<_>>().join(".");
+        let (name, quoted) = names_of(table);
         Subject { shown: format!("table `{name}`"), quoted, is_required: false }
     }
 
@@ -74,8 +62,8 @@ impl Subject {
         quote_literal(&self.quoted)
     }
 
-    /// Runs `sql`, a SELECT of one of Citus' functions, if the database has Citus. `done` is a participle for the log,
-    /// `feature` what an old Citus lacks.
+    /// Runs `sql`, a SELECT of one of Citus' functions, if the database has Citus. `done` is a participle for the log;
+    /// `feature` names the call in the error of a Citus older than `needs`.
     pub(super) async fn tell(
         &self,
         db: &impl ConnectionTrait,
@@ -114,13 +102,7 @@ impl Subject {
     }
 
     fn explained(&self, source: DbErr, feature: &'static str, needs: &'static str) -> DbErr {
-        let (DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error))) = &source
-        else {
-            return source;
-        };
-        let said = error.as_database_error();
-        let Some(said) = said.and_then(|it| it.try_downcast_ref::<PgDatabaseError>()) else {
+        let Some(said) = driver_error(&source).and_then(server_error) else {
             return source;
         };
         let subject = self.shown.clone();

@@ -1,9 +1,8 @@
 //! TimescaleDB's errors in wharf's words.
 
-use sea_orm::{DbErr, RuntimeErr};
-use sqlx::postgres::PgDatabaseError;
+use sea_orm::DbErr;
 
-use crate::error::{Error, TimescaleError};
+use crate::error::{Error, TimescaleError, driver_error, server_error};
 
 /// Returns the server's error about `feature` of `subject` in wharf's words. Errors that are not the server's (a lost
 /// connection, a closed pool) are returned unchanged.
@@ -13,13 +12,7 @@ pub(super) fn explained(
     feature: &'static str,
     columns: &str,
 ) -> DbErr {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
-        &source
-    else {
-        return source;
-    };
-    let said = error.as_database_error().and_then(|it| it.try_downcast_ref::<PgDatabaseError>());
-    let Some(said) = said else {
+    let Some(said) = driver_error(&source).and_then(server_error) else {
         return source;
     };
     let message = said.message().to_owned();

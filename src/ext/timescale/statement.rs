@@ -1,9 +1,6 @@
 //! How what TimescaleDB is told goes to the server.
 
-use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, QueryResult, Statement,
-    sea_query::{IntoTableRef, SchemaName, TableName, TableRef},
-};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, sea_query::IntoTableRef};
 
 use super::{
     interval::{Interval, Least},
@@ -11,7 +8,8 @@ use super::{
 };
 use crate::{
     error::{Error, TimescaleError},
-    sql::{quote_ident, quote_literal},
+    ext::names_of,
+    sql::quote_literal,
 };
 
 impl From<TimescaleError> for DbErr {
@@ -33,17 +31,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn new(kind: &'static str, table: impl IntoTableRef) -> Subject {
-        let table = table.into_table_ref();
-        let (schema, name) = match &table {
-            TableRef::Table(TableName(schema, name), _) => {
-                (schema.as_ref().map(|SchemaName(_, name)| name.to_string()), name.to_string())
-            }
-            // No table is named so, which the server will say.
-            other => (None, other.sea_orm_table().to_string()),
-        };
-        let parts = || schema.iter().chain([&name]);
-        let quoted = parts().map(|part| quote_ident(part)).collect::<Vec<_>>().join(".");
-        let name = parts().map(String::as_str).collect::<Vec<_>>().join(".");
+        let (name, quoted) = names_of(&table.into_table_ref());
         Subject { kind, name, quoted, columns: Vec::new() }
     }
 

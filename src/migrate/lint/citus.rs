@@ -1,4 +1,4 @@
-//! What Citus refuses, found in a database that need not have it.
+//! Finds keys that Citus refuses, in a database that need not have it.
 //!
 //! Which tables are distributed is read from the calls of Citus' functions, and their keys from the catalog of the
 //! database in which the migration has been run. With Citus the calls would fail there; without it, they are steps that
@@ -153,7 +153,7 @@ impl Citus {
                 }
             }
         }
-        // What is broken already is nothing that a migration does.
+        // Keys that are broken already are not reported for the pending migrations.
         self.findings(db, &[]).await.map(drop)
     }
 
@@ -422,7 +422,7 @@ fn calls(sql: &str) -> Vec<Call> {
     calls
 }
 
-/// Returns what a constant says: `'it''s'`, `E'a\\b'`, a number.
+/// Returns the value of a constant: `'it''s'`, `E'a\\b'`, a number.
 fn text(literal: &str) -> String {
     let (quoted, has_escapes) = match literal.strip_prefix(['E', 'e']) {
         Some(rest) => (rest, true),

@@ -32,7 +32,7 @@ pub struct Finding {
     pub statement: String,
     /// Whether a comment allows it without a reason, so that it does not count.
     pub lacks_reason: bool,
-    /// What exactly breaks the rule, for those whose statement does not show it.
+    /// Which key breaks the rule, and why, for rules whose statement does not show it.
     pub detail: Option<String>,
 }
 
